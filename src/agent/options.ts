@@ -1,0 +1,38 @@
+/** What `selvage run` was asked to do: its flags, read and checked. */
+import type { OuterLinkChoice } from "../kernel/outer_link.ts";
+
+export interface RunOptions {
+  readonly link: OuterLinkChoice;
+  readonly subnetFile: string;
+  /** Before its end, when a lease is renewed. */
+  readonly renewMargin_ms: number;
+  /** Written to subnet.env as FLANNEL_IPMASQ. */
+  readonly ipMasq: boolean;
+  /** The network configuration to put into the embedded registry, or null to use what it has. */
+  readonly netConfigFile: string | null;
+  /** ADDR:PORT of the registry's TLS listener; null: this host serves no others. */
+  readonly registryListen: HostPort | null;
+  /** The join string of another host's registry; null: the registry is embedded here. */
+  readonly join: string | null;
+  readonly stateDir: string;
+  /** null: off. */
+  readonly apiListen: HostPort | null;
+  readonly apiSocket: string;
+  /** Give the lease back on a tidy end; otherwise it is kept for the next start. */
+  readonly releaseOnExit: boolean;
+}
+
+export interface HostPort {
+  /** A literal address. */
+  readonly host: string;
+  readonly port: number;
+}
+
+export const DEFAULTS = {
+  subnetFile: "/run/flannel/subnet.env",
+  renewMargin_minutes: 60,
+  stateDir: "/var/lib/selvage",
+  apiListen: "127.0.0.1:8285",
+  apiSocket: "/run/selvage/api.sock",
+  registryPort: 8286,
+} as const;

@@ -1,0 +1,65 @@
+/** The one snapshot from which the API, the CLI and whatever shows a node's state are drawn. */
+import type { StoreState } from "../store/store.ts";
+
+/** Where start-up has got to; "ready" once packets flow and subnet.env is written. */
+export type Phase = "starting" | "waiting_for_store" | "waiting_for_config" | "ready" | "stopping";
+
+/** Texts of addresses and prefixes; times in ms since 1970; sizes in bytes. */
+export interface Status {
+  readonly version: string;
+  readonly pid: number;
+  readonly started_ms: number;
+  readonly phase: Phase;
+  /** Why it is not ready, in one sentence; null when it is. */
+  readonly waitingFor: string | null;
+  readonly interface: {
+    readonly name: string;
+    readonly mtu_bytes: number;
+    readonly addresses: readonly string[];
+    readonly publicAddresses: readonly string[];
+  } | null;
+  readonly network: readonly string[];
+  readonly lease: {
+    readonly subnets: readonly string[];
+    readonly expiry_ms: number | null;
+    readonly renewal_ms: number | null;
+  } | null;
+  readonly backend: {
+    readonly type: string;
+    readonly device: string | null;
+    readonly mtu_bytes: number;
+    readonly port: number | null;
+  } | null;
+  readonly peers: readonly PeerStatus[];
+  readonly skippedPeers: readonly { readonly key: string; readonly reason: string }[];
+  readonly store: StoreState | null;
+  readonly dataPlane: DataPlaneStatus | null;
+  readonly registry: { readonly listen: string; readonly fingerprint: string } | null;
+}
+
+export interface PeerStatus {
+  readonly key: string;
+  readonly subnets: readonly string[];
+  readonly publicAddresses: readonly string[];
+  readonly backendType: string;
+  readonly sentPackets: number;
+  readonly sentBytes: number;
+  readonly receivedPackets: number;
+  readonly receivedBytes: number;
+  /** When a packet last came from it; null if none has. */
+  readonly lastHeard_ms: number | null;
+}
+
+export interface DataPlaneStatus {
+  readonly running: boolean;
+  /** How often the loops were started anew after a failure. */
+  readonly restartCount: number;
+  readonly sentPackets: number;
+  readonly sentBytes: number;
+  readonly receivedPackets: number;
+  readonly receivedBytes: number;
+  /** Packets dropped, by reason; every reason is listed, also those at 0. */
+  readonly drops: Readonly<Record<string, number>>;
+  readonly peerCount: number;
+  readonly peerCountMax: number;
+}

@@ -1,0 +1,42 @@
+/**
+ * Every error that a user of Selvage may meet. The text names what went wrong and where; `hint`
+ * is the one sentence that says what to do next. `code` is stable and meant for machines.
+ */
+export type ErrorCode =
+  | "invalid_argument" // a flag, a file or a body that breaks its rules
+  | "unauthorized" // no token, or a wrong one
+  | "forbidden" // a Host, Origin or right that does not allow it
+  | "not_found" // no such lease, token or path
+  | "conflict" // taken by someone else, or overlapping
+  | "lease_lost" // the lease is gone, or another node holds the subnet
+  | "config_missing" // the store holds no network configuration yet
+  | "out_of_subnets" // the network is full
+  | "too_large" // a body or a table past its bound
+  | "unavailable" // the store, the registry or the daemon cannot be reached
+  | "unsupported" // this host or this build cannot do it
+  | "permission" // a privilege is missing
+  | "internal"; // a defect of ours
+
+/** An error with a code, a place and advice. It is worded once, here, and shown once. */
+export class SelvageError extends Error {
+  override name = "SelvageError";
+  readonly code: ErrorCode;
+  /** What to do about it, as one sentence; empty where nothing can be advised. */
+  readonly hint: string;
+
+  constructor(code: ErrorCode, message: string, options: { hint?: string; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.hint = options.hint ?? "";
+  }
+}
+
+/** The text of anything that was thrown, without its stack. */
+export function errorText(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Whether `error` is one of ours with this code. */
+export function hasCode(error: unknown, code: ErrorCode): error is SelvageError {
+  return error instanceof SelvageError && error.code === code;
+}

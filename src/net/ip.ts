@@ -1,0 +1,256 @@
+/**
+ * IP addresses and prefixes of both families, as one tagged value each.
+ *
+ * Parsing is strict: IPv4 is four decimal numbers without leading zeros, IPv6 is RFC 4291 text,
+ * with no zone. The text written is RFC 5952's.
+ */
+import { SelvageError } from "../errors.ts";
+
+export type Family = 4 | 6;
+
+/** Number of bits in an address of the family. */
+export function bitsOf(family: Family): number {
+  return family === 4 ? 32 : 128;
+}
+
+function invalid(what: string, text: string, why: string): SelvageError {
+  return new SelvageError("invalid_argument", `${what} ${JSON.stringify(text)}: ${why}`);
+}
+
+/** The bits of a dotted quad, or null if it is none. */
+function parseV4(text: string): bigint | null {
+  const parts = text.split(".");
+  if (parts.length !== 4) return null;
+  let value = 0n;
+  for (const part of parts) {
+    if (!/^(0|[1-9][0-9]{0,2})$/.test(part) || Number(part) > 255) return null;
+    value = (value << 8n) | BigInt(part);
+  }
+  return value;
+}
+
+function parseGroups(text: string): number[] | null {
+  if (text === "") return [];
+  const groups: number[] = [];
+  const parts = text.split(":");
+  for (const [i, part] of parts.entries()) {
+    if (i === parts.length - 1 && part.includes(".")) {
+      const tail = parseV4(part);
+      if (tail === null) return null;
+      groups.push(Number(tail >> 16n), Number(tail & 0xffffn));
+    } else if (/^[0-9a-fA-F]{1,4}$/.test(part)) {
+      groups.push(parseInt(part, 16));
+    } else {
+      return null;
+    }
+  }
+  return groups;
+}
+
+/** The bits of an IPv6 text (RFC 4291 section 2.2), or null if it is none. */
+function parseV6(text: string): bigint | null {
+  const halves = text.split("::");
+  if (halves.length > 2) return null;
+  const head = parseGroups(halves[0]!);
+  const tail = halves.length === 2 ? parseGroups(halves[1]!) : [];
+  if (head === null || tail === null) return null;
+  // An embedded IPv4 tail belongs to the end of the whole text alone.
+  if (halves.length === 2 && halves[0]!.includes(".")) return null;
+  const missing = 8 - head.length - tail.length;
+  if (halves.length === 2 ? missing < 1 : missing !== 0) return null;
+  const groups = [...head, ...new Array<number>(missing).fill(0), ...tail];
+  return groups.reduce((value, group) => (value << 16n) | BigInt(group), 0n);
+}
+
+function formatV6(value: bigint): string {
+  const groups: number[] = [];
+  for (let shift = 112n; shift >= 0n; shift -= 16n) {
+    groups.push(Number((value >> shift) & 0xffffn));
+  }
+  // RFC 5952 section 4.2: the longest run of at least two zero groups, the first of equals.
+  let best = { start: -1, length: 1 };
+  for (let start = 0; start < 8; start++) {
+    let length = 0;
+    while (start + length < 8 && groups[start + length] === 0) length++;
+    if (length > best.length) best = { start, length };
+  }
+  const hex = groups.map((group) => group.toString(16));
+  if (best.start < 0) return hex.join(":");
+  const head = hex.slice(0, best.start).join(":");
+  return `${head}::${hex.slice(best.start + best.length).join(":")}`;
+}
+
+/** One address. Immutable; equal addresses have equal texts. */
+export class IpAddress {
+  private constructor(
+    readonly family: Family,
+    /** The address as an unsigned number, most significant bit first. */
+    readonly value: bigint,
+  ) {}
+
+  /** An address from its number; throws if it does not fit the family. */
+  static of(family: Family, value: bigint): IpAddress {
+    if (value < 0n || value >> BigInt(bitsOf(family)) !== 0n) {
+      throw new SelvageError("internal", `${value} is no IPv${family} address`);
+    }
+    return new IpAddress(family, value);
+  }
+
+  /** Parses one address; `what` names its place in the error. */
+  static parse(text: string, what = "address"): IpAddress {
+    const v4 = parseV4(text);
+    if (v4 !== null) return new IpAddress(4, v4);
+    const v6 = text.includes(":") ? parseV6(text) : null;
+    if (v6 !== null) return new IpAddress(6, v6);
+    throw invalid(what, text, "not an IPv4 or IPv6 address");
+  }
+
+  /** An address from 4 or 16 bytes in network order. The bytes are copied. */
+  static fromBytes(bytes: Uint8Array): IpAddress {
+    if (bytes.length !== 4 && bytes.length !== 16) {
+      throw new SelvageError("invalid_argument", `an address of ${bytes.length} bytes`);
+    }
+    const value = bytes.reduce((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
+    return new IpAddress(bytes.length === 4 ? 4 : 6, value);
+  }
+
+  /** 4 or 16 bytes in network order, owned by the caller. */
+  toBytes(): Uint8Array<ArrayBuffer> {
+    const bytes = new Uint8Array(bitsOf(this.family) / 8);
+    let rest = this.value;
+    for (let i = bytes.length - 1; i >= 0; i--, rest >>= 8n) bytes[i] = Number(rest & 0xffn);
+    return bytes;
+  }
+
+  /** An IPv4 address as an unsigned 32-bit number in host order. */
+  toUint32(): number {
+    if (this.family !== 4) throw new SelvageError("internal", `${this} is not IPv4`);
+    return Number(this.value);
+  }
+
+  /** The address `steps` further on; throws past the end of the family. */
+  add(steps: bigint): IpAddress {
+    return IpAddress.of(this.family, this.value + steps);
+  }
+
+  equals(other: IpAddress): boolean {
+    return this.family === other.family && this.value === other.value;
+  }
+
+  /** Orders by family, then by number. */
+  compare(other: IpAddress): number {
+    if (this.family !== other.family) return this.family - other.family;
+    return this.value < other.value ? -1 : this.value > other.value ? 1 : 0;
+  }
+
+  isLoopback(): boolean {
+    return this.family === 4 ? this.value >> 24n === 127n : this.value === 1n;
+  }
+
+  isUnspecified(): boolean {
+    return this.value === 0n;
+  }
+
+  /** RFC 3927 (169.254/16) or RFC 4291 section 2.5.6 (fe80::/10). */
+  isLinkLocal(): boolean {
+    return this.family === 4 ? this.value >> 16n === 0xa9fen : this.value >> 118n === 0x3fan;
+  }
+
+  isMulticast(): boolean {
+    return this.family === 4 ? this.value >> 28n === 0xen : this.value >> 120n === 0xffn;
+  }
+
+  toString(): string {
+    if (this.family === 6) return formatV6(this.value);
+    return [24n, 16n, 8n, 0n].map((shift) => (this.value >> shift) & 0xffn).join(".");
+  }
+
+  toJSON(): string {
+    return this.toString();
+  }
+}
+
+/** A network prefix. Its address always has zero host bits. Immutable. */
+export class IpPrefix {
+  private constructor(
+    /** The lowest address. */
+    readonly address: IpAddress,
+    /** Number of leading bits that are fixed. */
+    readonly length: number,
+  ) {}
+
+  /** The prefix of `length` that holds `address`; host bits are cleared. */
+  static of(address: IpAddress, length: number): IpPrefix {
+    const bits = bitsOf(address.family);
+    if (!Number.isInteger(length) || length < 0 || length > bits) {
+      throw new SelvageError("invalid_argument", `prefix length ${length}: must be 0 to ${bits}`);
+    }
+    const host = BigInt(bits - length);
+    return new IpPrefix(IpAddress.of(address.family, (address.value >> host) << host), length);
+  }
+
+  /**
+   * Parses `ADDRESS/LENGTH`; host bits are cleared, as flannel's parser does. `what` names its
+   * place in the error.
+   */
+  static parse(text: string, what = "prefix"): IpPrefix {
+    const match = /^([^/]+)\/(0|[1-9][0-9]{0,2})$/.exec(text);
+    if (match === null) throw invalid(what, text, "not ADDRESS/LENGTH, such as 10.5.0.0/16");
+    const address = IpAddress.parse(match[1]!, what);
+    if (Number(match[2]) > bitsOf(address.family)) {
+      throw invalid(what, text, `a length of at most ${bitsOf(address.family)} is possible`);
+    }
+    return IpPrefix.of(address, Number(match[2]));
+  }
+
+  get family(): Family {
+    return this.address.family;
+  }
+
+  /** How many addresses it holds. */
+  get size(): bigint {
+    return 1n << BigInt(bitsOf(this.family) - this.length);
+  }
+
+  /** The highest address. */
+  get last(): IpAddress {
+    return this.address.add(this.size - 1n);
+  }
+
+  contains(address: IpAddress): boolean {
+    return address.family === this.family && address.value >= this.address.value &&
+      address.value < this.address.value + this.size;
+  }
+
+  containsPrefix(other: IpPrefix): boolean {
+    return other.length >= this.length && this.contains(other.address);
+  }
+
+  overlaps(other: IpPrefix): boolean {
+    return this.containsPrefix(other) || other.containsPrefix(this);
+  }
+
+  equals(other: IpPrefix): boolean {
+    return this.length === other.length && this.address.equals(other.address);
+  }
+
+  compare(other: IpPrefix): number {
+    return this.address.compare(other.address) || this.length - other.length;
+  }
+
+  toString(): string {
+    return `${this.address}/${this.length}`;
+  }
+
+  toJSON(): string {
+    return this.toString();
+  }
+}
+
+/** The one entry of the family in a list that holds at most one of each, or undefined. */
+export function ofFamily<T extends { readonly family: Family }>(
+  list: readonly T[],
+  family: Family,
+): T | undefined {
+  return list.find((item) => item.family === family);
+}

@@ -1,0 +1,85 @@
+/**
+ * The contract of every lease store. A store turns a cluster's storage into leases and nothing
+ * else: it writes no files of the node, knows no backend, touches no kernel. One contract suite
+ * (tests/store/contract.ts) runs against all of them.
+ *
+ * Every call may throw `unavailable` when the storage cannot be reached; the caller tries again.
+ * Every call ends early, with the signal's reason, when its signal is aborted.
+ */
+import type { NetworkConfig } from "../config/network_config.ts";
+import type { Lease, LeaseAttributes, LeaseChange } from "../lease/lease.ts";
+import type { IpPrefix } from "../net/ip.ts";
+
+/** How long a lease is good for without renewal; flannel's 24 hours. */
+export const LEASE_TTL_MS = 24 * 60 * 60 * 1000;
+
+export interface AcquireRequest {
+  readonly attributes: LeaseAttributes;
+  /** The subnets this node held before (subnet file); wanted again where they are free. */
+  readonly previousSubnets: readonly IpPrefix[];
+}
+
+/** How the store does, for status and readiness. */
+export interface StoreState {
+  /** "embedded" or "remote"; later stores add theirs. */
+  readonly kind: string;
+  /** Where: a file, or an address. */
+  readonly location: string;
+  readonly connected: boolean;
+  /** Since when `connected` has had its value, in ms since 1970. */
+  readonly since_ms: number;
+  /** The last failure, in one sentence; null if there was none since it was connected. */
+  readonly lastError: string | null;
+  /** Entries that could not be read and were left out. */
+  readonly unreadableCount: number;
+}
+
+export interface LeaseStore {
+  /** The network's configuration. Throws `config_missing` while there is none. */
+  readConfig(signal?: AbortSignal): Promise<NetworkConfig>;
+
+  /**
+   * Takes a lease: the one this node holds already, else the previous subnets, else random free
+   * ones. Throws `out_of_subnets` when the network is full.
+   */
+  acquire(request: AcquireRequest, signal?: AbortSignal): Promise<Lease>;
+
+  /**
+   * Extends the lease to a whole TTL from now and publishes its attributes, if and only if this
+   * node still holds it; a reservation stays one. Throws `lease_lost` otherwise.
+   */
+  renew(lease: Lease, signal?: AbortSignal): Promise<Lease>;
+
+  /** Gives the lease back. A reservation stays; a lease this node does not hold is left alone. */
+  release(lease: Lease, signal?: AbortSignal): Promise<void>;
+
+  /** All leases now, in the order of their subnets. */
+  list(signal?: AbortSignal): Promise<Lease[]>;
+
+  /**
+   * Sets a subnet aside for the node with this public address, for ever. Throws `conflict` if
+   * another node holds it or if it overlaps another lease, `invalid_argument` if it does not lie
+   * in the network.
+   */
+  reserve(
+    subnets: readonly IpPrefix[],
+    attributes: LeaseAttributes,
+    signal?: AbortSignal,
+  ): Promise<Lease>;
+
+  /** Deletes a lease or a reservation. Throws `not_found` if there is none by that key. */
+  revoke(key: string, signal?: AbortSignal): Promise<void>;
+
+  /**
+   * All leases as changes, then every change, without a gap, until the signal is aborted (then it
+   * returns). It never resets: after a lost connection it yields the difference to what it yielded
+   * before. It ends for no other reason: failures are retried with back-off and shown in `state`.
+   * The first batch is yielded even when it is empty: it says that the store was read.
+   */
+  watch(signal: AbortSignal): AsyncIterable<readonly LeaseChange[]>;
+
+  state(): StoreState;
+
+  /** Frees what it holds. Running calls end with `unavailable`. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,45 @@
+/** The C library behind one interface, whichever runtime this is. Only `ffi/` imports it. */
+import { readFileSync } from "node:fs";
+import { SystemError } from "./errno.ts";
+import { type Functions, type Signature, SYMBOLS } from "./symbols.ts";
+
+/** What each of the two bindings offers. */
+export interface Binding {
+  /** Opens the library and binds every function of the table. */
+  load<T extends Record<string, Signature>>(library: string, table: T): Functions<T>;
+  /** Reads this thread's errno; valid until the next call of any kind on this thread. */
+  errnoReader(library: string): () => number;
+  /** The native address of a buffer that never moves (shared WebAssembly memory). */
+  addressOf(bytes: Uint8Array): number;
+}
+
+/** The file name of the C library this very process runs on. */
+function libraryName(): string {
+  const isMusl = readFileSync("/proc/self/maps", "latin1").includes("ld-musl");
+  if (!isMusl) return "libc.so.6";
+  return `libc.musl-${process.arch === "arm64" ? "aarch64" : "x86_64"}.so.1`;
+}
+
+async function loadBinding(): Promise<Binding> {
+  if ("Bun" in globalThis) return (await import("./libc_bun.ts")).binding;
+  return (await import("./libc_deno.ts")).binding;
+}
+
+export const LIBRARY: string = libraryName();
+export const binding: Binding = await loadBinding();
+export const libc: Functions<typeof SYMBOLS> = binding.load(LIBRARY, SYMBOLS);
+
+/** errno of the call just before, on this thread. */
+export const lastErrno: () => number = binding.errnoReader(LIBRARY);
+
+/** Passes a result on; throws a `SystemError` for `operation` if it is negative. */
+export function check(result: number, operation: string): number {
+  if (result >= 0) return result;
+  throw new SystemError(operation, lastErrno());
+}
+
+/** A C string, owned by the caller. Throws if the text holds a NUL. */
+export function cString(text: string): Uint8Array<ArrayBuffer> {
+  if (text.includes("\0")) throw new TypeError(`a NUL in ${JSON.stringify(text)}`);
+  return new TextEncoder().encode(text + "\0");
+}

@@ -1,0 +1,37 @@
+/** The system calls that the WASM packet loops import, on offsets into their shared memory. */
+import { binding, lastErrno, LIBRARY } from "./libc.ts";
+import { PACKET_SYMBOLS } from "./symbols.ts";
+
+/** Every call returns the system call's result, or -errno. Offsets are bytes into the memory. */
+export interface PacketIo {
+  read(fd: number, offset: number, size_bytes: number): number;
+  write(fd: number, offset: number, size_bytes: number): number;
+  recvmmsg(fd: number, vector_offset: number, count: number, flags: number): number;
+  sendmmsg(fd: number, vector_offset: number, count: number, flags: number): number;
+  poll(fds_offset: number, count: number, timeout_ms: number): number;
+  /** Milliseconds since 1970. */
+  now_ms(): number;
+}
+
+/** The native address of a shared memory that was made with initial = maximum, so never moves. */
+export function memoryAddress(memory: WebAssembly.Memory): number {
+  return binding.addressOf(new Uint8Array(memory.buffer));
+}
+
+/** The calls for one memory, for use on the calling thread alone. */
+export function packetIo(memory: WebAssembly.Memory): PacketIo {
+  const base = memoryAddress(memory);
+  const native = binding.load(LIBRARY, PACKET_SYMBOLS);
+  const result = (value: number): number => value < 0 ? -lastErrno() : value;
+  return {
+    read: (fd, offset, size_bytes) => result(native.read(fd, base + offset, size_bytes)),
+    write: (fd, offset, size_bytes) => result(native.write(fd, base + offset, size_bytes)),
+    recvmmsg: (fd, vector_offset, count, flags) =>
+      result(native.recvmmsg(fd, base + vector_offset, count, flags, 0)),
+    sendmmsg: (fd, vector_offset, count, flags) =>
+      result(native.sendmmsg(fd, base + vector_offset, count, flags)),
+    poll: (fds_offset, count, timeout_ms) =>
+      result(native.poll(base + fds_offset, count, timeout_ms)),
+    now_ms: Date.now,
+  };
+}

@@ -1,5 +1,6 @@
 /** What `selvage run` was asked to do: its flags, read and checked. */
 import type { OuterLinkChoice } from "../kernel/outer_link.ts";
+import type { Level } from "../log.ts";
 
 export interface RunOptions {
   readonly link: OuterLinkChoice;
@@ -20,6 +21,8 @@ export interface RunOptions {
   readonly apiSocket: string;
   /** Give the lease back on a tidy end; otherwise it is kept for the next start. */
   readonly releaseOnExit: boolean;
+  /** What is logged: this level and all above it. */
+  readonly logLevel: Level;
 }
 
 export interface HostPort {
@@ -35,4 +38,5 @@ export const DEFAULTS = {
   apiListen: "127.0.0.1:8285",
   apiSocket: "/run/selvage/api.sock",
   registryPort: 8286,
+  logLevel: "info",
 } as const;

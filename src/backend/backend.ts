@@ -38,8 +38,17 @@ export interface Plan {
   readonly skipped: readonly SkippedPeer[];
 }
 
+/** The userspace data plane that a backend's packets go through. */
+export interface Tunnel {
+  readonly device: string;
+  /** UDP port that we listen on, and that our peers do. */
+  readonly port: number;
+}
+
 export interface Backend {
   readonly type: string;
+  /** What to forward in user space; null where the kernel does it. Throws on bad options. */
+  tunnel(config: NetworkConfig): Tunnel | null;
   /** Largest inner IP packet in bytes: the outer link's MTU less what encapsulation adds. */
   mtu_bytes(link: OuterLink): number;
   /** What this node publishes. */

@@ -1,0 +1,120 @@
+/**
+ * Builds Selvage: the packet loops (AssemblyScript to WebAssembly), then one executable for each
+ * target (Bun).
+ *
+ *     deno run -A compile.ts [--wasm-only] [--target linux-arm64-musl]...
+ *
+ * The host's executable is `dist/selvage`, a target's is `dist/selvage-TARGET`.
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import asc from "assemblyscript/asc";
+import { MEMORY_PAGES } from "./wasm/layout.ts";
+
+const TARGETS = ["linux-x64", "linux-arm64", "linux-x64-musl", "linux-arm64-musl"];
+const WASM_DIR = "wasm/build";
+const DIST_DIR = "dist";
+/** The worker of the packet loops is started by URL, so it is an entry point of its own. */
+const ENTRY_POINTS = ["src/main.ts", "src/dataplane/worker.ts"];
+
+/**
+ * Variables by which Bun's runtime would let the environment turn the executable into something
+ * else: a package manager (BUN_BE_BUN) or a host of foreign code (the others). A daemon that runs
+ * as root offers neither, so their names are blanked out in the runtime.
+ */
+const BLANKED_VARIABLES = ["BUN_BE_BUN", "BUN_OPTIONS", "BUN_INSPECT_PRELOAD"];
+
+function fail(message: string): never {
+  console.error(`compile: ${message}`);
+  process.exit(1);
+}
+
+/** Compiles `wasm/` and writes the module, and its base64 text, which both runtimes can import. */
+async function buildWasm(): Promise<void> {
+  mkdirSync(WASM_DIR, { recursive: true });
+  const pages = String(MEMORY_PAGES);
+  const result = await asc.main([
+    "wasm/main.ts",
+    "--outFile",
+    `${WASM_DIR}/loops.wasm`,
+    "-O3",
+    "--noAssert",
+    "--runtime",
+    "stub",
+    "--importMemory",
+    "--sharedMemory",
+    "--initialMemory",
+    pages,
+    "--maximumMemory",
+    pages,
+    ...["threads", "simd", "bulk-memory"].flatMap((feature) => ["--enable", feature]),
+  ], { stdout: process.stdout, stderr: process.stderr });
+  if (result.error !== null) fail(`AssemblyScript: ${result.error.message}`);
+  const module = readFileSync(`${WASM_DIR}/loops.wasm`);
+  writeFileSync(`${WASM_DIR}/loops.b64`, module.toString("base64"));
+  console.log(`${WASM_DIR}/loops.wasm  ${module.length} bytes`);
+}
+
+/** The Bun that builds, from its npm package. */
+function bunPath(): string {
+  if (process.platform !== "linux" || process.arch !== "x64") {
+    fail("building needs Linux on x64; for other machines build there with --target");
+  }
+  const path = "node_modules/@oven/bun-linux-x64/bin/bun";
+  if (!existsSync(path)) fail(`no ${path}: run "deno install" first`);
+  return path;
+}
+
+function blankVariables(path: string): void {
+  const bytes = readFileSync(path);
+  for (const name of BLANKED_VARIABLES) {
+    let found = 0;
+    for (let at = bytes.indexOf(name); at >= 0; at = bytes.indexOf(name, at + 1)) {
+      bytes.fill(1, at, at + name.length);
+      found++;
+    }
+    if (found === 0) fail(`${path} does not contain ${name}: has Bun changed?`);
+  }
+  writeFileSync(path, bytes);
+}
+
+/** Builds one executable; `target` null is this host. */
+function buildExecutable(target: string | null): void {
+  const output = target === null ? `${DIST_DIR}/selvage` : `${DIST_DIR}/selvage-${target}`;
+  const partial = `${output}.partial`;
+  mkdirSync(DIST_DIR, { recursive: true });
+  const args = [
+    "build",
+    "--compile",
+    "--no-compile-autoload-dotenv",
+    "--no-compile-autoload-bunfig",
+    "--minify-syntax",
+    "--minify-whitespace",
+    ...(target === null ? [] : [`--target=bun-${target}`]),
+    ...ENTRY_POINTS,
+    `--outfile=${partial}`,
+  ];
+  const run = spawnSync(bunPath(), args, { encoding: "utf8" });
+  if (run.status !== 0) fail(`bun build failed for ${output}:\n${run.stdout}${run.stderr}`);
+  blankVariables(partial);
+  // A running executable cannot be written to, but its name can be given to another.
+  rmSync(output, { force: true });
+  renameSync(partial, output);
+  console.log(`${output}  ${(readFileSync(output).length / 1e6).toFixed(0)} MB`);
+}
+
+const { values } = parseArgs({
+  options: {
+    "wasm-only": { type: "boolean", default: false },
+    target: { type: "string", multiple: true, default: [] },
+  },
+});
+const unknown = values.target.filter((target) => !TARGETS.includes(target));
+if (unknown.length > 0) fail(`unknown target ${unknown.join(", ")}; known: ${TARGETS.join(", ")}`);
+
+await buildWasm();
+if (!values["wasm-only"]) {
+  const targets = values.target.length > 0 ? values.target : [null];
+  for (const target of targets) buildExecutable(target);
+}

@@ -1,0 +1,11 @@
+/** How to start this very program again. */
+
+/**
+ * The command, and the arguments that come before the program's own. `mainUrl` is the entry
+ * module's `import.meta.url`, which inside a compiled executable names no file.
+ */
+export function selfCommand(mainUrl: string): { command: string; args: string[] } {
+  if (mainUrl.startsWith("file:///$bunfs/")) return { command: process.execPath, args: [] };
+  const main = new URL(mainUrl).pathname;
+  return { command: process.execPath, args: "Bun" in globalThis ? [main] : ["run", "-A", main] };
+}

@@ -1,0 +1,225 @@
+/**
+ * From leases to packets: asks the backend for a plan and has it carried out, by the reconciler in
+ * the kernel and by the data plane in user space. Starts the data plane anew when it fails.
+ */
+import { closeFd } from "../../ffi/fd.ts";
+import { openTun } from "../../ffi/tun.ts";
+import { openUdpSocket } from "../../ffi/udp_socket.ts";
+import { errnoName, SystemError } from "../../ffi/errno.ts";
+import type { Backend, Plan, SkippedPeer, Tunnel } from "../backend/backend.ts";
+import type { NetworkConfig } from "../config/network_config.ts";
+import { Dataplane, type PeerCounters } from "../dataplane/dataplane.ts";
+import { errorText, SelvageError } from "../errors.ts";
+import type { OuterLink } from "../kernel/outer_link.ts";
+import type { Reconciler } from "../kernel/reconciler.ts";
+import type { Lease } from "../lease/lease.ts";
+import { type IpAddress, ofFamily } from "../net/ip.ts";
+import { logger } from "../log.ts";
+import { Backoff, pause } from "./retry.ts";
+import type { DataPlaneStatus } from "./status.ts";
+
+const RESTART_FIRST_MS = 100;
+const RESTART_MAX_MS = 30_000;
+
+export interface DataPathOptions {
+  readonly backend: Backend;
+  readonly config: NetworkConfig;
+  readonly link: OuterLink;
+  readonly lease: Lease;
+  readonly reconciler: Reconciler;
+  /** Entry point of the packet loops' worker. */
+  readonly workerUrl: URL;
+}
+
+/** The userspace part of a path that is up. */
+interface OpenTunnel {
+  readonly dataplane: Dataplane;
+  readonly tun_fd: number;
+  readonly udp_fd: number;
+}
+
+function outerAddress(link: OuterLink): IpAddress {
+  const address = ofFamily(link.addresses, 4);
+  if (address !== undefined) return address;
+  throw new SelvageError("unsupported", `interface ${link.name} has no IPv4 address`, {
+    hint: "Choose another interface with --iface.",
+  });
+}
+
+/** Opens what the loops work on, and gives it back to the kernel if not all of it can be had. */
+async function openTunnel(options: DataPathOptions, tunnel: Tunnel): Promise<OpenTunnel> {
+  const address = outerAddress(options.link);
+  options.reconciler.ensureNameFree(tunnel.device);
+  const open: number[] = [];
+  try {
+    const udp_fd = openUdpSocket(address.toBytes(), tunnel.port);
+    open.push(udp_fd);
+    const tun_fd = openTun(tunnel.device);
+    open.push(tun_fd);
+    const dataplane = await Dataplane.start({
+      workerUrl: options.workerUrl,
+      tun_fd,
+      udp_fd,
+      tunAddress: options.lease.subnets[0]!.address,
+    });
+    return { dataplane, tun_fd, udp_fd };
+  } catch (error) {
+    open.forEach(closeFd);
+    throw explain(error, tunnel);
+  }
+}
+
+/** Says what a failed system call means to whoever runs this host. */
+function explain(error: unknown, tunnel: Tunnel): unknown {
+  if (!(error instanceof SystemError)) return error;
+  if (error.code === "EADDRINUSE") {
+    return new SelvageError("conflict", `UDP port ${tunnel.port} is in use: ${error.message}`, {
+      hint: "Stop the other program (ss -lunp shows it), or set Backend.Port.",
+      cause: error,
+    });
+  }
+  if (error.code === "EBUSY") {
+    return new SelvageError("conflict", `device ${tunnel.device} is taken: ${error.message}`, {
+      hint: "Another selvage may be running here; stop it, or remove the device.",
+      cause: error,
+    });
+  }
+  if (error.code === "EPERM" || error.code === "EACCES") {
+    return new SelvageError("permission", error.message, {
+      hint: "Run it as root, or with CAP_NET_ADMIN and access to /dev/net/tun.",
+      cause: error,
+    });
+  }
+  return error;
+}
+
+export class DataPath {
+  readonly #options: DataPathOptions;
+  readonly #tunnel: Tunnel | null;
+  readonly #log = logger("data-path");
+  readonly #closing = new AbortController();
+  #open: OpenTunnel | null = null;
+  #supervisor: Promise<void> = Promise.resolve();
+  #plan: Plan;
+  #restartCount = 0;
+
+  private constructor(options: DataPathOptions) {
+    this.#options = options;
+    this.#tunnel = options.backend.tunnel(options.config);
+    this.#plan = options.backend.plan({ ...options, peers: [] });
+  }
+
+  /**
+   * Brings everything up that needs no peers. Throws, with nothing left behind, if a name or port
+   * is taken or a privilege is missing.
+   */
+  static async open(options: DataPathOptions): Promise<DataPath> {
+    const path = new DataPath(options);
+    try {
+      await path.#bringUp();
+    } catch (error) {
+      await path.close();
+      throw error;
+    }
+    path.#supervisor = path.#supervise();
+    return path;
+  }
+
+  async #bringUp(): Promise<void> {
+    if (this.#tunnel !== null) this.#open = await openTunnel(this.#options, this.#tunnel);
+    this.#carryOut();
+  }
+
+  /** Brings the kernel and the forwarding table in line with the plan. */
+  #carryOut(): void {
+    for (const problem of this.#options.reconciler.reconcile(this.#plan.kernel).problems) {
+      this.#log.warning`${problem}`;
+    }
+    this.#open?.dataplane.apply(this.#plan.forwarding);
+  }
+
+  /** Forwards to these peers from now on. */
+  apply(peers: readonly Lease[]): void {
+    this.#plan = this.#options.backend.plan({ ...this.#options, peers });
+    // While the data plane is being started anew, the plan waits for it.
+    if (this.#tunnel === null || this.#open !== null) this.#carryOut();
+  }
+
+  /** Starts the data plane anew whenever a loop ends unasked, for as long as the path is open. */
+  async #supervise(): Promise<void> {
+    const backoff = new Backoff(RESTART_FIRST_MS, RESTART_MAX_MS);
+    while (this.#open !== null && !this.#closing.signal.aborted) {
+      const aborted = new Promise<null>((resolve) =>
+        this.#closing.signal.addEventListener("abort", () => resolve(null), { once: true })
+      );
+      const ended = await Promise.race([this.#open.dataplane.ended, aborted]);
+      if (ended === null) return;
+      this.#log.error`the ${ended.role} loop ended (${errnoName(ended.errno)}); starting it anew`;
+      await this.#shutDown();
+      await this.#restart(backoff);
+    }
+  }
+
+  async #restart(backoff: Backoff): Promise<void> {
+    while (!this.#closing.signal.aborted) {
+      await pause(backoff.next_ms(), this.#closing.signal);
+      if (this.#closing.signal.aborted) return;
+      try {
+        await this.#bringUp();
+        this.#restartCount++;
+        this.#log.info`packets are forwarded again`;
+        return;
+      } catch (error) {
+        await this.#shutDown();
+        this.#log.error`cannot start the data plane: ${errorText(error)}`;
+      }
+    }
+  }
+
+  async #shutDown(): Promise<void> {
+    const open = this.#open;
+    this.#open = null;
+    if (open === null) return;
+    await open.dataplane.stop();
+    closeFd(open.tun_fd);
+    closeFd(open.udp_fd);
+  }
+
+  get device(): string | null {
+    return this.#tunnel?.device ?? null;
+  }
+
+  get port(): number | null {
+    return this.#tunnel?.port ?? null;
+  }
+
+  get mtu_bytes(): number {
+    return this.#options.backend.mtu_bytes(this.#options.link);
+  }
+
+  get skipped(): readonly SkippedPeer[] {
+    return this.#plan.skipped;
+  }
+
+  /** Counters since the data plane was last started; null where the kernel forwards. */
+  status(): DataPlaneStatus | null {
+    if (this.#tunnel === null) return null;
+    const restartCount = this.#restartCount;
+    const counters = this.#open?.dataplane.status();
+    if (counters !== undefined) return { ...counters, running: true, restartCount };
+    return { ...Dataplane.idleStatus(), running: false, restartCount };
+  }
+
+  /** Counters of one peer by its lease key; null if it is not served. */
+  peer(key: string): PeerCounters | null {
+    return this.#open?.dataplane.peer(key) ?? null;
+  }
+
+  /** Takes everything down; the device goes with its descriptor. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#supervisor;
+    await this.#shutDown();
+    this.#options.reconciler.clear();
+  }
+}

@@ -1,0 +1,34 @@
+/** What must be there before anything is changed. */
+import { existsSync, readFileSync } from "node:fs";
+import { SelvageError } from "../errors.ts";
+
+/** Bit numbers of `linux/capability.h`. */
+const CAPABILITIES = { CAP_NET_ADMIN: 12, CAP_SYS_ADMIN: 21 } as const;
+const TUN_PATH = "/dev/net/tun";
+
+/** The process's effective capabilities as a bit set. */
+function effectiveCapabilities(): bigint {
+  const line = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8"));
+  return line === null ? 0n : BigInt(`0x${line[1]}`);
+}
+
+/** Throws `permission` if the process lacks one of them; `what` is the command, for the error. */
+export function requireCapabilities(
+  what: string,
+  ...names: (keyof typeof CAPABILITIES)[]
+): void {
+  const effective = effectiveCapabilities();
+  const missing = names.filter((name) => ((effective >> BigInt(CAPABILITIES[name])) & 1n) === 0n);
+  if (missing.length === 0) return;
+  throw new SelvageError("permission", `${what}: ${missing.join(" and ")} missing`, {
+    hint: "Run it as root, or give it the capability.",
+  });
+}
+
+/** Throws `unsupported` if this host has no TUN device file. */
+export function requireTun(): void {
+  if (existsSync(TUN_PATH)) return;
+  throw new SelvageError("unsupported", `${TUN_PATH} is not there`, {
+    hint: "Load the kernel module (modprobe tun), or give the container this device.",
+  });
+}

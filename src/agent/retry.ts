@@ -1,0 +1,34 @@
+/** Waiting and trying again. */
+
+/** Resolves after `delay_ms`, or as soon as the signal is aborted. */
+export function pause(delay_ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const finish = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", finish);
+      resolve();
+    };
+    const timer = setTimeout(finish, delay_ms);
+    signal.addEventListener("abort", finish, { once: true });
+  });
+}
+
+/** Delays that double from `first_ms` to `max_ms`, each spread over its upper half. */
+export class Backoff {
+  #next_ms: number;
+
+  constructor(readonly first_ms: number, readonly max_ms: number) {
+    this.#next_ms = first_ms;
+  }
+
+  next_ms(): number {
+    const delay_ms = this.#next_ms;
+    this.#next_ms = Math.min(delay_ms * 2, this.max_ms);
+    return delay_ms * (0.5 + Math.random() / 2);
+  }
+
+  reset(): void {
+    this.#next_ms = this.first_ms;
+  }
+}

@@ -1,0 +1,75 @@
+/** Draws the status snapshot from the parts of a running agent. Pure. */
+import type { NetworkConfig } from "../config/network_config.ts";
+import type { OuterLink } from "../kernel/outer_link.ts";
+import { type Lease, leaseKey } from "../lease/lease.ts";
+import type { StoreState } from "../store/store.ts";
+import { VERSION } from "../version.ts";
+import type { DataPath } from "./data_path.ts";
+import type { PeerStatus, Phase, Status } from "./status.ts";
+
+export interface SnapshotParts {
+  readonly started_ms: number;
+  readonly phase: Phase;
+  readonly waitingFor: string | null;
+  readonly link: OuterLink | null;
+  readonly config: NetworkConfig | null;
+  readonly lease: Lease | null;
+  readonly renewal_ms: number | null;
+  readonly path: DataPath | null;
+  /** Every lease but our own, in the order of the subnets. */
+  readonly peers: readonly Lease[];
+  readonly store: StoreState | null;
+  readonly registry: Status["registry"];
+}
+
+const texts = (values: readonly { toString(): string }[]): string[] => values.map(String);
+
+function peerStatus(peer: Lease, path: DataPath | null): PeerStatus {
+  const key = leaseKey(peer.subnets);
+  const counters = path?.peer(key) ?? null;
+  return {
+    key,
+    subnets: texts(peer.subnets),
+    publicAddresses: texts(peer.publicAddresses),
+    backendType: peer.backendType,
+    sentPackets: counters?.sentPackets ?? 0,
+    sentBytes: counters?.sentBytes ?? 0,
+    receivedPackets: counters?.receivedPackets ?? 0,
+    receivedBytes: counters?.receivedBytes ?? 0,
+    lastHeard_ms: counters?.lastHeard_ms ?? null,
+  };
+}
+
+export function snapshot(parts: SnapshotParts): Status {
+  const { link, config, lease, path } = parts;
+  return {
+    version: VERSION,
+    pid: process.pid,
+    started_ms: parts.started_ms,
+    phase: parts.phase,
+    waitingFor: parts.waitingFor,
+    interface: link && {
+      name: link.name,
+      mtu_bytes: link.mtu_bytes,
+      addresses: texts(link.addresses),
+      publicAddresses: texts(link.publicAddresses),
+    },
+    network: texts(config?.ranges.map((range) => range.network) ?? []),
+    lease: lease && {
+      subnets: texts(lease.subnets),
+      expiry_ms: lease.expiry_ms,
+      renewal_ms: parts.renewal_ms,
+    },
+    backend: config && path && {
+      type: config.backend.type,
+      device: path.device,
+      mtu_bytes: path.mtu_bytes,
+      port: path.port,
+    },
+    peers: parts.peers.map((peer) => peerStatus(peer, path)),
+    skippedPeers: path?.skipped ?? [],
+    store: parts.store,
+    dataPlane: path?.status() ?? null,
+    registry: parts.registry,
+  };
+}

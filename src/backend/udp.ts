@@ -1,0 +1,122 @@
+/**
+ * Backend `udp`: every datagram carries one raw IPv4 packet, forwarded in user space between a TUN
+ * device and a UDP socket. Interoperates with flannel's backend of the same name.
+ */
+import { SelvageError } from "../errors.ts";
+import type { KernelState } from "../kernel/state.ts";
+import type { OuterLink } from "../kernel/outer_link.ts";
+import type { Lease, LeaseAttributes } from "../lease/lease.ts";
+import { leaseKey } from "../lease/lease.ts";
+import { ipHeaderBytes, UDP_HEADER_BYTES } from "../net/header_length.ts";
+import { type IpPrefix, ofFamily } from "../net/ip.ts";
+import type { NetworkConfig, SubnetRange } from "../config/network_config.ts";
+import type { Backend, ForwardingEntry, Plan, PlanInput, SkippedPeer, Tunnel } from "./backend.ts";
+
+const UDP_TYPE = "udp";
+const UDP_DEVICE = "selvage0";
+const DEFAULT_PORT = 8285;
+/** RFC 791 section 3.2: what every link must carry. */
+const IPV4_MTU_BYTES_MIN = 68;
+
+/** The `Port` of the backend's options; flannel matches names without regard to case. */
+function portOf(config: NetworkConfig): number {
+  const entry = Object.entries(config.backend.options).find(([k]) => k.toLowerCase() === "port");
+  const port = entry?.[1] ?? DEFAULT_PORT;
+  if (typeof port === "number" && Number.isInteger(port) && port >= 1 && port <= 65535) return port;
+  throw new SelvageError(
+    "invalid_argument",
+    `network configuration: Backend.Port ${JSON.stringify(port)} is not a port`,
+    { hint: "Give a number from 1 to 65535, or leave Port out for 8285." },
+  );
+}
+
+function rangeOf(config: NetworkConfig): SubnetRange {
+  const range = ofFamily(config.ranges, 4);
+  if (range !== undefined && config.ranges.length === 1) return range;
+  throw new SelvageError("unsupported", "network configuration: backend udp carries IPv4 alone", {
+    hint: "Set EnableIPv6 to false and EnableIPv4 to true, or choose another backend.",
+  });
+}
+
+function mtuOf(link: OuterLink): number {
+  const mtu_bytes = link.mtu_bytes - ipHeaderBytes(4) - UDP_HEADER_BYTES;
+  if (mtu_bytes >= IPV4_MTU_BYTES_MIN) return mtu_bytes;
+  throw new SelvageError(
+    "unsupported",
+    `interface ${link.name}: an MTU of ${link.mtu_bytes} leaves no room for encapsulation`,
+  );
+}
+
+function subnetOf(lease: Lease): IpPrefix {
+  const subnet = ofFamily(lease.subnets, 4);
+  if (subnet === undefined) throw new SelvageError("internal", "a udp lease without IPv4 subnet");
+  return subnet;
+}
+
+function planKernel(input: PlanInput): KernelState {
+  const network = rangeOf(input.config).network;
+  return {
+    links: [{ name: UDP_DEVICE, kind: "tun", mtu_bytes: mtuOf(input.link) }],
+    addresses: [{
+      linkName: UDP_DEVICE,
+      address: subnetOf(input.lease).address,
+      prefixLength: 32,
+    }],
+    routes: [{ destination: network, linkName: UDP_DEVICE, gateway: null }],
+  };
+}
+
+/** Why this peer cannot be served, or its entry. */
+function planPeer(peer: Lease, input: PlanInput): ForwardingEntry | string {
+  const subnet = ofFamily(peer.subnets, 4);
+  const address = ofFamily(peer.publicAddresses, 4);
+  const ownAddress = ofFamily(input.link.publicAddresses, 4);
+  if (peer.backendType !== UDP_TYPE) return `its backend is ${peer.backendType}, ours is udp`;
+  if (subnet === undefined || address === undefined) return "it has no IPv4 subnet or address";
+  if (ownAddress?.equals(address)) return `it has our public address ${address}`;
+  if (address.isUnspecified() || address.isMulticast() || address.isLoopback()) {
+    return `its public address ${address} is not a host's`;
+  }
+  if (!rangeOf(input.config).network.containsPrefix(subnet)) return "it lies outside the network";
+  if (subnet.overlaps(subnetOf(input.lease))) return "its subnet overlaps ours";
+  return { key: leaseKey(peer.subnets), subnet, address, port: portOf(input.config) };
+}
+
+function planPeers(input: PlanInput): Pick<Plan, "forwarding" | "skipped"> {
+  const skipped: SkippedPeer[] = [];
+  const entries: ForwardingEntry[] = [];
+  for (const peer of input.peers) {
+    const planned = planPeer(peer, input);
+    if (typeof planned === "string") {
+      skipped.push({ key: leaseKey(peer.subnets), reason: planned });
+    } else {
+      entries.push(planned);
+    }
+  }
+  entries.sort((a, b) => a.subnet.compare(b.subnet));
+  // Sorted, so that an entry can only overlap the last one that was kept.
+  const forwarding: ForwardingEntry[] = [];
+  for (const entry of entries) {
+    const last = forwarding.at(-1);
+    if (last?.subnet.overlaps(entry.subnet)) {
+      skipped.push({ key: entry.key, reason: `its subnet overlaps ${last.subnet}` });
+    } else {
+      forwarding.push(entry);
+    }
+  }
+  return { forwarding, skipped };
+}
+
+export const udpBackend: Backend = {
+  type: UDP_TYPE,
+  tunnel(config: NetworkConfig): Tunnel {
+    return { device: UDP_DEVICE, port: portOf(config) };
+  },
+  mtu_bytes: mtuOf,
+  attributes(link: OuterLink): LeaseAttributes {
+    return { publicAddresses: link.publicAddresses, backendType: UDP_TYPE, backendData: {} };
+  },
+  plan(input: PlanInput): Plan {
+    return { kernel: planKernel(input), ...planPeers(input) };
+  },
+};

@@ -1,0 +1,30 @@
+/** Processes of the demo: started inside a namespace, ended without fail. */
+import { type ChildProcess, spawn, type StdioOptions } from "node:child_process";
+import { once } from "node:events";
+import { type Netns, withNetns } from "../../ffi/netns.ts";
+
+const TERM_TIMEOUT_MS = 5_000;
+
+/** Starts a process whose network is the namespace's, from its first instruction on. */
+export function spawnInNetns(
+  netns: Netns,
+  command: string,
+  args: readonly string[],
+  stdio: StdioOptions,
+  env: Readonly<Record<string, string | undefined>> = {},
+): ChildProcess {
+  return withNetns(
+    netns,
+    () => spawn(command, args, { stdio, env: { ...process.env, ...env } }),
+  );
+}
+
+/** Asks a process to end, and ends it if it does not in time. Resolves when it is gone. */
+export async function endProcess(child: ChildProcess): Promise<void> {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  const gone = once(child, "exit");
+  child.kill("SIGTERM");
+  const timer = setTimeout(() => child.kill("SIGKILL"), TERM_TIMEOUT_MS);
+  await gone;
+  clearTimeout(timer);
+}

@@ -1,0 +1,87 @@
+/** One container of the demo, driven through the probe that runs in it. */
+import type { ChildProcess } from "node:child_process";
+import { createInterface } from "node:readline";
+import { SelvageError } from "../errors.ts";
+import type { IpAddress } from "../net/ip.ts";
+import { endProcess, spawnInNetns } from "./child.ts";
+import type { SelfCommand } from "./host.ts";
+import type { PingResult } from "./ping.ts";
+import {
+  PROBE_COMMAND,
+  type ProbeAnswer,
+  type ProbeReady,
+  type ProbeRequest,
+} from "./probe_protocol.ts";
+import type { HostNetwork } from "./topology.ts";
+import type { TransferResult } from "./transfer.ts";
+
+const PING_TIMEOUT_MS = 1_000;
+const TRANSFER_TIMEOUT_MS = 120_000;
+
+export class Container {
+  readonly #child: ChildProcess;
+  readonly #lines: AsyncIterator<string>;
+
+  private constructor(
+    readonly network: HostNetwork,
+    readonly address: IpAddress,
+    child: ChildProcess,
+    lines: AsyncIterator<string>,
+    private readonly port: number,
+  ) {
+    this.#child = child;
+    this.#lines = lines;
+  }
+
+  /** Starts the probe and waits until it takes transfers. */
+  static async start(
+    self: SelfCommand,
+    network: HostNetwork,
+    address: IpAddress,
+  ): Promise<Container> {
+    const args = [...self.args, PROBE_COMMAND];
+    const child = spawnInNetns(network.container, self.command, args, ["pipe", "pipe", "inherit"]);
+    const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
+    try {
+      const { port } = await nextLine<ProbeReady>(lines, network.name);
+      return new Container(network, address, child, lines, port);
+    } catch (error) {
+      await endProcess(child);
+      throw error;
+    }
+  }
+
+  async #ask(request: ProbeRequest): Promise<PingResult | TransferResult> {
+    this.#child.stdin!.write(`${JSON.stringify(request)}\n`);
+    const answer = await nextLine<ProbeAnswer>(this.#lines, this.network.name);
+    if (answer.ok) return answer.result;
+    throw new SelvageError("unavailable", `container on ${this.network.name}: ${answer.error}`);
+  }
+
+  async ping(other: Container, count: number): Promise<PingResult> {
+    const address = other.address.toString();
+    const timeout_ms = PING_TIMEOUT_MS;
+    return await this.#ask({ do: "ping", address, count, timeout_ms }) as PingResult;
+  }
+
+  async transfer(other: Container, size_bytes: number): Promise<TransferResult> {
+    return await this.#ask({
+      do: "send",
+      address: other.address.toString(),
+      port: other.port,
+      size_bytes,
+      timeout_ms: TRANSFER_TIMEOUT_MS,
+    }) as TransferResult;
+  }
+
+  stop(): Promise<void> {
+    this.#child.stdin!.end();
+    return endProcess(this.#child);
+  }
+}
+
+async function nextLine<T>(lines: AsyncIterator<string>, where: string): Promise<T> {
+  const line = await lines.next();
+  if (line.done) throw new SelvageError("unavailable", `the probe on ${where} ended`);
+  return JSON.parse(line.value) as T;
+}

@@ -1,0 +1,254 @@
+/** `selvage demo`: the main job on one machine, start to end, with real daemons. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Status } from "../agent/status.ts";
+import { requireCapabilities, requireTun } from "../agent/preflight.ts";
+import { formatStatus } from "../cli/status_table.ts";
+import { SelvageError } from "../errors.ts";
+import { IpPrefix } from "../net/ip.ts";
+import { Container } from "./container.ts";
+import { DemoHost, type SelfCommand } from "./host.ts";
+import {
+  allPairs,
+  measurePing,
+  measureTransfer,
+  type PingReport,
+  ringPairs,
+  type TransferReport,
+} from "./measure.ts";
+import { Progress } from "./progress.ts";
+import { type DemoReport, formatPings, formatTransfers } from "./report.ts";
+import { type HostNetwork, Topology } from "./topology.ts";
+
+const READY_TIMEOUT_MS = 30_000;
+const REGISTRY_PORT = 8286;
+const NETWORK = { Network: "10.210.0.0/16", Backend: { Type: "udp" } };
+
+export interface DemoOptions {
+  readonly hostCount: number;
+  /** Stay up after the measurements until interrupted. */
+  readonly keep: boolean;
+  readonly json: boolean;
+  /** How much each TCP transfer carries. */
+  readonly size_bytes: number;
+  readonly self: SelfCommand;
+}
+
+export class Demo {
+  readonly #options: DemoOptions;
+  readonly #signal: AbortSignal;
+  readonly #progress: Progress;
+  readonly #directory = mkdtempSync(join(tmpdir(), "selvage-demo-"));
+  #topology: Topology | null = null;
+  readonly #hosts: DemoHost[] = [];
+  readonly #containers: Container[] = [];
+
+  private constructor(options: DemoOptions, signal: AbortSignal) {
+    this.#options = options;
+    this.#signal = signal;
+    this.#progress = new Progress(options.json);
+  }
+
+  /**
+   * Builds the hosts, runs the measurements and tears everything down, whatever happens. Resolves
+   * with the exit status: 0 only if every packet and byte arrived.
+   */
+  static async run(options: DemoOptions, signal: AbortSignal): Promise<number> {
+    requireCapabilities("selvage demo", "CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_NET_RAW");
+    requireTun();
+    const demo = new Demo(options, signal);
+    try {
+      return await demo.#run();
+    } finally {
+      await demo.#tearDown();
+    }
+  }
+
+  async #run(): Promise<number> {
+    const start_ms = performance.now();
+    const { hostCount } = this.#options;
+    this.#topology = await this.#step(
+      `a switch, ${hostCount} hosts, a container on each`,
+      () => new Topology(hostCount),
+    );
+    await this.#step("selvage run on host1, with the registry", () => this.#startFirst());
+    await this.#step(
+      hostCount === 2 ? "host2 joins" : `host2 to host${hostCount} join`,
+      () => this.#startOthers(),
+    );
+    const statuses = await this.#step(
+      "every host knows every other",
+      () => this.#untilAllKnown(),
+    );
+    await this.#step("containers attached", () => this.#attachContainers(statuses));
+    const pings = await this.#step("pings, all pairs, both ways", () => this.#pingAll());
+    const transfers = await this.#step(
+      "TCP transfers, both ways, hashed at both ends",
+      () => this.#transferAll(),
+    );
+    const report = this.#report(statuses, pings, transfers, performance.now() - start_ms);
+    await this.#show(report);
+    if (this.#options.keep) await this.#stay();
+    return report.ok ? 0 : 1;
+  }
+
+  /** One step of the run; an interruption ends it at once, for the tear-down to follow. */
+  #step<T>(text: string, work: () => T | Promise<T>): Promise<T> {
+    this.#signal.throwIfAborted();
+    const interrupted = new Promise<never>((_, reject) =>
+      this.#signal.addEventListener("abort", () => reject(this.#signal.reason), { once: true })
+    );
+    return this.#progress.step(text, () => Promise.race([work(), interrupted]));
+  }
+
+  #startHost(network: HostNetwork, flags: readonly string[]): DemoHost {
+    this.#signal.throwIfAborted();
+    const directory = join(this.#directory, network.name);
+    mkdirSync(directory, { mode: 0o700 });
+    const host = DemoHost.start(this.#options.self, network, directory, flags);
+    this.#hosts.push(host);
+    return host;
+  }
+
+  #untilReady(host: DemoHost): Promise<Status> {
+    const isReady = (status: Status) => status.phase === "ready";
+    return host.until("not ready", isReady, READY_TIMEOUT_MS, this.#signal);
+  }
+
+  async #startFirst(): Promise<void> {
+    const network = this.#topology!.hosts[0]!;
+    const file = join(this.#directory, "net-conf.json");
+    writeFileSync(file, JSON.stringify(NETWORK));
+    const host = this.#startHost(network, [
+      `--net-config=${file}`,
+      `--registry-listen=${network.outerAddress}:${REGISTRY_PORT}`,
+    ]);
+    await this.#untilReady(host);
+  }
+
+  async #startOthers(): Promise<void> {
+    const first = this.#hosts[0]!;
+    const json = { scope: "join" as const, description: "selvage demo" };
+    const response = await first.client.v1.tokens.$post({ json });
+    if (!response.ok) {
+      throw new SelvageError("unavailable", `no join token: HTTP status ${response.status}`);
+    }
+    const { secret } = await response.json();
+    const file = join(this.#directory, "join");
+    writeFileSync(file, `${secret}\n`, { mode: 0o600 });
+    const hosts = this.#topology!.hosts.slice(1);
+    const started = hosts.map((network) => this.#startHost(network, [`--join=@${file}`]));
+    await Promise.all(started.map((host) => this.#untilReady(host)));
+  }
+
+  #untilAllKnown(): Promise<Status[]> {
+    const peerCount = this.#options.hostCount - 1;
+    const knowsAll = (status: Status) => status.dataPlane?.peerCount === peerCount;
+    return Promise.all(
+      this.#hosts.map((host) =>
+        host.until("peers missing", knowsAll, READY_TIMEOUT_MS, this.#signal)
+      ),
+    );
+  }
+
+  async #attachContainers(statuses: readonly Status[]): Promise<void> {
+    const addresses = this.#topology!.hosts.map((network, i) => {
+      const status = statuses[i]!;
+      const subnet = IpPrefix.parse(status.lease!.subnets[0]!);
+      return this.#topology!.attachContainer(network, subnet, status.backend!.mtu_bytes);
+    });
+    await Promise.all(this.#topology!.hosts.map(async (network, i) => {
+      this.#containers[i] = await Container.start(this.#options.self, network, addresses[i]!);
+    }));
+  }
+
+  async #pingAll(): Promise<PingReport[]> {
+    // A probe does one thing at a time; the probes of several containers run side by side.
+    const rows = await Promise.all(this.#containers.map(async (from) => {
+      const row: PingReport[] = [];
+      for (const [source, to] of allPairs(this.#containers)) {
+        if (source === from) row.push(await measurePing(from, to));
+      }
+      return row;
+    }));
+    return rows.flat();
+  }
+
+  async #transferAll(): Promise<TransferReport[]> {
+    const reports: TransferReport[] = [];
+    for (const [from, to] of ringPairs(this.#containers)) {
+      this.#signal.throwIfAborted();
+      reports.push(await measureTransfer(from, to, this.#options.size_bytes));
+      this.#progress.detail(`${reports.length} done`);
+    }
+    return reports;
+  }
+
+  #report(
+    statuses: readonly Status[],
+    pings: PingReport[],
+    transfers: TransferReport[],
+    duration_ms: number,
+  ): DemoReport {
+    return {
+      ok: [...pings, ...transfers].every((one) => one.ok),
+      hostCount: this.#options.hostCount,
+      backend: statuses[0]!.backend!.type,
+      duration_ms: Math.round(duration_ms),
+      hosts: this.#topology!.hosts.map((network, i) => ({
+        name: network.name,
+        outerAddress: network.outerAddress.toString(),
+        subnet: statuses[i]!.lease!.subnets[0]!,
+        container: this.#containers[i]!.address.toString(),
+      })),
+      pings,
+      transfers,
+    };
+  }
+
+  async #show(report: DemoReport): Promise<void> {
+    if (this.#options.json) {
+      process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+      return;
+    }
+    const status = await this.#hosts[0]!.status();
+    const names = report.hosts.map((host) => host.name);
+    const parts = [
+      formatPings(names, report.pings),
+      formatTransfers(report.transfers),
+      "selvage status, on host1:",
+      status === null
+        ? "(no answer)"
+        : formatStatus(status, { now_ms: Date.now(), verbose: false }),
+      report.ok
+        ? `All ${report.pings.length} pings and ${report.transfers.length} transfers arrived. ` +
+          "To try it on your own hosts, see: selvage run --help"
+        : "FAILED: not everything arrived as sent.",
+    ];
+    process.stdout.write(`\n${parts.map((part) => part.trimEnd()).join("\n\n")}\n`);
+  }
+
+  /** Says how to look around, and waits to be interrupted. */
+  async #stay(): Promise<void> {
+    const lines = this.#hosts.map((host) =>
+      `  ${host.network.name}: nsenter --net=/proc/${host.pid}/ns/net    ` +
+      `selvage status --api-socket=${host.socketPath}`
+    );
+    this.#progress.say(["", "The hosts stay up; look around:", ...lines, "Ctrl-C ends it."]);
+    await new Promise<void>((resolve) => {
+      if (this.#signal.aborted) resolve();
+      this.#signal.addEventListener("abort", () => resolve(), { once: true });
+      // An abort listener alone does not keep the process alive.
+      const timer = setInterval(() => {}, 2 ** 30);
+      this.#signal.addEventListener("abort", () => clearInterval(timer), { once: true });
+    });
+  }
+
+  async #tearDown(): Promise<void> {
+    await Promise.all(this.#containers.filter(Boolean).map((container) => container.stop()));
+    await Promise.all(this.#hosts.map((host) => host.stop()));
+    this.#topology?.close();
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+}

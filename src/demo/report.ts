@@ -1,0 +1,42 @@
+/** The demo's result, for people and for machines. */
+import { formatTable } from "../cli/table.ts";
+import type { PingReport, TransferReport } from "./measure.ts";
+
+export interface DemoReport {
+  readonly ok: boolean;
+  readonly hostCount: number;
+  readonly backend: string;
+  readonly duration_ms: number;
+  readonly hosts: readonly {
+    readonly name: string;
+    readonly outerAddress: string;
+    readonly subnet: string;
+    readonly container: string;
+  }[];
+  readonly pings: readonly PingReport[];
+  readonly transfers: readonly TransferReport[];
+}
+
+/** The pings as a matrix of median round trips: a row the sender, a column the receiver. */
+export function formatPings(hosts: readonly string[], pings: readonly PingReport[]): string {
+  const cell = (from: string, to: string): string => {
+    if (from === to) return "·";
+    const report = pings.find((one) => one.from === from && one.to === to);
+    if (report === undefined || report.median_ms === null) return "LOST";
+    const lost = report.sent - report.received;
+    return `${report.median_ms.toFixed(2)} ms${lost > 0 ? ` (${lost} lost)` : ""}`;
+  };
+  const rows = hosts.map((from) => [from, ...hosts.map((to) => cell(from, to))]);
+  return formatTable(["ping", ...hosts], rows);
+}
+
+export function formatTransfers(transfers: readonly TransferReport[]): string {
+  const rows = transfers.map((one) => [
+    `${one.from} → ${one.to}`,
+    `${(one.size_bytes / 2 ** 20).toFixed(0)} MiB`,
+    `${(one.duration_ms / 1000).toFixed(2)} s`,
+    `${one.rate_mbit_s.toFixed(0)} Mbit/s`,
+    one.ok ? `identical, ${one.receivedSha256.slice(0, 12)}…` : one.error ?? "DIFFERENT",
+  ]);
+  return formatTable(["TCP transfer", "size", "time", "rate", "SHA-256 at both ends"], rows);
+}

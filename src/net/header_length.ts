@@ -1,0 +1,10 @@
+/** Lengths in bytes of the headers that encapsulation adds; every MTU is a sum of these. */
+import type { Family } from "./ip.ts";
+
+/** RFC 768. */
+export const UDP_HEADER_BYTES = 8;
+
+/** Without options or extension headers: RFC 791 section 3.1, RFC 8200 section 3. */
+export function ipHeaderBytes(family: Family): number {
+  return family === 4 ? 20 : 40;
+}

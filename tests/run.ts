@@ -1,0 +1,70 @@
+/**
+ * Sets up what the tests need, builds, and runs all of them: every test under Deno, and those of
+ * `ffi/` under Bun as well. Ends with a line `N passed, N failed`.
+ *
+ *     deno run -A tests/run.ts [FILE...]
+ */
+import { spawn, spawnSync } from "node:child_process";
+import { preparePackages } from "./packages.ts";
+
+const BUN = "node_modules/@oven/bun-linux-x64/bin/bun";
+/** Most of the end-to-end tests wait for something, so more run at once than there are cores. */
+const TEST_FILES_AT_ONCE = 4;
+
+interface Outcome {
+  passed: number;
+  failed: number;
+}
+
+/** Runs a command and shows its output as it comes; returns all of it, with the exit status. */
+function show(command: string, args: string[]): Promise<{ text: string; status: number }> {
+  const env = { ...process.env, NO_COLOR: "1", DENO_JOBS: String(TEST_FILES_AT_ONCE) };
+  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], env });
+  let text = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding("utf8");
+    stream.on("data", (part: string) => {
+      text += part;
+      process.stdout.write(part);
+    });
+  }
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (status) => resolve({ text, status: status ?? 1 }));
+  });
+}
+
+/** Counts by the runner's own closing line; what ran nothing, or died, counts as one failure. */
+async function count(command: string, args: string[], lines: RegExp[]): Promise<Outcome> {
+  const { text, status } = await show(command, args);
+  const [passed, failed] = lines.map((line) => {
+    const matches = [...text.matchAll(new RegExp(line, "gm"))];
+    return Number(matches.at(-1)?.[1] ?? 0);
+  }) as [number, number];
+  const isSilentFailure = failed === 0 && (status !== 0 || passed === 0);
+  return { passed, failed: isSilentFailure ? 1 : failed };
+}
+
+if (!preparePackages()) process.exit(1);
+const build = spawnSync(process.execPath, ["run", "-A", "compile.ts"], { stdio: "inherit" });
+if (build.status !== 0) process.exit(1);
+
+const files = process.argv.slice(2);
+const start_ms = performance.now();
+const deno = await count(
+  process.execPath,
+  ["test", "-A", "--no-check", "--parallel", ...(files.length > 0 ? files : ["tests/"])],
+  [/^(?:ok|FAILED) \| (\d+) passed/, /^(?:ok|FAILED) \| .*?(\d+) failed/],
+);
+const bun = files.length > 0 ? { passed: 0, failed: 0 } : await count(
+  BUN,
+  ["test", "tests/ffi/"],
+  [/^\s*(\d+) pass$/, /^\s*(\d+) fail$/],
+);
+const failed = deno.failed + bun.failed;
+console.log(
+  `\nDeno: ${deno.passed} passed, and under Bun ${bun.passed}; ` +
+    `${((performance.now() - start_ms) / 1000).toFixed(0)} s`,
+);
+console.log(`${deno.passed + bun.passed} passed, ${failed} failed`);
+process.exit(failed === 0 ? 0 : 1);

@@ -33,9 +33,11 @@ export class IcmpSocket {
    * It blocks the thread. The array is borrowed until the next call.
    */
   receive(timeout_ms: number): Uint8Array | null {
-    const seconds = Math.floor(timeout_ms / 1000);
-    const micros = Math.max(1, Math.round((timeout_ms - seconds * 1000) * 1000));
-    const timeval = new Uint8Array(new BigInt64Array([BigInt(seconds), BigInt(micros)]).buffer);
+    const micros = BigInt(Math.max(1, Math.ceil(timeout_ms * 1000)));
+    // struct timeval; a whole second of microseconds would be EDOM, none at all means for ever.
+    const timeval = new Uint8Array(
+      new BigInt64Array([micros / 1_000_000n, micros % 1_000_000n]).buffer,
+    );
     check(
       libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVTIMEO, timeval, timeval.length),
       "set the time to wait",

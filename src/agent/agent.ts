@@ -9,8 +9,7 @@ import { selectBackend } from "../backend/select.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { checkOuterAddresses } from "../config/parse_network_config.ts";
 import { errorText, hasCode, SelvageError } from "../errors.ts";
-import { chooseOuterLink } from "../kernel/choose_outer_link.ts";
-import type { OuterLink } from "../kernel/outer_link.ts";
+import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
 import { Reconciler } from "../kernel/reconciler.ts";
 import { type Lease, leaseKey } from "../lease/lease.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
@@ -33,6 +32,10 @@ import type { Phase, Status } from "./status.ts";
 const CONFIG_RETRY_MS = 1_000;
 /** How long the store may be away before the node says that it is not ready. */
 const STORE_LOSS_READY_MS = 60_000;
+
+export interface Closable {
+  close(): Promise<void>;
+}
 
 /** What the network's configuration means on this host. */
 interface Network {
@@ -63,21 +66,24 @@ export class Agent implements AgentControl {
 
   /**
    * Runs until the signal is aborted, then ends tidily. Rejects if it cannot start for a reason
-   * that waiting does not mend. `whenOpen` is called once status can be asked for.
+   * that waiting does not mend. `listen` opens the API once there is something to ask for; what it
+   * returns is closed first of all.
    */
-  async run(signal: AbortSignal, whenOpen: () => Promise<void>): Promise<void> {
+  async run(signal: AbortSignal, listen: () => Promise<Closable>): Promise<void> {
     requireCapabilities("selvage run", "CAP_NET_ADMIN");
     requireTun();
     const socket = new NetlinkRouteSocket();
     const connection = new NetlinkConnection(socket);
+    let listeners: Closable | null = null;
     try {
       this.#reconciler = new Reconciler(connection);
       this.#link = chooseOuterLink(connection, this.#options.link);
       this.#log.info`interface ${this.#link.name}, address ${this.#link.addresses.join(", ")}`;
       this.#opened = await openStore(this.#options, this.#link);
-      await whenOpen();
+      listeners = await listen();
       await this.#operate(signal);
     } finally {
+      await listeners?.close();
       await this.#end();
       socket.close();
     }

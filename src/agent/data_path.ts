@@ -5,10 +5,11 @@
 import { closeFd } from "../../ffi/fd.ts";
 import { openTun } from "../../ffi/tun.ts";
 import { openUdpSocket } from "../../ffi/udp_socket.ts";
-import { errnoName, SystemError } from "../../ffi/errno.ts";
+import { SystemError } from "../../ffi/errno.ts";
 import type { Backend, Plan, SkippedPeer, Tunnel } from "../backend/backend.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
-import { Dataplane, type PeerCounters } from "../dataplane/dataplane.ts";
+import { Dataplane, type DataplaneStatus } from "../dataplane/dataplane.ts";
+import type { PeerCounters } from "../dataplane/peer_table.ts";
 import { errorText, SelvageError } from "../errors.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import type { Reconciler } from "../kernel/reconciler.ts";
@@ -101,6 +102,9 @@ export class DataPath {
   #open: OpenTunnel | null = null;
   #supervisor: Promise<void> = Promise.resolve();
   #plan: Plan;
+  /** Peers that the plan has and the forwarding table cannot take. */
+  #refused: readonly SkippedPeer[] = [];
+  #lastStatus: DataplaneStatus | null = null;
   #restartCount = 0;
 
   private constructor(options: DataPathOptions) {
@@ -135,7 +139,7 @@ export class DataPath {
     for (const problem of this.#options.reconciler.reconcile(this.#plan.kernel).problems) {
       this.#log.warning`${problem}`;
     }
-    this.#open?.dataplane.apply(this.#plan.forwarding);
+    this.#refused = this.#open?.dataplane.apply(this.#plan.forwarding) ?? [];
   }
 
   /** Forwards to these peers from now on. */
@@ -154,7 +158,7 @@ export class DataPath {
       );
       const ended = await Promise.race([this.#open.dataplane.ended, aborted]);
       if (ended === null) return;
-      this.#log.error`the ${ended.role} loop ended (${errnoName(ended.errno)}); starting it anew`;
+      this.#log.error`${ended.reason}; starting the data plane anew`;
       await this.#shutDown();
       await this.#restart(backoff);
     }
@@ -180,6 +184,7 @@ export class DataPath {
     const open = this.#open;
     this.#open = null;
     if (open === null) return;
+    this.#lastStatus = open.dataplane.status();
     await open.dataplane.stop();
     closeFd(open.tun_fd);
     closeFd(open.udp_fd);
@@ -198,16 +203,14 @@ export class DataPath {
   }
 
   get skipped(): readonly SkippedPeer[] {
-    return this.#plan.skipped;
+    return [...this.#plan.skipped, ...this.#refused];
   }
 
   /** Counters since the data plane was last started; null where the kernel forwards. */
   status(): DataPlaneStatus | null {
-    if (this.#tunnel === null) return null;
-    const restartCount = this.#restartCount;
-    const counters = this.#open?.dataplane.status();
-    if (counters !== undefined) return { ...counters, running: true, restartCount };
-    return { ...Dataplane.idleStatus(), running: false, restartCount };
+    const counters = this.#open?.dataplane.status() ?? this.#lastStatus;
+    if (counters === null) return null;
+    return { ...counters, running: this.#open !== null, restartCount: this.#restartCount };
   }
 
   /** Counters of one peer by its lease key; null if it is not served. */

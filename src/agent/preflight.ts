@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { SelvageError } from "../errors.ts";
 
 /** Bit numbers of `linux/capability.h`. */
-const CAPABILITIES = { CAP_NET_ADMIN: 12, CAP_SYS_ADMIN: 21 } as const;
+const CAPABILITIES = { CAP_NET_ADMIN: 12, CAP_NET_RAW: 13, CAP_SYS_ADMIN: 21 } as const;
 const TUN_PATH = "/dev/net/tun";
 
 /** The process's effective capabilities as a bit set. */

@@ -23,7 +23,8 @@ export function spawnInNetns(
 export async function endProcess(child: ChildProcess): Promise<void> {
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
   const gone = once(child, "exit");
-  child.kill("SIGTERM");
+  // Not child.kill(): Deno takes a child for ended by that signal even when it ended by itself.
+  process.kill(child.pid, "SIGTERM");
   const timer = setTimeout(() => child.kill("SIGKILL"), TERM_TIMEOUT_MS);
   await gone;
   clearTimeout(timer);

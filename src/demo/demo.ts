@@ -2,9 +2,11 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { selfCommand } from "../../ffi/self_command.ts";
 import type { Status } from "../agent/status.ts";
 import { requireCapabilities, requireTun } from "../agent/preflight.ts";
-import { formatStatus } from "../cli/status_table.ts";
+import { statusText } from "../cli/status_text.ts";
+import type { DemoOptions } from "../cli/context.ts";
 import { SelvageError } from "../errors.ts";
 import { IpPrefix } from "../net/ip.ts";
 import { Container } from "./container.ts";
@@ -18,25 +20,36 @@ import {
   type TransferReport,
 } from "./measure.ts";
 import { Progress } from "./progress.ts";
-import { type DemoReport, formatPings, formatTransfers } from "./report.ts";
+import { type DemoReport, formatFailures, formatPings, formatTransfers } from "./report.ts";
 import { type HostNetwork, Topology } from "./topology.ts";
 
 const READY_TIMEOUT_MS = 30_000;
 const REGISTRY_PORT = 8286;
 const NETWORK = { Network: "10.210.0.0/16", Backend: { Type: "udp" } };
 
-export interface DemoOptions {
-  readonly hostCount: number;
-  /** Stay up after the measurements until interrupted. */
-  readonly keep: boolean;
-  readonly json: boolean;
-  /** How much each TCP transfer carries. */
-  readonly size_bytes: number;
-  readonly self: SelfCommand;
+/** What a shell reports of a program that SIGINT ended. */
+const EXIT_INTERRUPTED = 130;
+
+/**
+ * Runs the demo until it is done or a signal ends it; either way everything is torn down first.
+ * Resolves with the exit status. `mainUrl` is the entry module's own URL.
+ */
+export async function runDemo(options: DemoOptions, mainUrl: string): Promise<number> {
+  const ending = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.on(signal, () => ending.abort());
+  }
+  try {
+    return await Demo.run(options, selfCommand(mainUrl), ending.signal);
+  } catch (error) {
+    if (ending.signal.aborted) return EXIT_INTERRUPTED;
+    throw error;
+  }
 }
 
-export class Demo {
+class Demo {
   readonly #options: DemoOptions;
+  readonly #self: SelfCommand;
   readonly #signal: AbortSignal;
   readonly #progress: Progress;
   readonly #directory = mkdtempSync(join(tmpdir(), "selvage-demo-"));
@@ -44,8 +57,9 @@ export class Demo {
   readonly #hosts: DemoHost[] = [];
   readonly #containers: Container[] = [];
 
-  private constructor(options: DemoOptions, signal: AbortSignal) {
+  private constructor(options: DemoOptions, self: SelfCommand, signal: AbortSignal) {
     this.#options = options;
+    this.#self = self;
     this.#signal = signal;
     this.#progress = new Progress(options.json);
   }
@@ -54,10 +68,14 @@ export class Demo {
    * Builds the hosts, runs the measurements and tears everything down, whatever happens. Resolves
    * with the exit status: 0 only if every packet and byte arrived.
    */
-  static async run(options: DemoOptions, signal: AbortSignal): Promise<number> {
+  static async run(
+    options: DemoOptions,
+    self: SelfCommand,
+    signal: AbortSignal,
+  ): Promise<number> {
     requireCapabilities("selvage demo", "CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_NET_RAW");
     requireTun();
-    const demo = new Demo(options, signal);
+    const demo = new Demo(options, self, signal);
     try {
       return await demo.#run();
     } finally {
@@ -67,7 +85,7 @@ export class Demo {
 
   async #run(): Promise<number> {
     const start_ms = performance.now();
-    const { hostCount } = this.#options;
+    const { hosts: hostCount } = this.#options;
     this.#topology = await this.#step(
       `a switch, ${hostCount} hosts, a container on each`,
       () => new Topology(hostCount),
@@ -106,7 +124,7 @@ export class Demo {
     this.#signal.throwIfAborted();
     const directory = join(this.#directory, network.name);
     mkdirSync(directory, { mode: 0o700 });
-    const host = DemoHost.start(this.#options.self, network, directory, flags);
+    const host = DemoHost.start(this.#self, network, directory, flags);
     this.#hosts.push(host);
     return host;
   }
@@ -143,7 +161,7 @@ export class Demo {
   }
 
   #untilAllKnown(): Promise<Status[]> {
-    const peerCount = this.#options.hostCount - 1;
+    const peerCount = this.#options.hosts - 1;
     const knowsAll = (status: Status) => status.dataPlane?.peerCount === peerCount;
     return Promise.all(
       this.#hosts.map((host) =>
@@ -159,7 +177,7 @@ export class Demo {
       return this.#topology!.attachContainer(network, subnet, status.backend!.mtu_bytes);
     });
     await Promise.all(this.#topology!.hosts.map(async (network, i) => {
-      this.#containers[i] = await Container.start(this.#options.self, network, addresses[i]!);
+      this.#containers[i] = await Container.start(this.#self, network, addresses[i]!);
     }));
   }
 
@@ -193,7 +211,7 @@ export class Demo {
   ): DemoReport {
     return {
       ok: [...pings, ...transfers].every((one) => one.ok),
-      hostCount: this.#options.hostCount,
+      hostCount: this.#options.hosts,
       backend: statuses[0]!.backend!.type,
       duration_ms: Math.round(duration_ms),
       hosts: this.#topology!.hosts.map((network, i) => ({
@@ -217,16 +235,17 @@ export class Demo {
     const parts = [
       formatPings(names, report.pings),
       formatTransfers(report.transfers),
+      formatFailures(report),
       "selvage status, on host1:",
-      status === null
-        ? "(no answer)"
-        : formatStatus(status, { now_ms: Date.now(), verbose: false }),
+      status === null ? "(no answer)" : statusText(status, { now_ms: Date.now(), verbose: false }),
       report.ok
         ? `All ${report.pings.length} pings and ${report.transfers.length} transfers arrived. ` +
           "To try it on your own hosts, see: selvage run --help"
         : "FAILED: not everything arrived as sent.",
     ];
-    process.stdout.write(`\n${parts.map((part) => part.trimEnd()).join("\n\n")}\n`);
+    process.stdout.write(
+      `\n${parts.map((part) => part.trimEnd()).filter((part) => part !== "").join("\n\n")}\n`,
+    );
   }
 
   /** Says how to look around, and waits to be interrupted. */

@@ -3,8 +3,9 @@ import type { ChildProcess } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Status } from "../agent/status.ts";
-import { createClient } from "../cli/client.ts";
+import { openClient } from "../cli/client.ts";
 import { SelvageError } from "../errors.ts";
+import { END_WITH_PARENT } from "../agent/run.ts";
 import { pause } from "../agent/retry.ts";
 import { endProcess, spawnInNetns } from "./child.ts";
 import type { HostNetwork } from "./topology.ts";
@@ -47,12 +48,13 @@ export class DemoHost {
       `--state-dir=${directory}`,
       `--subnet-file=${join(directory, "subnet.env")}`,
       `--api-socket=${join(directory, "api.sock")}`,
-      "--end-with-parent",
       ...flags,
     ];
-    const log = openSync(join(directory, "log"), "w", 0o600);
+    const log = openSync(join(directory, "log"), "a", 0o600);
     try {
-      const child = spawnInNetns(network.host, self.command, args, ["ignore", log, log]);
+      const child = spawnInNetns(network.host, self.command, args, ["ignore", log, log], {
+        [END_WITH_PARENT]: "1",
+      });
       return new DemoHost(network, directory, child);
     } finally {
       closeSync(log);
@@ -64,7 +66,7 @@ export class DemoHost {
   }
 
   get client() {
-    return createClient({ socketPath: this.socketPath });
+    return openClient({ apiSocket: this.socketPath });
   }
 
   /** The end of its log, for when it does not do what it should. */
@@ -103,6 +105,11 @@ export class DemoHost {
       }
       await pause(POLL_MS, signal);
     }
+  }
+
+  /** Its process, for those who want to do more to it than stop it. */
+  get process(): ChildProcess {
+    return this.#child;
   }
 
   stop(): Promise<void> {

@@ -42,9 +42,15 @@ function isReply(packet: Uint8Array, request: Uint8Array): boolean {
     message.subarray(4).every((byte, i) => byte === request[i + 4]);
 }
 
-/** Waits for the answer to one request; null if it does not come in time. */
-function awaitReply(socket: IcmpSocket, request: Uint8Array, timeout_ms: number): number | null {
+/** Sends one request and waits for its answer; null if it does not come in time. */
+function roundTrip_ms(
+  socket: IcmpSocket,
+  address: IpAddress,
+  request: Uint8Array,
+  timeout_ms: number,
+): number | null {
   const start_ms = performance.now();
+  socket.send(address.toBytes(), request);
   while (true) {
     const left_ms = timeout_ms - (performance.now() - start_ms);
     if (left_ms <= 0) return null;
@@ -61,8 +67,7 @@ export function ping(address: IpAddress, count: number, timeout_ms: number): Pin
   try {
     for (let sequence = 1; sequence <= count; sequence++) {
       const request = echoRequest(process.pid & 0xffff, sequence);
-      socket.send(address.toBytes(), request);
-      const time_ms = awaitReply(socket, request, timeout_ms);
+      const time_ms = roundTrip_ms(socket, address, request, timeout_ms);
       if (time_ms !== null) times_ms.push(time_ms);
     }
   } finally {

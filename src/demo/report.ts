@@ -1,5 +1,5 @@
 /** The demo's result, for people and for machines. */
-import { formatTable } from "../cli/table.ts";
+import { printable, renderTable } from "../cli/table.ts";
 import type { PingReport, TransferReport } from "./measure.ts";
 
 export interface DemoReport {
@@ -27,7 +27,7 @@ export function formatPings(hosts: readonly string[], pings: readonly PingReport
     return `${report.median_ms.toFixed(2)} ms${lost > 0 ? ` (${lost} lost)` : ""}`;
   };
   const rows = hosts.map((from) => [from, ...hosts.map((to) => cell(from, to))]);
-  return formatTable(["ping", ...hosts], rows);
+  return renderTable([{ title: "ping" }, ...hosts.map((title) => ({ title }))], rows);
 }
 
 export function formatTransfers(transfers: readonly TransferReport[]): string {
@@ -38,5 +38,14 @@ export function formatTransfers(transfers: readonly TransferReport[]): string {
     `${one.rate_mbit_s.toFixed(0)} Mbit/s`,
     one.ok ? `identical, ${one.receivedSha256.slice(0, 12)}…` : one.error ?? "DIFFERENT",
   ]);
-  return formatTable(["TCP transfer", "size", "time", "rate", "SHA-256 at both ends"], rows);
+  const titles = ["TCP transfer", "size", "time", "rate", "SHA-256 at both ends"];
+  return renderTable(titles.map((title) => ({ title })), rows);
+}
+
+/** What went wrong, a line each; empty when nothing did. */
+export function formatFailures(report: Pick<DemoReport, "pings" | "transfers">): string {
+  return [...report.pings, ...report.transfers]
+    .filter((one) => one.error !== null)
+    .map((one) => `${one.from} → ${one.to}: ${printable(one.error ?? "")}\n`)
+    .join("");
 }

@@ -11,17 +11,12 @@ import { writeFileSync } from "node:fs";
 import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
 import { closeNetns, createNetns, type Netns, withNetns } from "../../ffi/netns.ts";
 import { IpAddress, IpPrefix } from "../net/ip.ts";
-import { addAddressRequest } from "../netlink/address.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
-import {
-  createBridgeRequest,
-  createVethRequest,
-  type NewVeth,
-  setLinkRequest,
-} from "../netlink/link_request.ts";
+import type { NewVeth } from "../netlink/link_request.ts";
+import type { Link } from "../netlink/link.ts";
 import { RTPROT_BOOT } from "../netlink/route.ts";
-import { addRouteRequest } from "../netlink/route_request.ts";
-import { getLink } from "../netlink/rtnetlink.ts";
+import * as rtnetlink from "../netlink/rtnetlink.ts";
+import { SelvageError } from "../errors.ts";
 
 /** RFC 2544's network for tests between devices: on nobody's real network. */
 const UNDERLAY = IpPrefix.parse("198.18.0.0/24");
@@ -39,12 +34,18 @@ function withConnection<T>(netns: Netns, work: (connection: NetlinkConnection) =
   }
 }
 
+function requireLink(connection: NetlinkConnection, name: string): Link {
+  const link = rtnetlink.getLink(connection, name);
+  if (link !== null) return link;
+  throw new SelvageError("internal", `the demo's link ${name} is gone`);
+}
+
 function setUp(connection: NetlinkConnection, name: string, masterName?: string): void {
-  const link = getLink(connection, name);
+  const link = requireLink(connection, name);
   const master = masterName === undefined ? {} : {
-    masterIndex: getLink(connection, masterName).index,
+    masterIndex: requireLink(connection, masterName).index,
   };
-  connection.request(setLinkRequest(link, { isUp: true, ...master }));
+  rtnetlink.setLink(connection, link, { isUp: true, ...master });
 }
 
 function giveAddress(
@@ -53,15 +54,13 @@ function giveAddress(
   address: IpAddress,
   prefixLength: number,
 ): void {
-  const linkIndex = getLink(connection, linkName).index;
-  connection.request(
-    addAddressRequest({ linkIndex, linkName, address, prefixLength }, false),
-  );
+  const linkIndex = requireLink(connection, linkName).index;
+  rtnetlink.addAddress(connection, { linkIndex, linkName, address, prefixLength });
 }
 
 /** Makes a veth in the connection's namespace whose far end is born in another. */
 function createVeth(connection: NetlinkConnection, veth: NewVeth): void {
-  connection.request(createVethRequest(veth));
+  rtnetlink.createVeth(connection, veth);
   setUp(connection, veth.name);
 }
 
@@ -83,7 +82,7 @@ export class Topology {
     try {
       this.#switch = this.#create();
       withConnection(this.#switch, (connection) => {
-        connection.request(createBridgeRequest({ name: SWITCH }));
+        rtnetlink.createBridge(connection, { name: SWITCH });
         setUp(connection, SWITCH);
       });
       for (let number = 1; number <= hostCount; number++) this.hosts.push(this.#addHost(number));
@@ -124,7 +123,7 @@ export class Topology {
     const gateway = subnet.address.add(1n);
     const address = subnet.address.add(2n);
     withConnection(network.host, (connection) => {
-      connection.request(createBridgeRequest({ name: CONTAINER_BRIDGE, mtu_bytes }));
+      rtnetlink.createBridge(connection, { name: CONTAINER_BRIDGE, mtu_bytes });
       setUp(connection, CONTAINER_BRIDGE);
       giveAddress(connection, CONTAINER_BRIDGE, gateway, subnet.length);
       const peer = { name: "eth0", netnsFd: network.container.fd, mtu_bytes };
@@ -151,9 +150,13 @@ function addDefaultRoute(
   gateway: IpAddress,
   linkName: string,
 ): void {
-  const linkIndex = getLink(connection, linkName).index;
+  const linkIndex = requireLink(connection, linkName).index;
   const destination = DEFAULT_ROUTE;
-  connection.request(
-    addRouteRequest({ destination, linkIndex, linkName, gateway, protocol: RTPROT_BOOT }, false),
-  );
+  rtnetlink.addRoute(connection, {
+    destination,
+    linkIndex,
+    linkName,
+    gateway,
+    protocol: RTPROT_BOOT,
+  });
 }

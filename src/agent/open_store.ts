@@ -1,0 +1,184 @@
+/** Opens the lease store that the flags ask for, and the registry's listener where it is wanted. */
+import { mkdirSync } from "node:fs";
+import type { CreatedToken, TokenAdmin, TokenRequest } from "../api/control.ts";
+import { selectBackend } from "../backend/select.ts";
+import { checkOuterAddresses, parseNetworkConfig } from "../config/parse_network_config.ts";
+import { SelvageError } from "../errors.ts";
+import { readFileBounded } from "../files.ts";
+import type { OuterLink } from "../kernel/outer_link.ts";
+import { parseHostPort } from "../net/host_port.ts";
+import { IpAddress } from "../net/ip.ts";
+import { formatJoinString, parseJoinString } from "../registry/join_string.ts";
+import type { RegistryServer } from "../registry/server.ts";
+import { tokensPath, TokenStore } from "../registry/tokens.ts";
+import type { LeaseStore } from "../store/store.ts";
+import type { HostPort, RunOptions } from "./options.ts";
+import type { Status } from "./status.ts";
+
+export interface OpenedStore {
+  readonly store: LeaseStore;
+  readonly tokens: TokenAdmin;
+  readonly registry: Status["registry"];
+  close(): Promise<void>;
+}
+
+/** Where others reach a registry that listens everywhere: at the public address. */
+function reachableAddress(listen: HostPort, link: OuterLink, port: number): HostPort {
+  const address = IpAddress.parse(listen.host);
+  if (!address.isUnspecified()) return { host: listen.host, port };
+  const publicAddress = link.publicAddresses[0];
+  if (publicAddress !== undefined) return { host: publicAddress.toString(), port };
+  throw new SelvageError("unsupported", `interface ${link.name} has no address to join at`, {
+    hint: "Say it: selvage token create --address ADDR:PORT.",
+  });
+}
+
+/** The tokens of this host, and the join strings made of them where it has a registry. */
+class HostTokens implements TokenAdmin {
+  readonly #tokens: TokenStore;
+  readonly #server: RegistryServer | null;
+  readonly #listen: HostPort | null;
+  readonly #link: OuterLink;
+
+  constructor(
+    tokens: TokenStore,
+    server: RegistryServer | null,
+    listen: HostPort | null,
+    link: OuterLink,
+  ) {
+    this.#tokens = tokens;
+    this.#server = server;
+    this.#listen = listen;
+    this.#link = link;
+  }
+
+  #joinAddress(request: TokenRequest, server: RegistryServer): HostPort {
+    if (request.address !== null) return parseHostPort(request.address, "address");
+    return reachableAddress(this.#listen!, this.#link, server.port);
+  }
+
+  // deno-lint-ignore require-await -- so that a refusal is a rejection
+  async create(request: TokenRequest): Promise<CreatedToken> {
+    const { scope, description } = request;
+    if (scope === "api") {
+      const { info, token } = this.#tokens.create(scope, description);
+      return { token: info, secret: token };
+    }
+    const server = this.#server;
+    if (server === null) {
+      throw new SelvageError("unsupported", "this host serves no registry to join", {
+        hint: "Ask on the registry's host, or start this one with --registry-listen ADDR:PORT.",
+      });
+    }
+    const address = this.#joinAddress(request, server);
+    const { info, token } = this.#tokens.create(scope, description);
+    const { fingerprint } = server;
+    return {
+      token: info,
+      secret: formatJoinString({ addresses: [address], token, fingerprint }),
+    };
+  }
+
+  // deno-lint-ignore require-await -- so that a failure is a rejection
+  async list() {
+    return this.#tokens.list();
+  }
+
+  // deno-lint-ignore require-await -- so that a refusal is a rejection
+  async revoke(id: string): Promise<void> {
+    this.#tokens.revoke(id);
+  }
+
+  verify(bearer: string) {
+    return this.#tokens.verify(bearer);
+  }
+}
+
+/** Reads the network configuration file and holds it against this host. Throws naming the file. */
+function readNetConfig(path: string, link: OuterLink): string {
+  const text = readFileBounded(path);
+  const config = parseNetworkConfig(text, path);
+  checkOuterAddresses(config, link.addresses);
+  selectBackend(config).tunnel(config);
+  return text;
+}
+
+async function openEmbedded(
+  options: RunOptions,
+  link: OuterLink,
+  tokens: TokenStore,
+): Promise<OpenedStore> {
+  const netConfig = options.netConfigFile === null
+    ? null
+    : readNetConfig(options.netConfigFile, link);
+  // SQLite is loaded by hosts that keep a registry alone.
+  const { EmbeddedStore, registryPath } = await import("../store/embedded_store.ts");
+  const store = new EmbeddedStore({ path: registryPath(options.stateDir) });
+  try {
+    if (netConfig !== null) store.setConfig(netConfig, options.netConfigFile!);
+    const server = await listenIfAsked(options, store, tokens);
+    return {
+      store,
+      tokens: new HostTokens(tokens, server, options.registryListen, link),
+      registry: server && { listen: server.location, fingerprint: server.fingerprint },
+      async close() {
+        await server?.close();
+        await store.close();
+      },
+    };
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+}
+
+async function listenIfAsked(
+  options: RunOptions,
+  store: InstanceType<typeof import("../store/embedded_store.ts").EmbeddedStore>,
+  tokens: TokenStore,
+): Promise<RegistryServer | null> {
+  if (options.registryListen === null) return null;
+  const { ensureCertificate } = await import("../registry/certificate.ts");
+  const { listenRegistry } = await import("../registry/server.ts");
+  const certificate = await ensureCertificate(options.stateDir);
+  return await listenRegistry({ listen: options.registryListen, store, tokens, certificate });
+}
+
+async function openRemote(
+  join: string,
+  link: OuterLink,
+  tokens: TokenStore,
+): Promise<OpenedStore> {
+  const { RemoteStore } = await import("../registry/remote_store.ts");
+  const store = new RemoteStore(parseJoinString(join));
+  return {
+    store,
+    tokens: new HostTokens(tokens, null, null, link),
+    registry: null,
+    close: () => store.close(),
+  };
+}
+
+/**
+ * Opens the store. Throws, with nothing left open, on a configuration that breaks its rules, a
+ * join string that is none, a state directory that cannot be used, or a port in use.
+ */
+export async function openStore(options: RunOptions, link: OuterLink): Promise<OpenedStore> {
+  mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
+  const tokens = new TokenStore(tokensPath(options.stateDir));
+  try {
+    const opened = options.join === null
+      ? await openEmbedded(options, link, tokens)
+      : await openRemote(options.join, link, tokens);
+    return {
+      ...opened,
+      async close() {
+        await opened.close();
+        tokens.close();
+      },
+    };
+  } catch (error) {
+    tokens.close();
+    throw error;
+  }
+}

@@ -1,0 +1,28 @@
+/** The entry point. It alone knows its own URL, by which workers and children are started. */
+import { runCli } from "./cli/program.ts";
+import { PROBE_COMMAND } from "./demo/probe_protocol.ts";
+import { VERSION } from "./version.ts";
+
+const WORKER_URL = new URL("./dataplane/worker.ts", import.meta.url);
+
+/** Runs one command line and resolves with the exit status. */
+async function main(args: string[]): Promise<number> {
+  if (args[0] === PROBE_COMMAND) {
+    const { runProbe } = await import("./demo/probe.ts");
+    return await runProbe();
+  }
+  return await runCli(args, {
+    version: VERSION,
+    // Each loads its part of the program, so that `selvage status` does not load the daemon.
+    run: async (options) => {
+      const { runAgent } = await import("./agent/run.ts");
+      return await runAgent(options, WORKER_URL);
+    },
+    demo: async (options) => {
+      const { runDemo } = await import("./demo/demo.ts");
+      return await runDemo(options, import.meta.url);
+    },
+  });
+}
+
+process.exitCode = await main(process.argv.slice(2));

@@ -1,0 +1,253 @@
+/**
+ * A network of real daemons for the end-to-end tests: the demo's topology, held by descriptors of
+ * this process alone, with hosts that a test starts, kills and starts again.
+ *
+ *     container N --- cni0 [ host N: selvage run ] eth0 198.18.0.N --- switch
+ */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { type Netns, withNetns } from "../../ffi/netns.ts";
+import type { Status } from "../../src/agent/status.ts";
+import { spawnInNetns } from "../../src/demo/child.ts";
+import { DemoHost, type SelfCommand } from "../../src/demo/host.ts";
+import { type HostNetwork, Topology } from "../../src/demo/topology.ts";
+import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
+
+export const EXECUTABLE: SelfCommand = { command: resolve("dist/selvage"), args: [] };
+export const UNDER_DENO: SelfCommand = {
+  command: process.execPath,
+  args: ["run", "-A", resolve("src/main.ts")],
+};
+
+const TIMEOUT_MS = 30_000;
+const REGISTRY_PORT = 8286;
+
+export interface PingCount {
+  readonly sent: number;
+  readonly received: number;
+}
+
+/** Reads the closing lines of iputils' ping. */
+function readPingSummary(text: string): PingCount {
+  const match = /(\d+) packets transmitted, (\d+) received/.exec(text);
+  assert.ok(match, `ping said: ${text}`);
+  return { sent: Number(match[1]), received: Number(match[2]) };
+}
+
+/** A ping that runs while a test does something; `end` stops it and counts. */
+export class RunningPing {
+  #text = "";
+  constructor(readonly child: ChildProcess) {
+    child.stdout!.setEncoding("utf8").on("data", (part: string) => this.#text += part);
+  }
+
+  /** Waits until replies have come in, so that what follows happens to flowing traffic. */
+  async flowing(count = 5): Promise<void> {
+    const target = (this.#text.match(/bytes from/g)?.length ?? 0) + count;
+    while ((this.#text.match(/bytes from/g)?.length ?? 0) < target) {
+      assert.equal(this.child.exitCode, null, `ping ended: ${this.#text}`);
+      await once(this.child.stdout!, "data");
+    }
+  }
+
+  async end(): Promise<PingCount> {
+    // "close", not "exit": the summary may still be in the pipe.
+    const gone = once(this.child, "close");
+    this.child.kill("SIGINT");
+    await gone;
+    return readPingSummary(this.#text);
+  }
+}
+
+export class Lab {
+  readonly directory = mkdtempSync(join(tmpdir(), "selvage-test-"));
+  readonly topology: Topology;
+  /** By host number less one; null: not running. */
+  readonly hosts: (DemoHost | null)[] = [];
+  readonly containers: (IpAddress | null)[] = [];
+  readonly #children: ChildProcess[] = [];
+  readonly #signal = new AbortController().signal;
+  #joinFile: string | null = null;
+
+  constructor(hostCount: number, readonly self: SelfCommand = EXECUTABLE) {
+    this.topology = new Topology(hostCount);
+  }
+
+  network(host: number): HostNetwork {
+    return this.topology.hosts[host - 1]!;
+  }
+
+  host(host: number): DemoHost {
+    const running = this.hosts[host - 1];
+    assert.ok(running, `host${host} is not running`);
+    return running;
+  }
+
+  hostDirectory(host: number): string {
+    const directory = join(this.directory, `host${host}`);
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    return directory;
+  }
+
+  /** Starts a daemon with these flags, without waiting for it. */
+  launch(host: number, flags: readonly string[]): DemoHost {
+    const started = DemoHost.start(this.self, this.network(host), this.hostDirectory(host), flags);
+    this.hosts[host - 1] = started;
+    return started;
+  }
+
+  /** Starts host 1 with the registry and waits until it is ready. */
+  async startRegistry(config: unknown = { Network: "10.210.0.0/16" }): Promise<Status> {
+    const file = join(this.directory, "net-conf.json");
+    writeFileSync(file, JSON.stringify(config));
+    const listen = `${this.network(1).outerAddress}:${REGISTRY_PORT}`;
+    this.launch(1, [`--net-config=${file}`, `--registry-listen=${listen}`]);
+    return await this.ready(1);
+  }
+
+  /** The file with the join string, made at the first call. */
+  async joinFile(): Promise<string> {
+    if (this.#joinFile !== null) return this.#joinFile;
+    const created = this.run(1, ["token", "create"]);
+    assert.equal(created.status, 0, created.stderr);
+    this.#joinFile = join(this.directory, "join");
+    writeFileSync(this.#joinFile, created.stdout);
+    return await Promise.resolve(this.#joinFile);
+  }
+
+  async startJoined(host: number, flags: readonly string[] = []): Promise<Status> {
+    this.launch(host, [`--join=@${await this.joinFile()}`, ...flags]);
+    return await this.ready(host);
+  }
+
+  ready(host: number): Promise<Status> {
+    return this.until(host, "not ready", (status) => status.phase === "ready");
+  }
+
+  until(host: number, what: string, isReached: (status: Status) => boolean): Promise<Status> {
+    return this.host(host).until(what, isReached, TIMEOUT_MS, this.#signal);
+  }
+
+  /** Waits until these hosts forward to this many peers. */
+  async untilPeers(count: number, ...hosts: number[]): Promise<void> {
+    await Promise.all(
+      hosts.map((host) =>
+        this.until(host, `not ${count} peers`, (status) => status.dataPlane?.peerCount === count)
+      ),
+    );
+  }
+
+  async attach(host: number): Promise<IpAddress> {
+    const status = await this.ready(host);
+    const subnet = IpPrefix.parse(status.lease!.subnets[0]!);
+    const mtu_bytes = status.backend!.mtu_bytes;
+    const address = this.topology.attachContainer(this.network(host), subnet, mtu_bytes);
+    this.containers[host - 1] = address;
+    return address;
+  }
+
+  /** Starts this many hosts, the first with the registry, each with a container. */
+  async startAll(): Promise<void> {
+    const count = this.topology.hosts.length;
+    const numbers = Array.from({ length: count }, (_, i) => i + 1);
+    await this.startRegistry();
+    await this.joinFile();
+    await Promise.all(numbers.slice(1).map((host) => this.startJoined(host)));
+    await this.untilPeers(count - 1, ...numbers);
+    for (const host of numbers) await this.attach(host);
+  }
+
+  /** Runs a command of selvage against a host's socket, to its end. */
+  run(host: number, args: readonly string[]) {
+    const socket = join(this.hostDirectory(host), "api.sock");
+    const env = { ...process.env, SELVAGE_API_SOCKET: socket };
+    const all = [...this.self.args, ...args];
+    return spawnSync(this.self.command, all, { encoding: "utf8", env, timeout: TIMEOUT_MS });
+  }
+
+  /** Runs any program in a namespace, to its end. */
+  exec(netns: Netns, command: string, ...args: string[]) {
+    return withNetns(
+      netns,
+      () => spawnSync(command, args, { encoding: "utf8", timeout: TIMEOUT_MS }),
+    );
+  }
+
+  #pingArguments(to: number, ...more: string[]): string[] {
+    return ["-n", "-W", "1", ...more, String(this.containers[to - 1])];
+  }
+
+  /** Pings from container to container; returns how many came back. */
+  ping(from: number, to: number, count = 3): PingCount {
+    const args = this.#pingArguments(to, "-c", String(count), "-i", "0.01");
+    return readPingSummary(this.exec(this.network(from).container, "ping", ...args).stdout);
+  }
+
+  /** Starts a ping every 10 ms from container to container. */
+  startPing(from: number, to: number): RunningPing {
+    const args = this.#pingArguments(to, "-i", "0.01");
+    const child = spawnInNetns(this.network(from).container, "ping", args, [
+      "ignore",
+      "pipe",
+      "inherit",
+    ]);
+    this.#children.push(child);
+    return new RunningPing(child);
+  }
+
+  /** Ends a daemon as a power cut would, and waits until it is gone. */
+  async kill(host: number): Promise<void> {
+    const { process: child } = this.host(host);
+    const gone = once(child, "exit");
+    child.kill("SIGKILL");
+    await gone;
+    this.hosts[host - 1] = null;
+  }
+
+  async stop(host: number): Promise<void> {
+    const running = this.host(host);
+    this.hosts[host - 1] = null;
+    await running.stop();
+    const { exitCode, signalCode } = running.process;
+    assert.equal(exitCode ?? signalCode, 0, `host${host}: ${running.logTail()}`);
+  }
+
+  log(host: number): string {
+    return readFileSync(join(this.hostDirectory(host), "log"), "utf8");
+  }
+
+  /** Ends everything that still runs, and lets go of the namespaces. */
+  async close(): Promise<void> {
+    for (const child of this.#children) child.kill("SIGKILL");
+    await Promise.all(this.hosts.map((host) => host?.stop()));
+    this.topology.close();
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** Runs a test in a lab of its own, which is torn down whatever happens. */
+export async function withLab(
+  hostCount: number,
+  run: (lab: Lab) => Promise<void>,
+  self: SelfCommand = EXECUTABLE,
+): Promise<void> {
+  const lab = new Lab(hostCount, self);
+  try {
+    await run(lab);
+  } catch (error) {
+    for (let host = 1; host <= hostCount; host++) {
+      try {
+        console.error(`--- log of host${host}\n${lab.log(host)}`);
+      } catch {
+        // It was never started.
+      }
+    }
+    throw error;
+  } finally {
+    await lab.close();
+  }
+}

@@ -1,0 +1,132 @@
+/** The life of a cluster, with the built executable in real namespaces (see lab.ts). */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { type PingCount, withLab } from "./lab.ts";
+
+function assertNoneLost(count: PingCount): void {
+  assert.ok(count.sent > 5, `only ${count.sent} sent`);
+  // The last request may still have been on its way when ping was ended.
+  assert.ok(count.sent - count.received <= 1, `${count.received} of ${count.sent} came back`);
+}
+
+describe("a cluster", () => {
+  test("a host joins while traffic flows, and not a packet of it is lost", () =>
+    withLab(3, async (lab) => {
+      await lab.startRegistry();
+      await lab.startJoined(2);
+      await lab.untilPeers(1, 1, 2);
+      await lab.attach(1);
+      await lab.attach(2);
+      const ping = lab.startPing(1, 2);
+      await ping.flowing();
+      await lab.startJoined(3);
+      await lab.untilPeers(2, 1, 2, 3);
+      await lab.attach(3);
+      assert.deepEqual(lab.ping(3, 1), { sent: 3, received: 3 });
+      assert.deepEqual(lab.ping(2, 3), { sent: 3, received: 3 });
+      await ping.flowing();
+      assertNoneLost(await ping.end());
+    }));
+
+  test("a host that leaves with --release-on-exit is forgotten by all others", () =>
+    withLab(3, async (lab) => {
+      await lab.startRegistry();
+      await lab.startJoined(2);
+      await lab.startJoined(3, ["--release-on-exit"]);
+      await lab.untilPeers(2, 1, 2, 3);
+      const gone = (await lab.host(3).status())!.lease!.subnets[0]!;
+      await lab.stop(3);
+      await lab.untilPeers(1, 1, 2);
+      for (const host of [1, 2]) {
+        const status = (await lab.host(host).status())!;
+        assert.ok(!status.peers.some((peer) => peer.subnets.includes(gone)), `host${host}`);
+      }
+    }));
+
+  test("a host that ends without it keeps its lease for the next start", () =>
+    withLab(2, async (lab) => {
+      await lab.startRegistry();
+      const before = await lab.startJoined(2);
+      await lab.stop(2);
+      const status = (await lab.host(1).status())!;
+      assert.equal(status.peers[0]!.subnets[0], before.lease!.subnets[0]);
+      assert.equal((await lab.startJoined(2)).lease!.subnets[0], before.lease!.subnets[0]);
+    }));
+
+  test("kill -9, and back with the same subnet: traffic goes on", () =>
+    withLab(2, async (lab) => {
+      await lab.startAll();
+      for (const host of [2, 1]) {
+        const before = (await lab.host(host).status())!.lease!.subnets;
+        await lab.kill(host);
+        const links = lab.exec(lab.network(host).host, "ip", "-o", "link").stdout;
+        assert.doesNotMatch(links, /selvage0/, "the device went with the process");
+        const after = host === 1 ? await lab.startRegistry() : await lab.startJoined(2);
+        assert.deepEqual(after.lease!.subnets, before);
+        await lab.untilPeers(1, 1, 2);
+        assert.deepEqual(lab.ping(1, 2), { sent: 3, received: 3 });
+        assert.deepEqual(lab.ping(2, 1), { sent: 3, received: 3 });
+      }
+    }));
+
+  test("the registry is away for a while: traffic is unharmed, and a change is learnt after", () =>
+    withLab(4, async (lab) => {
+      await lab.startRegistry();
+      await lab.startJoined(2);
+      await lab.startJoined(3);
+      await lab.untilPeers(2, 1, 2, 3);
+      await lab.attach(2);
+      await lab.attach(3);
+      const ping = lab.startPing(2, 3);
+      await ping.flowing();
+      await lab.kill(1);
+      const lost = await lab.until(
+        2,
+        "store not lost",
+        (status) => status.store?.connected === false,
+      );
+      assert.notEqual(lost.store!.lastError, null);
+      assert.equal(lost.phase, "ready");
+      await ping.flowing(20);
+      await lab.startRegistry();
+      for (const host of [2, 3]) {
+        await lab.until(host, "store not back", (status) => status.store?.connected === true);
+      }
+      await lab.startJoined(4);
+      await lab.untilPeers(3, 1, 2, 3, 4);
+      assertNoneLost(await ping.end());
+    }));
+
+  test("a revoked lease: the same subnet again, and traffic goes on", () =>
+    withLab(2, async (lab) => {
+      await lab.startAll();
+      const before = (await lab.host(2).status())!.lease!;
+      const revoked = lab.run(1, ["leases", "revoke", before.subnets[0]!]);
+      assert.equal(revoked.status, 0, revoked.stderr);
+      const after = await lab.until(
+        2,
+        "no new lease",
+        (status) => status.lease !== null && status.lease.expiry_ms !== before.expiry_ms,
+      );
+      assert.deepEqual(after.lease!.subnets, before.subnets);
+      await lab.untilPeers(1, 1, 2);
+      assert.deepEqual(lab.ping(1, 2), { sent: 3, received: 3 });
+      assert.match(lab.log(2), /was revoked/);
+    }));
+
+  test("a revoked lease whose subnet someone else takes: the host moves, and is reached again", () =>
+    withLab(2, async (lab) => {
+      await lab.startAll();
+      const before = (await lab.host(2).status())!.lease!.subnets[0]!;
+      await lab.kill(2);
+      assert.equal(lab.run(1, ["leases", "revoke", before]).status, 0);
+      const reserved = lab.run(1, ["leases", "reserve", before, "--public-ip=198.18.0.77"]);
+      assert.equal(reserved.status, 0, reserved.stderr);
+      const after = (await lab.startJoined(2)).lease!.subnets[0]!;
+      assert.notEqual(after, before);
+      const file = readFileSync(join(lab.hostDirectory(2), "subnet.env"), "utf8");
+      assert.match(file, new RegExp(`FLANNEL_SUBNET=${after.replace(/\.0\/24$/, "\\.1/24")}`));
+    }));
+});

@@ -14,7 +14,6 @@ import { IpAddress, IpPrefix } from "../net/ip.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
 import type { NewVeth } from "../netlink/link_request.ts";
 import type { Link } from "../netlink/link.ts";
-import { RTPROT_BOOT } from "../netlink/route.ts";
 import * as rtnetlink from "../netlink/rtnetlink.ts";
 import { SelvageError } from "../errors.ts";
 
@@ -22,6 +21,8 @@ import { SelvageError } from "../errors.ts";
 const UNDERLAY = IpPrefix.parse("198.18.0.0/24");
 const SWITCH = "sw0";
 const CONTAINER_BRIDGE = "cni0";
+/** `linux/rtnetlink.h`: a route set up by an administrator, here the demo. */
+const RTPROT_STATIC = 4;
 const DEFAULT_ROUTE = IpPrefix.parse("0.0.0.0/0");
 
 /** Runs `work` with a netlink connection of the namespace. */
@@ -157,6 +158,6 @@ function addDefaultRoute(
     linkIndex,
     linkName,
     gateway,
-    protocol: RTPROT_BOOT,
+    protocol: RTPROT_STATIC,
   });
 }

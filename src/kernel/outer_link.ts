@@ -1,5 +1,11 @@
 /** The outer link: the interface that carries the encapsulated packets. */
-import type { IpAddress } from "../net/ip.ts";
+import { errorText, SelvageError } from "../errors.ts";
+import { type Family, IpAddress, ofFamily } from "../net/ip.ts";
+import { IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_SECONDARY } from "../netlink/address.ts";
+import type { InterfaceAddress } from "../netlink/address.ts";
+import type { NetlinkConnection } from "../netlink/connection.ts";
+import type { Link } from "../netlink/link.ts";
+import { getRoute, listAddresses, listLinks, listRoutes } from "../netlink/rtnetlink.ts";
 
 export interface OuterLink {
   readonly name: string;
@@ -17,4 +23,188 @@ export interface OuterLinkChoice {
   readonly interfaceRegexes: readonly string[];
   readonly canReach: string | null;
   readonly publicAddresses: readonly IpAddress[];
+}
+
+/** What the kernel has to choose from. */
+interface Candidates {
+  readonly links: readonly Link[];
+  readonly addresses: readonly InterfaceAddress[];
+}
+
+/** A link, and the address that made it the choice, where it was one. */
+interface Found {
+  readonly link: Link;
+  readonly address: IpAddress | null;
+}
+
+/** Lower is better; null: not to be used. */
+function rank(entry: InterfaceAddress): number | null {
+  const { address, flags } = entry;
+  if (address.isLoopback() || address.isMulticast() || address.isUnspecified()) return null;
+  // An IPv6 link-local address means nothing without its interface; an IPv4 one will do, as in
+  // flannel, where there is no other.
+  if (address.isLinkLocal()) return address.family === 4 ? 3 : null;
+  if ((flags & IFA_F_DADFAILED) !== 0) return null;
+  if ((flags & IFA_F_DEPRECATED) !== 0) return 2;
+  return (flags & IFA_F_SECONDARY) !== 0 ? 1 : 0;
+}
+
+/** The addresses of a link that could be used, the best first. */
+function usableAddresses(candidates: Candidates, link: Link): IpAddress[] {
+  return candidates.addresses.filter(({ linkIndex }) => linkIndex === link.index)
+    .flatMap((entry) => {
+      const order = rank(entry);
+      return order === null ? [] : [{ order, address: entry.address }];
+    })
+    .sort((a, b) => a.order - b.order)
+    .map(({ address }) => address);
+}
+
+/** `eth0 (10.0.0.1), eth1 (no address)` */
+function available(candidates: Candidates): string {
+  return candidates.links.map((link) => {
+    const own = candidates.addresses.filter(({ linkIndex }) => linkIndex === link.index);
+    return `${link.name} (${own.map(({ address }) => address).join(", ") || "no address"})`;
+  }).join(", ");
+}
+
+function byIndex(candidates: Candidates, index: number | undefined): Link | undefined {
+  return candidates.links.find((link) => link.index === index);
+}
+
+function notFound(flag: string, value: string, why: string): SelvageError {
+  return new SelvageError("not_found", `${flag} ${JSON.stringify(value)}: ${why}`);
+}
+
+/** `--iface`: an address that an interface has, or an interface's name. */
+function findByNameOrAddress(candidates: Candidates, value: string): Found {
+  const isAddress = /^\d+(\.\d+){3}$/.test(value) || value.includes(":");
+  if (isAddress) {
+    const address = IpAddress.parse(value, "--iface");
+    const entry = candidates.addresses.find((entry) => entry.address.equals(address));
+    const link = byIndex(candidates, entry?.linkIndex);
+    if (link === undefined) throw notFound("--iface", value, "no interface has this address");
+    return { link, address };
+  }
+  const link = candidates.links.find(({ name }) => name === value);
+  if (link === undefined) throw notFound("--iface", value, "there is no such interface");
+  return { link, address: null };
+}
+
+/** `--iface-regex`: matched against every IPv4 address first, then against the names. */
+function findByRegex(candidates: Candidates, value: string): Found {
+  let regex: RegExp;
+  try {
+    regex = new RegExp(value);
+  } catch (error) {
+    throw new SelvageError(
+      "invalid_argument",
+      `--iface-regex ${JSON.stringify(value)}: ${errorText(error)}`,
+    );
+  }
+  for (const link of candidates.links) {
+    const address = usableAddresses(candidates, link)
+      .find((address) => address.family === 4 && regex.test(`${address}`));
+    if (address !== undefined) return { link, address };
+  }
+  const named = candidates.links.filter(({ name }) => regex.test(name));
+  const link = named.find((link) => usableAddresses(candidates, link).length > 0) ?? named[0];
+  if (link === undefined) throw notFound("--iface-regex", value, "no interface matches");
+  return { link, address: null };
+}
+
+/** `--iface-can-reach`: the way a packet to that address would go. */
+function findByDestination(
+  connection: NetlinkConnection,
+  candidates: Candidates,
+  value: string,
+): Found {
+  const route = getRoute(connection, IpAddress.parse(value, "--iface-can-reach"));
+  const link = byIndex(candidates, route?.nextHops[0]?.linkIndex);
+  if (route === null || link === undefined) {
+    throw notFound("--iface-can-reach", value, "there is no route to it");
+  }
+  return { link, address: route.preferredSource };
+}
+
+/** The interface of the IPv4 default route with the lowest metric. */
+function findByDefaultRoute(connection: NetlinkConnection, candidates: Candidates): Found {
+  const routes = listRoutes(connection, 4, { keep: ({ destination }) => destination.length === 0 });
+  const hops = routes.sort((a, b) => a.metric - b.metric).flatMap(({ nextHops }) => nextHops);
+  for (const { linkIndex } of hops) {
+    const link = byIndex(candidates, linkIndex);
+    if (link !== undefined) return { link, address: null };
+  }
+  throw new SelvageError(
+    "not_found",
+    `no IPv4 default route to tell the outer interface by; there are: ${available(candidates)}`,
+    { hint: "Name the interface with --iface=NAME, by its name or its address." },
+  );
+}
+
+/** Throws `not_found` unless the link has an address of each of these families. */
+function describe(
+  candidates: Candidates,
+  { link, address }: Found,
+  choice: OuterLinkChoice,
+  families: readonly Family[],
+): OuterLink {
+  const usable = usableAddresses(candidates, link);
+  if (address !== null) usable.unshift(address);
+  const addresses = ([4, 6] as const).map((family) => ofFamily(usable, family))
+    .filter((address) => address !== undefined);
+  for (const family of families) {
+    if (ofFamily(addresses, family) === undefined) {
+      throw new SelvageError(
+        "not_found",
+        `interface ${link.name} has no usable IPv${family} address`,
+        {
+          hint: `Give it one, or name another interface: ${available(candidates)}.`,
+        },
+      );
+    }
+  }
+  const publicAddresses = ([4, 6] as const)
+    .map((family) => ofFamily(choice.publicAddresses, family) ?? ofFamily(addresses, family))
+    .filter((address) => address !== undefined);
+  const { name, index, mtu_bytes } = link;
+  return { name, index, mtu_bytes, addresses, publicAddresses };
+}
+
+/**
+ * Chooses the outer link in flannel's order (its `pkg/ipmatch`): each `interfaces` value, each
+ * `interfaceRegexes` value, `canReach`; the first that fits wins. With none of them given, the
+ * interface of the default route. It must have an address of each of `families`; one of the other
+ * family is taken along where there is one.
+ *
+ * Throws `not_found` if nothing fits, naming what there is; `invalid_argument` for a value that is
+ * no address or no regular expression; and `NetlinkError`.
+ */
+export function chooseOuterLink(
+  connection: NetlinkConnection,
+  choice: OuterLinkChoice,
+  families: readonly Family[] = [4],
+): OuterLink {
+  const candidates = { links: listLinks(connection), addresses: listAddresses(connection) };
+  const { interfaces, interfaceRegexes, canReach } = choice;
+  const tries = [
+    ...interfaces.map((value) => () => findByNameOrAddress(candidates, value)),
+    ...interfaceRegexes.map((value) => () => findByRegex(candidates, value)),
+    ...(canReach === null ? [] : [() => findByDestination(connection, candidates, canReach)]),
+  ];
+  if (tries.length === 0) {
+    return describe(candidates, findByDefaultRoute(connection, candidates), choice, families);
+  }
+  const reasons: string[] = [];
+  for (const find of tries) {
+    try {
+      return describe(candidates, find(), choice, families);
+    } catch (error) {
+      if (!(error instanceof SelvageError) || error.code !== "not_found") throw error;
+      reasons.push(error.message);
+    }
+  }
+  throw new SelvageError("not_found", `no outer interface: ${reasons.join("; ")}`, {
+    hint: `There are: ${available(candidates)}.`,
+  });
 }

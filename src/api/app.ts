@@ -1,0 +1,175 @@
+/** The routes of the HTTP API. What may be asked, and what is answered; not who listens where. */
+import { type Context, Hono, type MiddlewareHandler } from "hono";
+import { errorText, SelvageError } from "../errors.ts";
+import { leaseKey, parseLeaseKey } from "../lease/lease.ts";
+import { logger } from "../log.ts";
+import { problemResponse } from "../net/problem.ts";
+import { jsonBody, reservationSchema, tokenSchema } from "./body.ts";
+import type { AgentControl } from "./control.ts";
+import { guard, type GuardOptions } from "./guard.ts";
+import { configView, leaseView } from "./views.ts";
+import { WatcherPool, watchStream } from "./watch_stream.ts";
+
+/** How long a request waits for the store. */
+export const STORE_TIMEOUT_MS = 10_000;
+
+export interface ApiOptions {
+  /** null: everything is allowed, as on the Unix socket. */
+  readonly guard: GuardOptions | null;
+  /** Ends every watch stream. */
+  readonly shutdown: AbortSignal;
+  /** Shared by the listeners. */
+  readonly watchers: WatcherPool;
+  readonly storeTimeout_ms?: number;
+  readonly stall_ms?: number;
+}
+
+/** Set on every answer; an API's answers are never pages, never cached, never sniffed. */
+const SECURITY_HEADERS: Readonly<Record<string, string>> = {
+  "x-content-type-options": "nosniff",
+  "cache-control": "no-store",
+  "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+  "cross-origin-resource-policy": "same-origin",
+  "referrer-policy": "no-referrer",
+};
+
+const securityHeaders: MiddlewareHandler = async (context, next) => {
+  await next();
+  for (const [name, value] of Object.entries(SECURITY_HEADERS)) {
+    context.res.headers.set(name, value);
+  }
+};
+
+/** Runs a call on the store, ended by the client's leaving or by the timeout. */
+async function withDeadline<T>(
+  context: Context,
+  timeout_ms: number,
+  call: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const timeout = AbortSignal.timeout(timeout_ms);
+  try {
+    return await call(AbortSignal.any([context.req.raw.signal, timeout]));
+  } catch (error) {
+    if (!timeout.aborted || error instanceof SelvageError) throw error;
+    throw new SelvageError("unavailable", `the store did not answer within ${timeout_ms} ms`, {
+      hint: "selvage status shows how the store does.",
+    });
+  }
+}
+
+/** The methods that `path` has, for the Allow header; empty if there is no such path. */
+function methodsOf(app: Hono, path: string): string[] {
+  const methods = new Set<string>();
+  for (const route of app.routes) {
+    if (route.method === "ALL") continue;
+    const pattern = new RegExp(`^${route.path.replace(/:[^/]+/g, "[^/]+")}$`);
+    if (!pattern.test(path)) continue;
+    methods.add(route.method);
+    if (route.method === "GET") methods.add("HEAD");
+  }
+  return [...methods].sort();
+}
+
+function notFound(app: Hono, context: Context): Response {
+  const { method, path } = context.req;
+  const methods = methodsOf(app, path);
+  if (methods.length === 0) {
+    return problemResponse(new SelvageError("not_found", `no such path: ${path}`));
+  }
+  const response = problemResponse(
+    new SelvageError("invalid_argument", `${path} has no method ${method}`),
+    405,
+  );
+  response.headers.set("allow", methods.join(", "));
+  return response;
+}
+
+function onError(error: unknown, context: Context): Response {
+  if (!(error instanceof SelvageError) || error.code === "internal") {
+    const { method, path } = context.req;
+    logger("api").error("{method} {path} failed: {error}", {
+      method,
+      path,
+      error: error instanceof Error ? error.stack ?? error.message : errorText(error),
+    });
+  }
+  return problemResponse(error);
+}
+
+/** Reading: health, status, configuration, leases and their watch. */
+function readingRoutes(control: AgentControl, options: ApiOptions) {
+  const timeout_ms = options.storeTimeout_ms ?? STORE_TIMEOUT_MS;
+  return new Hono()
+    .get("/healthz", (context) => context.json({ running: true }))
+    .get("/readyz", (context) => {
+      const readiness = control.readiness();
+      return context.json(readiness, readiness.ready ? 200 : 503);
+    })
+    .get("/v1/status", (context) => context.json(control.status()))
+    .get("/v1/config", async (context) => context.json(configView(await control.config())))
+    .get("/v1/leases", async (context) => {
+      const leases = await withDeadline(context, timeout_ms, (signal) => {
+        return control.store.list(signal);
+      });
+      return context.json({ leases: leases.map(leaseView) });
+    })
+    .get("/v1/leases/watch", (context) => {
+      context.header("content-type", "application/x-ndjson");
+      if (context.req.method === "HEAD") return context.body(null);
+      const { store } = control;
+      const stream = watchStream((signal) => store.watch(signal), {
+        signals: [options.shutdown, context.req.raw.signal],
+        onEnd: options.watchers.take(),
+        ...(options.stall_ms === undefined ? {} : { stall_ms: options.stall_ms }),
+      });
+      return context.body(stream);
+    });
+}
+
+/** Changing: reservations, revocations, tokens. */
+function changingRoutes(control: AgentControl, options: ApiOptions) {
+  const timeout_ms = options.storeTimeout_ms ?? STORE_TIMEOUT_MS;
+  return new Hono()
+    .post("/v1/leases", jsonBody(reservationSchema), async (context) => {
+      const { subnets, publicAddresses, backendType } = context.req.valid("json");
+      const type = backendType ?? (await control.config()).backend.type;
+      const attributes = { publicAddresses, backendType: type, backendData: {} };
+      const lease = await withDeadline(context, timeout_ms, (signal) => {
+        return control.store.reserve(subnets, attributes, signal);
+      });
+      return context.json(leaseView(lease), 201);
+    })
+    .delete("/v1/leases/:key", async (context) => {
+      const key = leaseKey(parseLeaseKey(context.req.param("key")));
+      await withDeadline(context, timeout_ms, (signal) => control.store.revoke(key, signal));
+      return context.body(null, 204);
+    })
+    .get("/v1/tokens", async (context) => context.json({ tokens: await control.tokens.list() }))
+    .post("/v1/tokens", jsonBody(tokenSchema), async (context) => {
+      const { scope, description, address } = context.req.valid("json");
+      const request = { scope, description, address: address ?? null };
+      return context.json(await control.tokens.create(request), 201);
+    })
+    .delete("/v1/tokens/:id", async (context) => {
+      await control.tokens.revoke(context.req.param("id"));
+      return context.body(null, 204);
+    });
+}
+
+/**
+ * The API over `control`. Every error leaves as `application/problem+json`; none leaves as a
+ * rejection. Its type is what Hono's typed client is made from.
+ */
+export function createApi(control: AgentControl, options: ApiOptions) {
+  const app = new Hono();
+  app.use(securityHeaders);
+  if (options.guard !== null) app.use(guard(options.guard));
+  app.onError(onError);
+  app.notFound((context) => notFound(app, context));
+  return app
+    .route("/", readingRoutes(control, options))
+    .route("/", changingRoutes(control, options));
+}
+
+/** For `hc<ApiType>`. */
+export type ApiType = ReturnType<typeof createApi>;

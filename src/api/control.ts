@@ -1,0 +1,58 @@
+/** What the HTTP API needs of the agent, and nothing more: the agent implements it. */
+import type { Status } from "../agent/status.ts";
+import type { NetworkConfig } from "../config/network_config.ts";
+import type { LeaseStore } from "../store/store.ts";
+
+/** What a token is good for: to join the registry, or to change things over the TCP API. */
+export type TokenScope = "join" | "api";
+
+/** What may be shown of a token; never its secret. */
+export interface TokenView {
+  readonly id: string;
+  readonly scope: TokenScope;
+  /** In ms since 1970. */
+  readonly created_ms: number;
+  readonly description: string;
+}
+
+export interface TokenRequest {
+  readonly scope: TokenScope;
+  readonly description: string;
+  /**
+   * ADDR:PORT under which others reach this registry, for the join string; null: the registry's
+   * own. Means nothing for an `api` token.
+   */
+  readonly address: string | null;
+}
+
+export interface CreatedToken {
+  readonly token: TokenView;
+  /** The whole join string, or the bearer token. It cannot be shown again. */
+  readonly secret: string;
+}
+
+/** The tokens of the registry on this host. Throws `unsupported` on a host that joined another. */
+export interface TokenAdmin {
+  create(request: TokenRequest): Promise<CreatedToken>;
+  list(): Promise<TokenView[]>;
+  /** Throws `not_found` if there is no such token. */
+  revoke(id: string): Promise<void>;
+  /** The scope of a bearer token, in constant time; null if it is none of ours. Never throws. */
+  verify(bearer: string): TokenScope | null;
+}
+
+export interface Readiness {
+  readonly ready: boolean;
+  /** Why it is not, one sentence each; empty when it is. */
+  readonly reasons: readonly string[];
+}
+
+export interface AgentControl {
+  status(): Status;
+  readiness(): Readiness;
+  /** Throws `config_missing` while the store holds none. */
+  config(): Promise<NetworkConfig>;
+  /** Throws `unavailable` before it is open. */
+  readonly store: LeaseStore;
+  readonly tokens: TokenAdmin;
+}

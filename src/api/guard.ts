@@ -1,0 +1,83 @@
+/** Who may ask what over TCP. The Unix socket needs none of this: its file mode is its guard. */
+import type { MiddlewareHandler } from "hono";
+import { SelvageError } from "../errors.ts";
+import { IpAddress } from "../net/ip.ts";
+import type { TokenScope } from "./control.ts";
+
+export interface GuardOptions {
+  readonly scheme: "http" | "https";
+  /**
+   * Whether a Host header names us; null: any name will do, as behind TLS and a token, where a
+   * page that rebinds a name to our address has neither.
+   */
+  readonly isOurHost: ((authority: string) => boolean) | null;
+  /** What needs a token: all that changes something, or reading as well. */
+  readonly tokenFor: "changes" | "everything";
+  readonly verify: (bearer: string) => TokenScope | null;
+}
+
+const READING = new Set(["GET", "HEAD"]);
+
+/**
+ * Whether the authority (RFC 9110 section 7.2: host and optional port) is a loopback address or
+ * `localhost`, with this port. Any other name may be a web page's that was made to resolve to
+ * loopback (DNS rebinding).
+ */
+export function isLoopbackAuthority(authority: string, port: number): boolean {
+  const match = /^(\[[0-9a-fA-F:.]+\]|[^:[\]]+)(?::([0-9]{1,5}))?$/.exec(authority);
+  if (match === null || Number(match[2] ?? 80) !== port) return false;
+  const host = match[1]!;
+  if (host.toLowerCase() === "localhost") return true;
+  try {
+    return IpAddress.parse(host.replace(/^\[|\]$/g, "")).isLoopback();
+  } catch {
+    return false;
+  }
+}
+
+function checkOrigin(origin: string | undefined, scheme: string, host: string): void {
+  if (origin === undefined || origin.toLowerCase() === `${scheme}://${host.toLowerCase()}`) return;
+  throw new SelvageError("forbidden", `Origin ${JSON.stringify(origin)} is not this server's`, {
+    hint: "Web pages of other sites may not use this API.",
+  });
+}
+
+function checkToken(header: string | undefined, verify: GuardOptions["verify"]): void {
+  const bearer = /^Bearer +([A-Za-z0-9._~+/=-]{1,512})$/i.exec(header ?? "")?.[1];
+  if (bearer === undefined) {
+    throw new SelvageError("unauthorized", "this needs an API token", {
+      hint: "Make one on the host itself with: selvage token create --scope api",
+    });
+  }
+  const scope = verify(bearer);
+  if (scope === null) {
+    throw new SelvageError("unauthorized", "no such API token", {
+      hint: "It may have been revoked; selvage token list shows those there are.",
+    });
+  }
+  if (scope !== "api") {
+    throw new SelvageError("forbidden", "a join token gives no right to use the API", {
+      hint: "Make an API token with: selvage token create --scope api",
+    });
+  }
+}
+
+/** Checks Host, Origin and token, in this order, before anything is done or told. */
+export function guard(options: GuardOptions): MiddlewareHandler {
+  return async (context, next) => {
+    const host = context.req.header("host") ?? "";
+    if (options.isOurHost !== null && !options.isOurHost(host)) {
+      throw new SelvageError("forbidden", `Host ${JSON.stringify(host)} is not this server's`, {
+        hint: "Use a loopback address or localhost with the port this server listens on.",
+      });
+    }
+    checkOrigin(context.req.header("origin"), options.scheme, host);
+    if (options.tokenFor === "everything" || !READING.has(context.req.method)) {
+      checkToken(context.req.header("authorization"), options.verify);
+    }
+    if (/^\/v1\/tokens(\/|$)/.test(context.req.path)) {
+      throw new SelvageError("not_found", "tokens are only managed over the Unix socket");
+    }
+    await next();
+  };
+}

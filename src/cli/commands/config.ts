@@ -1,0 +1,43 @@
+/** `selvage config`: the network's configuration, shown or checked. */
+import type { Command } from "commander";
+import { readFileBounded } from "../../files.ts";
+import { addClientFlags, type ClientFlags, openClient, succeeded } from "../client.ts";
+import type { CommandContext } from "../context.ts";
+
+function addShow(config: Command, { io }: CommandContext): void {
+  const command = config.command("show", { isDefault: true })
+    .description("print the configuration in force, every default filled in, as flannel's JSON");
+  addClientFlags(command).action(async (flags: ClientFlags) => {
+    const response = await succeeded(openClient(flags).v1.config.$get());
+    io.out(`${JSON.stringify(await response.json(), null, 2)}\n`);
+  });
+}
+
+function addCheck(config: Command, { io }: CommandContext): void {
+  config.command("check")
+    .description("check a net-conf.json; needs no daemon, prints it with every default filled in")
+    .argument("<file>")
+    .action(async (file: string) => {
+      const parser = await import("../../config/parse_network_config.ts");
+      const text = readFileBounded(file, parser.CONFIG_SIZE_MAX_BYTES);
+      const value: unknown = JSON.parse(
+        parser.formatNetworkConfig(parser.parseNetworkConfig(text, file)),
+      );
+      io.out(`${JSON.stringify(value, null, 2)}\n`);
+    });
+}
+
+const EXAMPLES = `
+Examples:
+  selvage config
+  selvage config check net-conf.json
+`;
+
+/** Adds `config` with its subcommands to the program. */
+export function addConfig(program: Command, context: CommandContext): void {
+  const config = program.command("config")
+    .description("show the network's configuration, or check a file")
+    .addHelpText("afterAll", EXAMPLES);
+  addShow(config, context);
+  addCheck(config, context);
+}

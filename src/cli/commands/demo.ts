@@ -1,0 +1,56 @@
+/** `selvage demo`: its flags. */
+import type { Command } from "commander";
+import type { CommandContext } from "../context.ts";
+import { boolFlag, valueFlag } from "../flags.ts";
+import { integer } from "../values.ts";
+
+const HOSTS_DEFAULT = 2;
+const HOSTS_MAX = 16;
+const SIZE_DEFAULT_MIB = 64;
+const SIZE_MAX_MIB = 4096;
+
+interface DemoFlags {
+  readonly hosts: number;
+  readonly keep?: boolean;
+  readonly json?: boolean;
+  readonly size: number;
+}
+
+const EXAMPLES = `
+Examples:
+  selvage demo
+  selvage demo --hosts 4 --json
+`;
+
+/** Adds `demo` to the program. */
+export function addDemo(program: Command, context: CommandContext): void {
+  program.command("demo")
+    .description("the main job on this machine alone: hosts in namespaces, traffic between them")
+    .addOption(valueFlag({
+      term: "hosts <n>",
+      description: `how many hosts, 2 to ${HOSTS_MAX}`,
+      parse: integer(2, HOSTS_MAX),
+      default: HOSTS_DEFAULT,
+    }))
+    .addOption(valueFlag({
+      term: "size <mib>",
+      description: "how much each TCP transfer sends, in MiB",
+      parse: integer(1, SIZE_MAX_MIB),
+      default: SIZE_DEFAULT_MIB,
+    }))
+    .addOption(
+      boolFlag({ term: "keep", description: "leave hosts and containers there at the end" }),
+    )
+    .addOption(boolFlag({ term: "json", description: "the result as JSON" }))
+    .addHelpText("after", EXAMPLES)
+    .action(async (flags: DemoFlags) => {
+      context.exitWith(
+        await context.deps.demo({
+          hosts: flags.hosts,
+          keep: flags.keep ?? false,
+          json: flags.json ?? false,
+          size_bytes: flags.size * 1024 * 1024,
+        }),
+      );
+    });
+}

@@ -1,0 +1,173 @@
+/** `selvage leases`: who holds which subnet. */
+import type { Command } from "commander";
+import type { ChangeLine, LeaseView } from "../../api/views.ts";
+import { SelvageError } from "../../errors.ts";
+import { leaseKey, parseLeaseKey } from "../../lease/lease.ts";
+import type { IpAddress } from "../../net/ip.ts";
+import { addClientFlags, type ClientFlags, openClient, succeeded } from "../client.ts";
+import type { CommandContext } from "../context.ts";
+import { boolFlag, valueFlag } from "../flags.ts";
+import { readLines } from "../lines.ts";
+import { printable, renderTable } from "../table.ts";
+import { formatDuration, formatTime } from "../units.ts";
+import { UsageError } from "../usage_error.ts";
+import { address } from "../values.ts";
+
+interface LeaseFlags extends ClientFlags {
+  readonly json?: boolean;
+}
+
+interface ReserveFlags extends LeaseFlags {
+  readonly publicIp?: IpAddress;
+  readonly publicIpv6?: IpAddress;
+}
+
+const jsonFlag = () => boolFlag({ term: "json", description: "as JSON" });
+
+function expiryText(lease: LeaseView, now_ms: number): string {
+  if (lease.expiry_ms === null) return "never (reserved)";
+  const left_ms = lease.expiry_ms - now_ms;
+  const left = left_ms <= 0 ? "ended" : `${formatDuration(left_ms)} left`;
+  return `${formatTime(lease.expiry_ms)} (${left})`;
+}
+
+/** The leases as a table. */
+export function leaseTable(leases: readonly LeaseView[], now_ms: number): string {
+  if (leases.length === 0) return "No leases yet.\n";
+  const titles = ["SUBNET", "PUBLIC IP", "BACKEND", "EXPIRES"];
+  return renderTable(
+    titles.map((title) => ({ title })),
+    leases.map((lease) => [
+      lease.subnets.join(", "),
+      lease.publicAddresses.join(", "),
+      lease.backendType,
+      expiryText(lease, now_ms),
+    ]),
+  );
+}
+
+/** One change as a line. */
+export function changeText(change: ChangeLine["changes"][number], now_ms: number): string {
+  if (change.type === "delete") return printable(`- ${change.key}`);
+  const { lease } = change;
+  const addresses = lease.publicAddresses.join(", ");
+  const text = `+ ${change.key} ${addresses} ${lease.backendType}, expires ` +
+    expiryText(lease, now_ms);
+  return printable(text);
+}
+
+function addList(leases: Command, { io }: CommandContext): void {
+  const command = leases.command("list", { isDefault: true })
+    .description("show all leases and reservations")
+    .addOption(jsonFlag());
+  addClientFlags(command).action(async (flags: LeaseFlags) => {
+    const { leases } = await (await succeeded(openClient(flags).v1.leases.$get())).json();
+    io.out(
+      flags.json === true
+        ? `${JSON.stringify(leases, null, 2)}\n`
+        : leaseTable(leases, io.now_ms()),
+    );
+  });
+}
+
+/** The subnets as the user wrote them, checked. */
+function subnetsOf(text: string): string[] {
+  try {
+    return parseLeaseKey(text.replaceAll(",", "&"), "subnet").map(String);
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function addReserve(leases: Command, { io }: CommandContext): void {
+  const command = leases.command("reserve")
+    .description("set a subnet aside, for ever, for the host with this public address")
+    .argument("<subnet>", "such as 10.5.9.0/24; dual-stack: 10.5.9.0/24,fc00:9::/64")
+    .addOption(valueFlag({
+      term: "public-ip <address>",
+      description: "the host's public IPv4 address",
+      parse: address(4),
+    }))
+    .addOption(valueFlag({
+      term: "public-ipv6 <address>",
+      description: "the host's public IPv6 address",
+      parse: address(6),
+    }))
+    .addOption(jsonFlag());
+  addClientFlags(command).action(async (subnet: string, flags: ReserveFlags) => {
+    const publicAddresses = [flags.publicIp, flags.publicIpv6].flatMap((one) => {
+      return one === undefined ? [] : [one.toString()];
+    });
+    if (publicAddresses.length === 0) {
+      throw new UsageError("leases reserve needs --public-ip, or --public-ipv6", "Whose is it?");
+    }
+    const json = { subnets: subnetsOf(subnet), publicAddresses };
+    const response = await succeeded(openClient(flags).v1.leases.$post({ json }));
+    const lease = await response.json();
+    io.out(
+      flags.json === true
+        ? `${JSON.stringify(lease, null, 2)}\n`
+        : printable(`reserved ${lease.key} for ${lease.publicAddresses.join(", ")}`) + "\n",
+    );
+  });
+}
+
+function addRevoke(leases: Command, { io }: CommandContext): void {
+  const command = leases.command("revoke")
+    .description("delete a lease or a reservation; its host takes a lease anew")
+    .argument("<subnet>", "such as 10.5.9.0/24, or the lease's key 10.5.9.0-24");
+  addClientFlags(command).action(async (subnet: string, flags: ClientFlags) => {
+    subnetsOf(subnet);
+    const key = leaseKey(parseLeaseKey(subnet.replaceAll(",", "&")));
+    const param = { key: encodeURIComponent(key) };
+    await succeeded(openClient(flags).v1.leases[":key"].$delete({ param }));
+    io.out(`revoked ${key}\n`);
+  });
+}
+
+function addWatch(leases: Command, { io }: CommandContext): void {
+  const command = leases.command("watch")
+    .description("show all leases, then every change, until Ctrl-C")
+    .addOption(boolFlag({ term: "json", description: "one JSON line for each batch of changes" }));
+  addClientFlags(command).action(async (flags: LeaseFlags) => {
+    const signal = io.interrupted();
+    try {
+      const get = openClient(flags).v1.leases.watch.$get({}, { init: { signal } });
+      const response = await succeeded(get);
+      for await (const line of readLines(response.body, signal)) {
+        if (flags.json === true) {
+          io.out(`${line}\n`);
+          continue;
+        }
+        const { changes } = JSON.parse(line) as ChangeLine;
+        io.out(changes.map((change) => `${changeText(change, io.now_ms())}\n`).join(""));
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      throw error;
+    }
+    if (signal.aborted) return;
+    throw new SelvageError("unavailable", "selvage ended the watch", {
+      hint: "It was stopped; start the watch again when it runs.",
+    });
+  });
+}
+
+const EXAMPLES = `
+Examples:
+  selvage leases
+  selvage leases reserve 10.5.9.0/24 --public-ip 192.0.2.9
+  selvage leases revoke 10.5.9.0/24
+  selvage leases watch --json
+`;
+
+/** Adds `leases` with its subcommands to the program. */
+export function addLeases(program: Command, context: CommandContext): void {
+  const leases = program.command("leases")
+    .description("show, reserve, revoke and watch the leases of the network")
+    .addHelpText("afterAll", EXAMPLES);
+  addList(leases, context);
+  addReserve(leases, context);
+  addRevoke(leases, context);
+  addWatch(leases, context);
+}

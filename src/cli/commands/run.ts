@@ -1,0 +1,238 @@
+/** `selvage run`: the daemon's flags, and what they become. */
+import type { Command } from "commander";
+import { DEFAULTS, type HostPort, type RunOptions } from "../../agent/options.ts";
+import { errorText, SelvageError } from "../../errors.ts";
+import { readFileBounded } from "../../files.ts";
+import { type Level, LOG_LEVELS } from "../../log.ts";
+import type { IpAddress } from "../../net/ip.ts";
+import type { CommandContext } from "../context.ts";
+import { boolFlag, listFlag, valueFlag } from "../flags.ts";
+import { UsageError } from "../usage_error.ts";
+import { address, hostPort, integer, nonEmpty, oneOf, regex } from "../values.ts";
+
+/** A renewal margin in minutes must lie within the 24 hours of a lease; flannel's bounds. */
+const RENEW_MARGIN_MAX_MINUTES = 24 * 60 - 1;
+const JOIN_FILE_SIZE_MAX_BYTES = 4096;
+
+interface RunFlags {
+  readonly iface?: string[];
+  readonly ifaceRegex?: string[];
+  readonly ifaceCanReach?: IpAddress;
+  readonly publicIp?: IpAddress;
+  readonly publicIpv6?: IpAddress;
+  readonly subnetFile: string;
+  readonly subnetLeaseRenewMargin: number;
+  readonly ipMasq?: boolean;
+  readonly netConfig?: string;
+  readonly registryListen?: HostPort;
+  readonly join?: string;
+  readonly stateDir: string;
+  readonly apiListen: HostPort | "off";
+  readonly apiSocket: string;
+  readonly releaseOnExit?: boolean;
+  readonly logLevel?: Level;
+  readonly v?: number;
+  readonly version?: boolean;
+}
+
+/** flannel's flags, so far as they mean something here. */
+function addFlannelFlags(command: Command): void {
+  const env = "flannel";
+  const flags = [
+    listFlag({
+      term: "iface <name>",
+      description: "interface to other hosts, by name or address; repeatable, the first found",
+      parse: nonEmpty,
+      env,
+    }),
+    listFlag({
+      term: "iface-regex <regex>",
+      description: "the same by a pattern of name or address, after --iface; repeatable",
+      parse: regex,
+      env,
+    }),
+    valueFlag({
+      term: "iface-can-reach <address>",
+      description: "the same by the route to this address, after --iface-regex",
+      parse: address(),
+      env,
+    }),
+    valueFlag({
+      term: "public-ip <address>",
+      description: "IPv4 address that other hosts reach this one by",
+      parse: address(4),
+      env,
+    }),
+    valueFlag({
+      term: "public-ipv6 <address>",
+      description: "IPv6 address that other hosts reach this one by",
+      parse: address(6),
+      env,
+    }),
+    valueFlag({
+      term: "subnet-file <path>",
+      description: "where subnet.env is written",
+      parse: nonEmpty,
+      default: DEFAULTS.subnetFile,
+      env,
+    }),
+    valueFlag({
+      term: "subnet-lease-renew-margin <minutes>",
+      description: "how long before its end the lease is renewed",
+      parse: integer(1, RENEW_MARGIN_MAX_MINUTES),
+      default: DEFAULTS.renewMargin_minutes,
+      env,
+    }),
+    boolFlag({
+      term: "ip-masq",
+      description: "say in subnet.env that this host masquerades",
+      env,
+    }),
+    valueFlag({
+      term: "v <level>",
+      description: "verbosity; 1 and more is --log-level=debug",
+      parse: integer(0, 99),
+      env,
+    }),
+    boolFlag({ term: "version", description: "print the version and exit" }),
+  ];
+  for (const flag of flags) command.addOption(flag);
+}
+
+function addOwnFlags(command: Command): void {
+  const env = "selvage";
+  const flags = [
+    valueFlag({
+      term: "net-config <file>",
+      description: "put this network configuration (flannel's net-conf.json) into the registry",
+      parse: nonEmpty,
+      env,
+    }),
+    valueFlag({
+      term: "registry-listen <addr:port>",
+      description:
+        `serve the registry to other hosts here, over TLS; port ${DEFAULTS.registryPort}`,
+      parse: hostPort(DEFAULTS.registryPort),
+      env,
+    }),
+    valueFlag({
+      term: "join <string|@file>",
+      description: "join another host's registry with what its `selvage token create` printed",
+      parse: nonEmpty,
+      env,
+    }),
+    valueFlag({
+      term: "state-dir <path>",
+      description: "where registry and keys are kept",
+      parse: nonEmpty,
+      default: DEFAULTS.stateDir,
+      env,
+    }),
+    valueFlag({
+      term: "api-listen <addr:port|off>",
+      description: "HTTP API: reading for all local users, changing with a token",
+      parse: (text) => text === "off" ? text : hostPort()(text),
+      default: hostPort()(DEFAULTS.apiListen),
+      defaultText: DEFAULTS.apiListen,
+      env,
+    }),
+    valueFlag({
+      term: "api-socket <path>",
+      description: "HTTP API, all of it, for the user who runs this",
+      parse: nonEmpty,
+      default: DEFAULTS.apiSocket,
+      env,
+    }),
+    boolFlag({
+      term: "release-on-exit",
+      description: "give the lease back at the end instead of keeping it for the next start",
+      env,
+    }),
+    valueFlag({
+      term: "log-level <level>",
+      description: `what is logged: ${LOG_LEVELS.join(", ")} (default: ${DEFAULTS.logLevel})`,
+      parse: oneOf(LOG_LEVELS),
+      env,
+    }),
+  ];
+  for (const flag of flags) command.addOption(flag);
+}
+
+/** The join string: as given, or what the file after `@` holds. */
+function readJoin(text: string): string {
+  if (!text.startsWith("@")) return text.trim();
+  const path = text.slice(1);
+  const hint = "Put into it what `selvage token create` printed on the host with the registry.";
+  try {
+    const content = readFileBounded(path, JOIN_FILE_SIZE_MAX_BYTES).trim();
+    if (content !== "") return content;
+  } catch (error) {
+    const code = error instanceof SelvageError ? error.code : "unavailable";
+    throw new SelvageError(code, `--join: ${errorText(error)}`, { hint, cause: error });
+  }
+  throw new SelvageError("invalid_argument", `--join: ${path} is empty`, { hint });
+}
+
+function logLevel(flags: RunFlags): Level {
+  return flags.logLevel ?? ((flags.v ?? 0) > 0 ? "debug" : DEFAULTS.logLevel);
+}
+
+/** Checks what the flags say together. Throws `UsageError` where two exclude each other. */
+export function toRunOptions(flags: RunFlags): RunOptions {
+  for (
+    const [name, value] of [
+      ["net-config", flags.netConfig],
+      ["registry-listen", flags.registryListen],
+    ] as const
+  ) {
+    if (flags.join === undefined || value === undefined) continue;
+    throw new UsageError(
+      `--join and --${name} exclude each other`,
+      "A host either keeps the registry or joins the one of another host.",
+    );
+  }
+  const publicAddresses = [flags.publicIp, flags.publicIpv6].filter((one) => one !== undefined);
+  return {
+    link: {
+      interfaces: flags.iface ?? [],
+      interfaceRegexes: flags.ifaceRegex ?? [],
+      canReach: flags.ifaceCanReach?.toString() ?? null,
+      publicAddresses,
+    },
+    subnetFile: flags.subnetFile,
+    renewMargin_ms: flags.subnetLeaseRenewMargin * 60_000,
+    ipMasq: flags.ipMasq ?? false,
+    netConfigFile: flags.netConfig ?? null,
+    registryListen: flags.registryListen ?? null,
+    join: flags.join === undefined ? null : readJoin(flags.join),
+    stateDir: flags.stateDir,
+    apiListen: flags.apiListen === "off" ? null : flags.apiListen,
+    apiSocket: flags.apiSocket,
+    releaseOnExit: flags.releaseOnExit ?? false,
+    logLevel: logLevel(flags),
+  };
+}
+
+const EXAMPLES = `
+Examples:
+  The first host: keep the registry, serve it to others
+    selvage run --net-config net-conf.json --registry-listen 192.0.2.1:8286
+    selvage token create
+  Every other host: join it
+    selvage run --join @/etc/selvage/join
+  As flannel is called
+    selvage run -iface=eth1 -public-ip=198.51.100.7 -v=1
+`;
+
+/** Adds `run` to the program. */
+export function addRun(program: Command, context: CommandContext): void {
+  const command = program.command("run")
+    .description("get this host a subnet, and carry packets between its containers and others'")
+    .addHelpText("after", EXAMPLES);
+  addFlannelFlags(command);
+  addOwnFlags(command);
+  command.action(async (flags: RunFlags) => {
+    if (flags.version === true) return context.io.out(`selvage ${context.deps.version}\n`);
+    context.exitWith(await context.deps.run(toRunOptions(flags)));
+  });
+}

@@ -1,0 +1,113 @@
+/** `selvage token`: what lets other hosts join, and programs use the API. */
+import type { Command } from "commander";
+import type { TokenScope, TokenView } from "../../api/control.ts";
+import { addClientFlags, type ClientFlags, openClient, succeeded } from "../client.ts";
+import type { CommandContext } from "../context.ts";
+import { boolFlag, valueFlag } from "../flags.ts";
+import { renderTable } from "../table.ts";
+import { formatTime } from "../units.ts";
+import { UsageError } from "../usage_error.ts";
+import { nonEmpty, oneOf } from "../values.ts";
+
+interface CreateFlags extends ClientFlags {
+  readonly scope: TokenScope;
+  readonly address?: string;
+  readonly description?: string;
+  readonly json?: boolean;
+}
+
+interface ListFlags extends ClientFlags {
+  readonly json?: boolean;
+}
+
+const SCOPES = ["join", "api"] as const;
+
+const NEXT_STEPS: Readonly<Record<TokenScope, string>> = {
+  join: "On each other host: selvage run --join STRING, or put it into a file: --join @FILE",
+  api: "Send it as the header Authorization: Bearer TOKEN, or set SELVAGE_TOKEN.",
+};
+
+function addCreate(token: Command, { io }: CommandContext): void {
+  const command = token.command("create")
+    .description("make a token; prints the join string, or the API token, and nothing else")
+    .addOption(valueFlag({
+      term: "scope <scope>",
+      description: "join: to join the registry here; api: to change things over TCP",
+      parse: oneOf(SCOPES),
+      default: "join" as TokenScope,
+    }))
+    .addOption(valueFlag({
+      term: "address <host:port>",
+      description: "where other hosts reach the registry, if not where it listens",
+      parse: nonEmpty,
+    }))
+    .addOption(valueFlag({
+      term: "description <text>",
+      description: "whom it is for, for the list",
+      parse: nonEmpty,
+    }))
+    .addOption(boolFlag({ term: "json", description: "id and secret as JSON" }));
+  addClientFlags(command).action(async (flags: CreateFlags) => {
+    const { scope, address, description } = flags;
+    if (scope === "api" && address !== undefined) {
+      throw new UsageError("--address means nothing with --scope api");
+    }
+    const json = {
+      scope,
+      ...(address === undefined ? {} : { address }),
+      ...(description === undefined ? {} : { description }),
+    };
+    const created = await (await succeeded(openClient(flags).v1.tokens.$post({ json }))).json();
+    if (flags.json === true) return io.out(`${JSON.stringify(created, null, 2)}\n`);
+    io.out(`${created.secret}\n`);
+    io.err(`${NEXT_STEPS[scope]}\nKeep it secret: it is not shown again.\n`);
+  });
+}
+
+/** The tokens as a table. */
+export function tokenTable(tokens: readonly TokenView[]): string {
+  if (tokens.length === 0) return "No tokens.\n";
+  return renderTable(
+    ["ID", "SCOPE", "CREATED", "DESCRIPTION"].map((title) => ({ title })),
+    tokens.map((one) => [one.id, one.scope, formatTime(one.created_ms), one.description]),
+  );
+}
+
+function addList(token: Command, { io }: CommandContext): void {
+  const command = token.command("list")
+    .description("show the tokens there are, without their secrets")
+    .addOption(boolFlag({ term: "json", description: "as JSON" }));
+  addClientFlags(command).action(async (flags: ListFlags) => {
+    const { tokens } = await (await succeeded(openClient(flags).v1.tokens.$get())).json();
+    io.out(flags.json === true ? `${JSON.stringify(tokens, null, 2)}\n` : tokenTable(tokens));
+  });
+}
+
+function addRevoke(token: Command, { io }: CommandContext): void {
+  const command = token.command("revoke")
+    .description("make a token worthless from now on")
+    .argument("<id>", "as `selvage token list` shows it");
+  addClientFlags(command).action(async (id: string, flags: ClientFlags) => {
+    const param = { id: encodeURIComponent(id) };
+    await succeeded(openClient(flags).v1.tokens[":id"].$delete({ param }));
+    io.out(`revoked ${id}\n`);
+  });
+}
+
+const EXAMPLES = `
+Examples:
+  selvage token create > join.txt
+  selvage token create --address 203.0.113.5:8286
+  selvage token create --scope api --description monitoring
+  selvage token list
+`;
+
+/** Adds `token` with its subcommands to the program. */
+export function addToken(program: Command, context: CommandContext): void {
+  const token = program.command("token")
+    .description("make, show and revoke the tokens of the registry on this host")
+    .addHelpText("afterAll", EXAMPLES);
+  addCreate(token, context);
+  addList(token, context);
+  addRevoke(token, context);
+}

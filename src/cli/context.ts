@@ -1,0 +1,31 @@
+/** What every command is given, and what the entry module brings. */
+import type { RunOptions } from "../agent/options.ts";
+import type { CliIo } from "./io.ts";
+
+/** What `selvage demo` was asked to do. */
+export interface DemoOptions {
+  readonly hosts: number;
+  /** Leave the namespaces and processes there at the end. */
+  readonly keep: boolean;
+  readonly json: boolean;
+  /** Of each TCP transfer. */
+  readonly size_bytes: number;
+}
+
+/** The heavy parts, brought by the entry module, which loads each only when it is called. */
+export interface CliDeps {
+  readonly version: string;
+  /** Resolves to the exit code. */
+  readonly run: (options: RunOptions) => Promise<number>;
+  /** Resolves to the exit code. */
+  readonly demo: (options: DemoOptions) => Promise<number>;
+  /** The process's own, if left out. */
+  readonly io?: CliIo;
+}
+
+export interface CommandContext {
+  readonly io: CliIo;
+  readonly deps: CliDeps;
+  /** Sets the exit code of a command that ends without an error. */
+  exitWith(code: number): void;
+}

@@ -1,0 +1,100 @@
+/** The command line: builds the program, runs it, and turns every error into text and exit code. */
+import { Command, CommanderError } from "commander";
+import { errorText, SelvageError } from "../errors.ts";
+import { toProblem } from "../net/problem.ts";
+import { addConfig } from "./commands/config.ts";
+import { addDemo } from "./commands/demo.ts";
+import { addLeases } from "./commands/leases.ts";
+import { addRun } from "./commands/run.ts";
+import { addStatus } from "./commands/status.ts";
+import { addToken } from "./commands/token.ts";
+import { addVersion } from "./commands/version.ts";
+import type { CliDeps, CommandContext } from "./context.ts";
+import { applyEnv } from "./flags.ts";
+import { normaliseGoFlags } from "./go_flags.ts";
+import { type CliIo, processIo } from "./io.ts";
+import { printable } from "./table.ts";
+import { EXIT, UsageError } from "./usage_error.ts";
+
+const EXAMPLES = `
+Examples:
+  selvage demo                                  see it work on this machine alone
+  selvage run --net-config net-conf.json --registry-listen 192.0.2.1:8286
+  selvage token create                          then, on the next host:
+  selvage run --join STRING
+  selvage status
+
+Flags are Go's: one dash or two, a space or "=". A flag counts more than its environment
+variable, and that more than the default.
+`;
+
+/** The whole program, ready to parse. Heavy modules are loaded by the command that needs them. */
+export function buildProgram(context: CommandContext): Command {
+  const { io, deps } = context;
+  const program = new Command("selvage");
+  program
+    .description("Selvage, an edge router: one subnet for each host, packets between them.")
+    .version(`selvage ${deps.version}`, "--version", "print the version and exit")
+    .addHelpText("after", EXAMPLES)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => io.out(text),
+      writeErr: (text) => io.err(text),
+      // Errors are printed once, by `report`.
+      outputError: () => {},
+    })
+    .configureHelp({ optionTerm: (option) => option.flags.replace(" [bool]", "") })
+    .hook("preAction", (_program, command) => applyEnv(command, io.env));
+  for (
+    const add of [addRun, addStatus, addLeases, addConfig, addToken, addDemo, addVersion]
+  ) add(program, context);
+  return program;
+}
+
+/** Commander's own complaints, in our words: without its prefix, the guess as the hint. */
+function fromCommander(error: CommanderError): UsageError {
+  const [first, ...rest] = error.message.replace(/^error: /, "").split("\n");
+  return new UsageError(first ?? "", rest.join(" ").replace(/^\((.*)\)$/, "$1"));
+}
+
+/** Prints the error, once, and returns its exit code. */
+function report(thrown: unknown, json: boolean, io: CliIo): number {
+  if (thrown instanceof CommanderError && thrown.exitCode === 0) return EXIT.ok;
+  const error = thrown instanceof CommanderError
+    // A command that has subcommands alone was called without one: commander showed its help.
+    ? thrown.code === "commander.help" ? null : fromCommander(thrown)
+    : thrown;
+  if (error === null) return EXIT.usage;
+  if (json) {
+    io.err(`${JSON.stringify(toProblem(error))}\n`);
+  } else {
+    const known = error instanceof SelvageError;
+    const place = !known && error instanceof Error ? `\n${error.stack ?? ""}` : "";
+    io.err(`selvage: ${printable(errorText(error))}${place}\n`);
+    if (known && error.hint !== "") io.err(`${printable(error.hint)}\n`);
+  }
+  return error instanceof UsageError ? EXIT.usage : EXIT.failure;
+}
+
+/** Whether the user asked for JSON, even where the rest of the command line is wrong. */
+function wantsJson(args: readonly string[]): boolean {
+  return args.some((arg) => /^--?json(=(1|t|T|true|TRUE|True))?$/.test(arg));
+}
+
+/**
+ * Runs one command line: `args` without runtime and script. Resolves to the exit code (0 done,
+ * 1 failed, 2 called wrongly) and never rejects; it neither exits nor installs handlers of its own,
+ * except on Ctrl-C in a command that watches.
+ */
+export async function runCli(args: readonly string[], deps: CliDeps): Promise<number> {
+  const io = deps.io ?? processIo();
+  let exitCode: number = EXIT.ok;
+  const context: CommandContext = { io, deps, exitWith: (code) => exitCode = code };
+  try {
+    const program = buildProgram(context);
+    await program.parseAsync(normaliseGoFlags(program, args), { from: "user" });
+    return exitCode;
+  } catch (error) {
+    return report(error, wantsJson(args), io);
+  }
+}

@@ -1,0 +1,125 @@
+/** The status snapshot as text for people. */
+import type { DataPlaneStatus, PeerStatus, Status } from "../agent/status.ts";
+import { printable, renderPairs, renderTable } from "./table.ts";
+import { formatAgo, formatBytes, formatDuration } from "./units.ts";
+
+export interface StatusTextOptions {
+  readonly now_ms: number;
+  /** Also the drop reasons that have counted nothing. */
+  readonly verbose: boolean;
+}
+
+const PHASES: Readonly<Record<Status["phase"], string>> = {
+  starting: "starting",
+  waiting_for_store: "waiting for the store",
+  waiting_for_config: "waiting for the network configuration",
+  ready: "ready",
+  stopping: "stopping",
+};
+
+function list(texts: readonly string[]): string {
+  return texts.length === 0 ? "none" : texts.join(", ");
+}
+
+function interfaceText(link: NonNullable<Status["interface"]>): string {
+  const told = link.publicAddresses.filter((one) => !link.addresses.includes(one));
+  const suffix = told.length === 0 ? "" : `, public ${list(told)}`;
+  return `${link.name}, ${list(link.addresses)}${suffix}, MTU ${link.mtu_bytes}`;
+}
+
+function leaseText(lease: NonNullable<Status["lease"]>, now_ms: number): string {
+  const subnets = list(lease.subnets);
+  if (lease.expiry_ms === null) return `${subnets}, reserved, never ends`;
+  const left_ms = lease.expiry_ms - now_ms;
+  if (left_ms <= 0) return `${subnets}, ended ${formatAgo(lease.expiry_ms, now_ms)}`;
+  const renewal = lease.renewal_ms === null || lease.renewal_ms <= now_ms
+    ? ""
+    : `, renewed in ${formatDuration(lease.renewal_ms - now_ms)}`;
+  return `${subnets}, ${formatDuration(left_ms)} left${renewal}`;
+}
+
+function backendText(backend: NonNullable<Status["backend"]>): string {
+  const device = backend.device === null ? "" : `, device ${backend.device}`;
+  const port = backend.port === null ? "" : `, port ${backend.port}`;
+  return `${backend.type}${device}${port}, MTU ${backend.mtu_bytes}`;
+}
+
+function storeText(store: NonNullable<Status["store"]>, now_ms: number): string {
+  const state = store.connected ? "connected" : "NOT connected";
+  const unreadable = store.unreadableCount === 0
+    ? ""
+    : `, ${store.unreadableCount} unreadable entries left out`;
+  const error = store.lastError === null ? "" : `: ${store.lastError}`;
+  const since = formatDuration(now_ms - store.since_ms);
+  return `${store.kind}, ${store.location}, ${state} for ${since}${unreadable}${error}`;
+}
+
+function traffic(packets: number, bytes: number): string {
+  return `${packets} ${packets === 1 ? "packet" : "packets"} (${formatBytes(bytes)})`;
+}
+
+function dataPlaneText(plane: DataPlaneStatus): string {
+  const restarts = plane.restartCount === 0 ? "" : `, restarted ${plane.restartCount} times`;
+  return `${plane.running ? "running" : "NOT running"}${restarts}, ` +
+    `sent ${traffic(plane.sentPackets, plane.sentBytes)}, ` +
+    `received ${traffic(plane.receivedPackets, plane.receivedBytes)}, ` +
+    `${plane.peerCount} of ${plane.peerCountMax} peers`;
+}
+
+function header(status: Status, now_ms: number): string {
+  const { interface: link, lease, backend, store, dataPlane, registry } = status;
+  const up = formatDuration(now_ms - status.started_ms);
+  return renderPairs([
+    ["Selvage", `${status.version}, pid ${status.pid}, up ${up}`],
+    ["Phase", PHASES[status.phase]],
+    ["Waiting", status.waitingFor],
+    ["Interface", link === null ? null : interfaceText(link)],
+    ["Network", status.network.length === 0 ? null : list(status.network)],
+    ["Lease", lease === null ? null : leaseText(lease, now_ms)],
+    ["Backend", backend === null ? null : backendText(backend)],
+    ["Store", store === null ? null : storeText(store, now_ms)],
+    ["Registry", registry === null ? null : `${registry.listen}, ${registry.fingerprint}`],
+    ["Data plane", dataPlane === null ? null : dataPlaneText(dataPlane)],
+  ]);
+}
+
+function peerTable(peers: readonly PeerStatus[], now_ms: number): string {
+  if (peers.length === 0) return "\nNo peers yet.\n";
+  const columns = [
+    { title: "SUBNET" },
+    { title: "PUBLIC IP" },
+    { title: "SENT", align: "right" },
+    { title: "RECEIVED", align: "right" },
+    { title: "LAST HEARD", align: "right" },
+  ] as const;
+  return `\n${
+    renderTable(
+      columns,
+      peers.map((peer) => [
+        list(peer.subnets),
+        list(peer.publicAddresses),
+        formatBytes(peer.sentBytes),
+        formatBytes(peer.receivedBytes),
+        formatAgo(peer.lastHeard_ms, now_ms),
+      ]),
+    )
+  }`;
+}
+
+function dropTable(plane: DataPlaneStatus, verbose: boolean): string {
+  const drops = Object.entries(plane.drops).filter(([, count]) => verbose || count > 0);
+  if (drops.length === 0) return "";
+  const columns = [{ title: "DROPPED" }, { title: "PACKETS", align: "right" }] as const;
+  return `\n${renderTable(columns, drops.map(([reason, count]) => [reason, String(count)]))}`;
+}
+
+/** The whole status, each line ended: the node, its peers, what it dropped. */
+export function statusText(status: Status, options: StatusTextOptions): string {
+  const skipped = status.skippedPeers.map(({ key, reason }) =>
+    `Skipped ${printable(key)}: ${printable(reason)}\n`
+  );
+  return header(status, options.now_ms) +
+    peerTable(status.peers, options.now_ms) +
+    (skipped.length === 0 ? "" : `\n${skipped.join("")}`) +
+    (status.dataPlane === null ? "" : dropTable(status.dataPlane, options.verbose));
+}

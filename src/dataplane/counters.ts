@@ -1,0 +1,95 @@
+/** The loops' own counters: what passed, and what was dropped for which reason. */
+import {
+  COUNTER_BYTES_OUT,
+  COUNTER_ICMP_FAILED,
+  COUNTER_ICMP_SENT,
+  COUNTER_PACKETS_IN,
+  COUNTER_PACKETS_OUT,
+  COUNTER_READ_ERRORS,
+  DROP_BAD_HEADER_LENGTH,
+  DROP_BAD_TOTAL_LENGTH,
+  DROP_BAD_VERSION,
+  DROP_DATAGRAM_TRUNCATED,
+  DROP_IPV6,
+  DROP_NO_PEER,
+  DROP_SEND_FAILED,
+  DROP_SOURCE_NOT_PEER,
+  DROP_TRUNCATED,
+  DROP_TTL_EXPIRED,
+  DROP_TUN_WRITE_FAILED,
+  EGRESS_COUNTERS_OFFSET,
+  INGRESS_COUNTERS_OFFSET,
+} from "../../wasm/layout.ts";
+import type { SharedMemory } from "./memory.ts";
+
+/** Egress: from the TUN to peers. Ingress: from peers to the TUN. */
+export type Role = "egress" | "ingress";
+
+/** One reason for which one loop drops packets. */
+export interface DropReason {
+  readonly role: Role;
+  /** Unique; what the status calls it. */
+  readonly name: string;
+  /** The counter's place in the loop's block. */
+  readonly slot: number;
+}
+
+/** Every reason there is. */
+export const DROP_REASONS: readonly DropReason[] = [
+  { role: "egress", name: "egress_truncated", slot: DROP_TRUNCATED },
+  { role: "egress", name: "egress_ipv6", slot: DROP_IPV6 },
+  { role: "egress", name: "egress_bad_version", slot: DROP_BAD_VERSION },
+  { role: "egress", name: "egress_bad_header_length", slot: DROP_BAD_HEADER_LENGTH },
+  { role: "egress", name: "egress_bad_total_length", slot: DROP_BAD_TOTAL_LENGTH },
+  { role: "egress", name: "egress_no_peer", slot: DROP_NO_PEER },
+  { role: "egress", name: "egress_ttl_expired", slot: DROP_TTL_EXPIRED },
+  { role: "egress", name: "egress_send_failed", slot: DROP_SEND_FAILED },
+  { role: "ingress", name: "ingress_source_not_peer", slot: DROP_SOURCE_NOT_PEER },
+  { role: "ingress", name: "ingress_datagram_truncated", slot: DROP_DATAGRAM_TRUNCATED },
+  { role: "ingress", name: "ingress_truncated", slot: DROP_TRUNCATED },
+  { role: "ingress", name: "ingress_bad_version", slot: DROP_BAD_VERSION },
+  { role: "ingress", name: "ingress_bad_header_length", slot: DROP_BAD_HEADER_LENGTH },
+  { role: "ingress", name: "ingress_bad_total_length", slot: DROP_BAD_TOTAL_LENGTH },
+  { role: "ingress", name: "ingress_ttl_expired", slot: DROP_TTL_EXPIRED },
+  { role: "ingress", name: "ingress_tun_write_failed", slot: DROP_TUN_WRITE_FAILED },
+];
+
+/** Totals since the start; bytes are those of inner packets. */
+export interface LoopCounters {
+  /** Read from the TUN. Between batches: `tunPackets = sentPackets + the egress drops`. */
+  readonly tunPackets: number;
+  readonly sentPackets: number;
+  readonly sentBytes: number;
+  /** Datagrams received: `receivedPackets + the ingress drops`, between batches. */
+  readonly datagrams: number;
+  /** Written to the TUN. */
+  readonly receivedPackets: number;
+  readonly receivedBytes: number;
+  /** ICMP errors sent back about dropped packets, and those the TUN did not take. */
+  readonly icmpErrorsSent: number;
+  readonly icmpErrorsFailed: number;
+  /** Failed reads of the TUN and of the socket. */
+  readonly readErrors: number;
+  /** By `DropReason.name`; every one is there. */
+  readonly drops: Readonly<Record<string, number>>;
+}
+
+/** Reads the counters of both loops. Each is right; all together are not of one moment. */
+export function readCounters(shared: SharedMemory): LoopCounters {
+  const read = (role: Role, slot: number): number => {
+    const block = role === "egress" ? EGRESS_COUNTERS_OFFSET : INGRESS_COUNTERS_OFFSET;
+    return Number(Atomics.load(shared.u64, block / 8 + slot));
+  };
+  return {
+    tunPackets: read("egress", COUNTER_PACKETS_IN),
+    sentPackets: read("egress", COUNTER_PACKETS_OUT),
+    sentBytes: read("egress", COUNTER_BYTES_OUT),
+    datagrams: read("ingress", COUNTER_PACKETS_IN),
+    receivedPackets: read("ingress", COUNTER_PACKETS_OUT),
+    receivedBytes: read("ingress", COUNTER_BYTES_OUT),
+    icmpErrorsSent: read("egress", COUNTER_ICMP_SENT),
+    icmpErrorsFailed: read("egress", COUNTER_ICMP_FAILED),
+    readErrors: read("egress", COUNTER_READ_ERRORS) + read("ingress", COUNTER_READ_ERRORS),
+    drops: Object.fromEntries(DROP_REASONS.map((r) => [r.name, read(r.role, r.slot)])),
+  };
+}

@@ -1,0 +1,89 @@
+/** Files of the node that are replaced whole: their reader sees the old or the new, never a part. */
+import {
+  closeSync,
+  fchmodSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
+import { randomBytes } from "node:crypto";
+import { basename, dirname, join } from "node:path";
+import { errorText, SelvageError } from "./errors.ts";
+
+/** What the system said, as a code of ours. */
+function fileError(action: string, path: string, error: unknown): SelvageError {
+  const code = (error as { code?: unknown }).code;
+  const denied = code === "EACCES" || code === "EPERM" || code === "EROFS";
+  const kind = denied ? "permission" : code === "ENOENT" ? "not_found" : "unavailable";
+  return new SelvageError(kind, `cannot ${action} ${path}: ${errorText(error)}`, { cause: error });
+}
+
+/** fsync of a directory, so that a rename in it survives a loss of power. */
+export function syncDirectory(path: string): void {
+  const directory = openSync(path, "r");
+  try {
+    fsyncSync(directory);
+  } finally {
+    closeSync(directory);
+  }
+}
+
+/**
+ * Writes a whole file by way of a temporary one in the same directory: written, synced, renamed.
+ * `mode` holds whatever the umask is. A parent directory that is missing is made, with
+ * `directoryMode`. Throws `permission`, `not_found` or `unavailable`; the old file then stands.
+ */
+export function writeFileAtomic(
+  path: string,
+  text: string,
+  options: { mode: number; directoryMode?: number },
+): void {
+  const directory = dirname(path);
+  const temporary = join(directory, `.${basename(path)}.${randomBytes(6).toString("hex")}`);
+  try {
+    mkdirSync(directory, { recursive: true, mode: options.directoryMode ?? 0o755 });
+    // "wx": a file or link that someone put there in advance is not followed.
+    const file = openSync(temporary, "wx", 0o600);
+    try {
+      const bytes = new TextEncoder().encode(text);
+      for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at);
+      fchmodSync(file, options.mode);
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(temporary, path);
+    syncDirectory(directory);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw fileError("write", path, error);
+  }
+}
+
+/**
+ * The text of a file of at most `sizeMax_bytes`. Throws `not_found`, `permission`, `too_large`,
+ * or `unavailable` (a directory, an I/O error), each naming the path.
+ */
+export function readFileBounded(path: string, sizeMax_bytes = 64 * 1024): string {
+  let file: number | null = null;
+  try {
+    file = openSync(path, "r");
+    const bytes = new Uint8Array(sizeMax_bytes + 1);
+    let length = 0;
+    while (length < bytes.length) {
+      const count = readSync(file, bytes, length, bytes.length - length, null);
+      if (count === 0) break;
+      length += count;
+    }
+    if (length <= sizeMax_bytes) return new TextDecoder().decode(bytes.subarray(0, length));
+  } catch (error) {
+    throw fileError("read", path, error);
+  } finally {
+    if (file !== null) closeSync(file);
+  }
+  throw new SelvageError("too_large", `cannot read ${path}: larger than ${sizeMax_bytes} bytes`);
+}

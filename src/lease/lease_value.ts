@@ -1,0 +1,86 @@
+/**
+ * A lease's attributes as flannel writes them into etcd. Every store of ours keeps and sends
+ * them in this form, so that leases can move from one store to another as they are.
+ */
+import { z } from "zod";
+import { SelvageError } from "../errors.ts";
+import { checked, parseJson } from "../net/checked.ts";
+import { type Family, IpAddress, ofFamily } from "../net/ip.ts";
+import type { LeaseAttributes } from "./lease.ts";
+
+/** A node publishes some hundred bytes; this is what a store will take. */
+export const LEASE_VALUE_SIZE_MAX_BYTES = 16 * 1024;
+
+/** The longest backend type; flannel's longest is "wireguard". */
+const BACKEND_TYPE_LENGTH_MAX = 64;
+
+/** The shape of a value. Older writers leave out PublicIPv6, udp and alloc leave out the type. */
+export const leaseValueSchema = z.object({
+  PublicIP: z.string().nullish(),
+  PublicIPv6: z.string().nullish(),
+  BackendType: z.string().max(BACKEND_TYPE_LENGTH_MAX).nullish(),
+  BackendData: z.unknown().optional(),
+  BackendV6Data: z.unknown().optional(),
+});
+
+/** A value after its shape was checked. */
+export type LeaseValue = z.infer<typeof leaseValueSchema>;
+
+function address(text: string | null | undefined, family: Family, what: string): IpAddress[] {
+  // Go writes an address that is not there as null, and older ones of flannel as 0.0.0.0.
+  if (text === null || text === undefined || text === "") return [];
+  const parsed = IpAddress.parse(text, what);
+  if (parsed.family !== family) {
+    throw new SelvageError("invalid_argument", `${what} "${text}": not an IPv${family} address`);
+  }
+  return parsed.isUnspecified() ? [] : [parsed];
+}
+
+/** The attributes in a value. Throws `invalid_argument`; `what` names the value in it. */
+export function readLeaseValue(value: LeaseValue, what: string): LeaseAttributes {
+  const publicAddresses = [
+    ...address(value.PublicIP, 4, `${what}: PublicIP`),
+    ...address(value.PublicIPv6, 6, `${what}: PublicIPv6`),
+  ];
+  if (publicAddresses.length === 0) {
+    throw new SelvageError("invalid_argument", `${what}: neither PublicIP nor PublicIPv6`);
+  }
+  const backendData: Partial<Record<Family, unknown>> = {};
+  if (value.BackendData !== undefined && value.BackendData !== null) {
+    backendData[4] = value.BackendData;
+  }
+  if (value.BackendV6Data !== undefined && value.BackendV6Data !== null) {
+    backendData[6] = value.BackendV6Data;
+  }
+  return { publicAddresses, backendType: (value.BackendType || "udp").toLowerCase(), backendData };
+}
+
+/** The attributes in a value's JSON text. Throws `invalid_argument`; `what` names it. */
+export function parseLeaseValue(text: string, what: string): LeaseAttributes {
+  return readLeaseValue(checked(leaseValueSchema, parseJson(text, what), what), what);
+}
+
+/**
+ * The value of a lease's attributes. udp leaves out BackendType, as flannel does. So does alloc
+ * there; here it is written, for without it the lease would read as one of udp.
+ */
+export function toLeaseValue(attributes: LeaseAttributes): LeaseValue {
+  const { publicAddresses, backendType, backendData } = attributes;
+  return {
+    PublicIP: ofFamily(publicAddresses, 4)?.toString() ?? null,
+    PublicIPv6: ofFamily(publicAddresses, 6)?.toString() ?? null,
+    ...(backendType === "udp" ? {} : { BackendType: backendType }),
+    ...(backendData[4] === undefined ? {} : { BackendData: backendData[4] }),
+    ...(backendData[6] === undefined ? {} : { BackendV6Data: backendData[6] }),
+  };
+}
+
+/** The value as JSON text. Throws `too_large` if no store would take it. */
+export function formatLeaseValue(attributes: LeaseAttributes): string {
+  const text = JSON.stringify(toLeaseValue(attributes));
+  if (text.length > LEASE_VALUE_SIZE_MAX_BYTES) {
+    const limit = `more than ${LEASE_VALUE_SIZE_MAX_BYTES} bytes`;
+    throw new SelvageError("too_large", `the lease's attributes take ${limit}`);
+  }
+  return text;
+}

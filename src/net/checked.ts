@@ -1,0 +1,33 @@
+/** The check of outside JSON where it enters; past it the value is typed and trusted. */
+import type { ZodType } from "zod";
+import { errorText, SelvageError } from "../errors.ts";
+
+/**
+ * `value` as `schema` reads it. Throws `invalid_argument` that says what (`what`), where in it,
+ * and why, for the first three faults.
+ */
+export function checked<T>(schema: ZodType<T>, value: unknown, what: string): T {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const faults = result.error.issues.slice(0, 3).map((issue) => {
+    const place = issue.path.map(String).join(".");
+    return place === "" ? issue.message : `${place}: ${issue.message}`;
+  });
+  throw new SelvageError("invalid_argument", `${what}: ${faults.join("; ")}`);
+}
+
+/** As `checked`, of JSON text. */
+export function checkedJson<T>(schema: ZodType<T>, text: string, what: string): T {
+  return checked(schema, parseJson(text, what), what);
+}
+
+/** JSON text as a value of unknown shape. Throws `invalid_argument` that names `what`. */
+export function parseJson(text: string, what: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new SelvageError("invalid_argument", `${what}: not JSON (${errorText(error)})`, {
+      cause: error,
+    });
+  }
+}

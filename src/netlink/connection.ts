@@ -1,0 +1,263 @@
+/** The exchange of requests and answers over one netlink socket. */
+import { errnoNumber, SystemError } from "../../ffi/errno.ts";
+import { NetlinkDecodeError, NetlinkError } from "./error.ts";
+import {
+  type Acknowledgement,
+  decodeAcknowledgement,
+  decodeDone,
+  type NetlinkMessage,
+  NLM_F_ACK,
+  NLM_F_DUMP,
+  NLM_F_DUMP_INTR,
+  NLM_F_REQUEST,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+  NLMSG_MIN_TYPE,
+  NLMSG_OVERRUN,
+  parseMessages,
+} from "./message.ts";
+import { encodeRequests, type NetlinkRequest } from "./request.ts";
+import type { NetlinkSocket } from "./socket.ts";
+
+/** Requests in one send: their acknowledgements must fit into the socket's receive buffer. */
+export const BATCH_MESSAGES_MAX = 64;
+/** How often a request that met EBUSY, lost answers or a changing table is tried. */
+export const ATTEMPTS_MAX = 6;
+/** Messages in one dump; a full Internet routing table has a fourth of them. */
+const DUMP_MESSAGES_MAX = 1 << 22;
+/** Datagrams between two that belong to the exchange; more of them is no answer. */
+const STALE_DATAGRAMS_MAX = 4096;
+const PAUSE_FIRST_MS = 1;
+
+/** What came of one request of a batch. */
+export interface BatchResult {
+  readonly request: NetlinkRequest;
+  /** null: done. */
+  readonly error: NetlinkError | null;
+}
+
+/** One request's way through an exchange. */
+interface Pending {
+  readonly request: NetlinkRequest;
+  replies: NetlinkMessage[];
+  /** null: not answered yet. */
+  answer: Acknowledgement | null;
+}
+
+/** What came of one try at a dump. */
+interface DumpOutcome<T> {
+  readonly entries: T[];
+  /** False if the table changed meanwhile or messages were lost. */
+  isWhole: boolean;
+  /** The end of the dump; null before it, and if it could not be asked for. */
+  answer: Acknowledgement | null;
+  /** What the first message that could not be read threw. */
+  failure: unknown;
+}
+
+/** Takes in one message of a dump. It does not throw: the rest must be read in any case. */
+function takeDumped<T>(
+  message: NetlinkMessage,
+  outcome: DumpOutcome<T>,
+  decode: (message: NetlinkMessage) => T | null,
+): void {
+  if ((message.flags & NLM_F_DUMP_INTR) !== 0) outcome.isWhole = false;
+  try {
+    if (message.type === NLMSG_DONE) {
+      outcome.answer = decodeDone(message);
+    } else if (message.type === NLMSG_ERROR) {
+      outcome.answer = decodeAcknowledgement(message);
+    } else if (message.type >= NLMSG_MIN_TYPE) {
+      const entry = decode(message);
+      if (entry !== null) outcome.entries.push(entry);
+    }
+  } catch (error) {
+    outcome.failure ??= error;
+    if (message.type < NLMSG_MIN_TYPE) outcome.answer = { errno: 0, text: "", offset: null };
+  }
+}
+
+/** Blocks the thread: netlink is synchronous, and these pauses are a few milliseconds. */
+function sleep(time_ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, time_ms);
+}
+
+function failure(request: NetlinkRequest, answer: Acknowledgement): NetlinkError {
+  return new NetlinkError(request.operation, request.object, answer.errno, answer.text);
+}
+
+function isCode(error: unknown, ...codes: readonly string[]): error is SystemError {
+  return error instanceof SystemError && codes.includes(error.code);
+}
+
+/**
+ * One conversation with the kernel. Not for use by two callers at once: every call has its answer
+ * before it returns. Errors of the socket itself are `SystemError`s; after one, close it and open
+ * another.
+ */
+export class NetlinkConnection {
+  readonly #socket: NetlinkSocket;
+  readonly #pause: (time_ms: number) => void;
+  #sequence = 0;
+
+  /** Takes over the socket. `pause` waits before another attempt. */
+  constructor(socket: NetlinkSocket, pause: (time_ms: number) => void = sleep) {
+    this.#socket = socket;
+    this.#pause = pause;
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+
+  /**
+   * Sends one request and returns the messages it was answered with, without the
+   * acknowledgement. Throws `NetlinkError` if the kernel refuses.
+   */
+  request(request: NetlinkRequest): NetlinkMessage[] {
+    const pending: Pending = { request, replies: [], answer: null };
+    this.#exchangeRepeatedly([pending]);
+    if (pending.answer!.errno !== 0) throw failure(request, pending.answer!);
+    return pending.replies;
+  }
+
+  /**
+   * Sends any number of requests, many at a time, in their order. Every one has its own result; a
+   * failed one does not keep the later ones from being tried.
+   */
+  batch(requests: readonly NetlinkRequest[]): BatchResult[] {
+    const results: BatchResult[] = [];
+    for (let start = 0; start < requests.length; start += BATCH_MESSAGES_MAX) {
+      const part = requests.slice(start, start + BATCH_MESSAGES_MAX)
+        .map((request): Pending => ({ request, replies: [], answer: null }));
+      this.#exchangeRepeatedly(part);
+      for (const { request, answer } of part) {
+        results.push({ request, error: answer!.errno === 0 ? null : failure(request, answer!) });
+      }
+    }
+    return results;
+  }
+
+  /**
+   * Asks for a whole table. `decode` turns each message into an entry, or null to leave it out;
+   * the message is borrowed for the call. A dump that the kernel calls inconsistent
+   * (`NLM_F_DUMP_INTR`) is asked for again. Throws `NetlinkError`: EINTR if the table kept
+   * changing.
+   */
+  dump<T>(request: NetlinkRequest, decode: (message: NetlinkMessage) => T | null): T[] {
+    const again = [errnoNumber("EINTR"), errnoNumber("EBUSY")];
+    let last = errnoNumber("EINTR");
+    for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
+      if (attempt > 1) this.#pause(PAUSE_FIRST_MS << attempt);
+      const { entries, isWhole, answer, failure: broken } = this.#dumpOnce(request, decode);
+      if (broken !== null) throw broken;
+      if (answer === null) continue;
+      if (answer.errno === 0 && isWhole) return entries;
+      if (answer.errno !== 0 && !again.includes(answer.errno)) throw failure(request, answer);
+      last = answer.errno || last;
+    }
+    const text = `no whole dump in ${ATTEMPTS_MAX} attempts`;
+    throw new NetlinkError(request.operation, request.object, last, text);
+  }
+
+  /** Until every request has an answer that is not "try again", or the attempts are used up. */
+  #exchangeRepeatedly(all: readonly Pending[]): void {
+    const busy = errnoNumber("EBUSY");
+    for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
+      const open = all.filter(({ answer }) => answer === null || answer.errno === busy);
+      if (open.length === 0) return;
+      if (attempt > 1) this.#pause(PAUSE_FIRST_MS << attempt);
+      for (const pending of open) {
+        pending.answer = null;
+        pending.replies = [];
+      }
+      this.#exchange(open);
+    }
+    for (const pending of all) {
+      pending.answer ??= { errno: errnoNumber("ENOBUFS"), text: "answers were lost", offset: null };
+    }
+  }
+
+  /** One send, and its answers. A request whose answer was lost keeps `answer` null. */
+  #exchange(open: readonly Pending[]): void {
+    const first = this.#sequence + 1;
+    this.#sequence = (this.#sequence + open.length) >>> 0;
+    const requests = open.map(({ request }) => request);
+    if (!this.#send(requests, first, NLM_F_REQUEST | NLM_F_ACK)) return;
+    let waiting = open.length;
+    for (let stale = 0; waiting > 0;) {
+      const messages = this.#receive();
+      if (messages === null) return;
+      let isOurs = false;
+      for (const message of messages) {
+        const pending = open[(message.sequence - first) >>> 0];
+        // An answer to an earlier exchange that was given up.
+        if (pending === undefined || pending.answer !== null) continue;
+        isOurs = true;
+        if (message.type === NLMSG_ERROR) {
+          pending.answer = decodeAcknowledgement(message);
+          waiting -= 1;
+        } else if (message.type >= NLMSG_MIN_TYPE) {
+          pending.replies.push(message);
+        }
+      }
+      if (!isOurs) this.#checkStale(++stale);
+    }
+  }
+
+  /** One send, and its answers to the end, even when they are of no use any more. */
+  #dumpOnce<T>(
+    request: NetlinkRequest,
+    decode: (message: NetlinkMessage) => T | null,
+  ): DumpOutcome<T> {
+    const sequence = this.#sequence = (this.#sequence + 1) >>> 0;
+    const outcome: DumpOutcome<T> = { entries: [], isWhole: true, answer: null, failure: null };
+    if (!this.#send([request], sequence, NLM_F_REQUEST | NLM_F_DUMP)) {
+      return { ...outcome, isWhole: false };
+    }
+    let messageCount = 0;
+    for (let stale = 0; outcome.answer === null;) {
+      const messages = this.#receive();
+      if (messages === null) outcome.isWhole = false;
+      const ours = (messages ?? []).filter((message) => message.sequence === sequence);
+      if (ours.length === 0) this.#checkStale(++stale);
+      messageCount += ours.length;
+      if (messageCount > DUMP_MESSAGES_MAX) {
+        throw new NetlinkDecodeError("dump", `more than ${DUMP_MESSAGES_MAX} messages`);
+      }
+      for (const message of ours) takeDumped(message, outcome, decode);
+    }
+    return outcome;
+  }
+
+  #checkStale(count: number): void {
+    if (count > STALE_DATAGRAMS_MAX) {
+      throw new NetlinkDecodeError("answer", `none among ${count} datagrams`);
+    }
+  }
+
+  /** Returns false if the kernel had no room for it. */
+  #send(requests: readonly NetlinkRequest[], first: number, flags: number): boolean {
+    try {
+      this.#socket.send(encodeRequests(requests, first, flags));
+      return true;
+    } catch (error) {
+      if (isCode(error, "ENOBUFS")) return false;
+      throw error;
+    }
+  }
+
+  /** The messages of the next datagram, or null if the kernel had to drop some. */
+  #receive(): NetlinkMessage[] | null {
+    for (let attempt = 1;; attempt++) {
+      try {
+        const messages = parseMessages(this.#socket.receive());
+        return messages.some(({ type }) => type === NLMSG_OVERRUN) ? null : messages;
+      } catch (error) {
+        if (isCode(error, "ENOBUFS")) return null;
+        // A signal came in between; the answer is still there.
+        if (!isCode(error, "EINTR") || attempt >= ATTEMPTS_MAX) throw error;
+      }
+    }
+  }
+}

@@ -1,0 +1,189 @@
+/** Requests about links: find, make, change, delete. */
+import { NLA_F_NESTED, PayloadWriter } from "./attribute.ts";
+import { SelvageError } from "../errors.ts";
+import { AF_UNSPEC } from "./layout.ts";
+import * as link from "./link.ts";
+import { NLM_F_CREATE, NLM_F_EXCL } from "./message.ts";
+import type { NetlinkRequest } from "./request.ts";
+
+/** What a new link of any kind may be given. */
+export interface NewLink {
+  readonly name: string;
+  /** The kernel's default for the kind where it is left out. */
+  readonly mtu_bytes?: number;
+  /** Made up by the kernel where it is left out. */
+  readonly macAddress?: string;
+  /** Where it comes to be, borrowed for the call; the socket's namespace where it is left out. */
+  readonly netnsFd?: number;
+}
+
+export interface NewVeth extends NewLink {
+  readonly peer: NewLink;
+}
+
+/** What may be changed of a link; what is left out stays. */
+export interface LinkChange {
+  readonly isUp?: boolean;
+  readonly mtu_bytes?: number;
+  /** null: belongs to no bridge any more. */
+  readonly masterIndex?: number | null;
+  readonly macAddress?: string;
+  readonly newName?: string;
+  /** Moves it, borrowed for the call. It arrives down and without addresses. */
+  readonly netnsFd?: number;
+}
+
+/** Throws `invalid_argument` unless the kernel takes it as a link's name (`dev_valid_name`). */
+export function checkLinkName(name: string): string {
+  const size_bytes = new TextEncoder().encode(name).length;
+  const isDots = name === "." || name === "..";
+  if (size_bytes === 0 || size_bytes >= link.IFNAMSIZ || isDots || /[/:\s\0]/.test(name)) {
+    throw new SelvageError(
+      "invalid_argument",
+      `interface name ${JSON.stringify(name)}: 1 to 15 bytes, without "/", ":" and blanks`,
+    );
+  }
+  return name;
+}
+
+/** Reads `aa:bb:cc:dd:ee:ff`. Throws `invalid_argument`. */
+export function parseMacAddress(text: string): Uint8Array {
+  if (!/^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$/.test(text)) {
+    throw new SelvageError(
+      "invalid_argument",
+      `MAC address ${JSON.stringify(text)}: not six bytes`,
+    );
+  }
+  return Uint8Array.from(text.split(":"), (byte) => parseInt(byte, 16));
+}
+
+interface Header {
+  readonly index: number;
+  readonly flags: number;
+  readonly change: number;
+}
+
+const NO_HEADER: Header = { index: 0, flags: 0, change: 0 };
+
+/** `struct ifinfomsg` */
+function writeHeader(writer: PayloadWriter, { index, flags, change }: Header): PayloadWriter {
+  return writer.u8(AF_UNSPEC).u8(0).u16(0).u32(index).u32(flags).u32(change);
+}
+
+function writeNewLink(writer: PayloadWriter, newLink: NewLink): void {
+  writer.attributeText(link.IFLA_IFNAME, checkLinkName(newLink.name));
+  if (newLink.mtu_bytes !== undefined) writer.attributeU32(link.IFLA_MTU, newLink.mtu_bytes);
+  if (newLink.macAddress !== undefined) {
+    writer.attribute(link.IFLA_ADDRESS, parseMacAddress(newLink.macAddress));
+  }
+  if (newLink.netnsFd !== undefined) writer.attributeU32(link.IFLA_NET_NS_FD, newLink.netnsFd);
+}
+
+function newLinkRequest(
+  writer: PayloadWriter,
+  newLink: NewLink,
+  kind: string,
+  writeData?: () => void,
+): NetlinkRequest {
+  writeNewLink(writeHeader(writer, NO_HEADER), newLink);
+  writer.nested(link.IFLA_LINKINFO | NLA_F_NESTED, () => {
+    writer.attributeText(link.IFLA_INFO_KIND, kind);
+    if (writeData) writer.nested(link.IFLA_INFO_DATA | NLA_F_NESTED, writeData);
+  });
+  return {
+    type: link.RTM_NEWLINK,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    payload: writer.finish(),
+    operation: `create ${kind}`,
+    object: newLink.name,
+  };
+}
+
+/** Makes a bridge. Fails with EEXIST if the name is taken. */
+export function createBridgeRequest(
+  bridge: NewLink,
+  writer: PayloadWriter = new PayloadWriter(),
+): NetlinkRequest {
+  return newLinkRequest(writer, bridge, "bridge");
+}
+
+/** Makes a pair of links that are each other's far end. Fails with EEXIST if a name is taken. */
+export function createVethRequest(
+  veth: NewVeth,
+  writer: PayloadWriter = new PayloadWriter(),
+): NetlinkRequest {
+  return newLinkRequest(writer, veth, "veth", () => {
+    writer.nested(link.VETH_INFO_PEER, () => {
+      writeNewLink(writeHeader(writer, NO_HEADER), veth.peer);
+    });
+  });
+}
+
+/** Asks for one link by its name. */
+export function getLinkRequest(
+  name: string,
+  writer: PayloadWriter = new PayloadWriter(),
+): NetlinkRequest {
+  writeHeader(writer, NO_HEADER).attributeText(link.IFLA_IFNAME, checkLinkName(name));
+  return {
+    type: link.RTM_GETLINK,
+    flags: 0,
+    payload: writer.finish(),
+    operation: "get link",
+    object: name,
+  };
+}
+
+/** Asks for all links. */
+export function listLinksRequest(writer: PayloadWriter = new PayloadWriter()): NetlinkRequest {
+  return {
+    type: link.RTM_GETLINK,
+    flags: 0,
+    payload: writeHeader(writer, NO_HEADER).finish(),
+    operation: "list links",
+    object: "",
+  };
+}
+
+/** Changes one link. */
+export function setLinkRequest(
+  { index, name }: Pick<link.Link, "index" | "name">,
+  change: LinkChange,
+  writer: PayloadWriter = new PayloadWriter(),
+): NetlinkRequest {
+  const { isUp, mtu_bytes, masterIndex, macAddress, newName, netnsFd } = change;
+  writeHeader(writer, {
+    index,
+    flags: isUp ? link.IFF_UP : 0,
+    change: isUp === undefined ? 0 : link.IFF_UP,
+  });
+  if (mtu_bytes !== undefined) writer.attributeU32(link.IFLA_MTU, mtu_bytes);
+  if (masterIndex !== undefined) writer.attributeU32(link.IFLA_MASTER, masterIndex ?? 0);
+  if (macAddress !== undefined) writer.attribute(link.IFLA_ADDRESS, parseMacAddress(macAddress));
+  if (newName !== undefined) writer.attributeText(link.IFLA_IFNAME, checkLinkName(newName));
+  if (netnsFd !== undefined) writer.attributeU32(link.IFLA_NET_NS_FD, netnsFd);
+  const what = Object.entries({ ...change })
+    .filter(([, value]) => value !== undefined)
+    .map(([key, value]) => ` ${key}=${value}`);
+  return {
+    type: link.RTM_SETLINK,
+    flags: 0,
+    payload: writer.finish(),
+    operation: "set link",
+    object: name + what.join(""),
+  };
+}
+
+/** Deletes one link; the far end of a veth goes with it. */
+export function deleteLinkRequest(
+  { index, name }: Pick<link.Link, "index" | "name">,
+  writer: PayloadWriter = new PayloadWriter(),
+): NetlinkRequest {
+  return {
+    type: link.RTM_DELLINK,
+    flags: 0,
+    payload: writeHeader(writer, { ...NO_HEADER, index }).finish(),
+    operation: "delete link",
+    object: name,
+  };
+}

@@ -1,0 +1,120 @@
+/** The registry's endpoints: a lease store over HTTP, for the hosts that hold a join token. */
+import { Hono } from "hono";
+import { jsonBody } from "../api/body.ts";
+import { formatNetworkConfig } from "../config/parse_network_config.ts";
+import { SelvageError } from "../errors.ts";
+import { parseLeaseKey } from "../lease/lease.ts";
+import { readLeaseValue } from "../lease/lease_value.ts";
+import { IpPrefix } from "../net/ip.ts";
+import { problemResponse } from "../net/problem.ts";
+import type { EmbeddedStore } from "../store/embedded_store.ts";
+import { bearerToken, type TokenStore } from "./tokens.ts";
+import type { WatchStreams } from "./watch_streams.ts";
+import { acquireBody, leaseBody, REGISTRY_PATH, revokeBody, toWireLease } from "./wire.ts";
+
+/** What the HTTP listener hands to the app with each request. */
+interface Environment {
+  Bindings: { readonly outgoing: { destroy(): void } };
+  Variables: { tokenId: string };
+}
+
+export interface RegistryAppOptions {
+  readonly store: EmbeddedStore;
+  readonly tokens: TokenStore;
+  readonly streams: WatchStreams;
+}
+
+/** The id of the request's token. Throws `unauthorized`, or `forbidden` for one of the API's. */
+function requireJoinToken(tokens: TokenStore, header: string | undefined): string {
+  const bearer = bearerToken(header);
+  const token = bearer === null ? null : tokens.identify(bearer);
+  if (token === null) {
+    const reason = bearer === null ? "no token was given" : "the token is unknown or was revoked";
+    throw new SelvageError("unauthorized", `the registry refused the request: ${reason}`, {
+      hint: "Make a join string on the registry's host: selvage token create.",
+    });
+  }
+  if (token.scope !== "join") {
+    throw new SelvageError("forbidden", `the token ${token.id} is not one to join with`, {
+      hint: "Make a join string on the registry's host: selvage token create.",
+    });
+  }
+  return token.id;
+}
+
+/** The revision to resume a watch from; null if it means nothing here (any more). */
+function resumable(store: EmbeddedStore, id: string | undefined, text: string | undefined) {
+  if (text === undefined || !/^[0-9]{1,15}$/.test(text)) {
+    throw new SelvageError("invalid_argument", `revision ${JSON.stringify(text)}: not a number`);
+  }
+  const revision = Number(text);
+  return id === store.registryId && store.changesSince(revision) !== null ? revision : null;
+}
+
+/** The app; every path asks for a join token first. */
+export function createRegistryApp(options: RegistryAppOptions): Hono<Environment> {
+  const { store, tokens, streams } = options;
+  const app = new Hono<Environment>().basePath(REGISTRY_PATH);
+  app.onError((error) => problemResponse(error));
+  app.notFound((context) => {
+    const text = `there is no ${context.req.method} ${context.req.path}`;
+    return problemResponse(new SelvageError("not_found", text));
+  });
+  app.use("*", async (context, next) => {
+    context.set("tokenId", requireJoinToken(tokens, context.req.header("authorization")));
+    await next();
+  });
+
+  app.get("/config", async () =>
+    new Response(formatNetworkConfig(await store.readConfig()), {
+      headers: { "content-type": "application/json" },
+    }));
+  app.get("/leases", (context) => {
+    const { revision, leases } = store.snapshot();
+    return context.json({ id: store.registryId, revision, leases: leases.map(toWireLease) });
+  });
+  app.get("/watch", (context) => {
+    const revision = resumable(store, context.req.query("id"), context.req.query("revision"));
+    if (revision === null) {
+      const text = "the changes since that revision are not known any more";
+      return problemResponse(new SelvageError("not_found", text, { hint: "List anew." }), 410);
+    }
+    const drop = () => context.env.outgoing.destroy();
+    return new Response(streams.open(context.get("tokenId"), revision, drop), {
+      headers: { "content-type": "application/x-ndjson", "cache-control": "no-store" },
+    });
+  });
+
+  app.post("/acquire", jsonBody(acquireBody), async (context) => {
+    const body = context.req.valid("json");
+    const lease = await store.acquire({
+      attributes: readLeaseValue(body.value, "value"),
+      previousSubnets: body.previousSubnets.map((text) => IpPrefix.parse(text, "previousSubnets")),
+    });
+    return context.json({ lease: toWireLease(lease) });
+  });
+  app.post("/renew", jsonBody(leaseBody), async (context) => {
+    const { key, value } = context.req.valid("json");
+    const subnets = parseLeaseKey(key, "key");
+    // The store alone knows the expiry; the one here is not read.
+    const lease = { ...readLeaseValue(value, "value"), subnets, expiry_ms: null };
+    return context.json({ lease: toWireLease(await store.renew(lease)) });
+  });
+  app.post("/release", jsonBody(leaseBody), async (context) => {
+    const { key, value } = context.req.valid("json");
+    const subnets = parseLeaseKey(key, "key");
+    await store.release({ ...readLeaseValue(value, "value"), subnets, expiry_ms: null });
+    return context.body(null, 204);
+  });
+  app.post("/reserve", jsonBody(leaseBody), async (context) => {
+    const { key, value } = context.req.valid("json");
+    const attributes = readLeaseValue(value, "value");
+    const lease = await store.reserve(parseLeaseKey(key, "key"), attributes);
+    return context.json({ lease: toWireLease(lease) });
+  });
+  app.post("/revoke", jsonBody(revokeBody), async (context) => {
+    await store.revoke(context.req.valid("json").key);
+    return context.body(null, 204);
+  });
+  return app;
+}

@@ -1,0 +1,244 @@
+/** The lease store of a host that joined: the registry of another host, over TLS. */
+import { Backoff, pause } from "../agent/retry.ts";
+import type { NetworkConfig } from "../config/network_config.ts";
+import { parseNetworkConfig } from "../config/parse_network_config.ts";
+import { errorText, hasCode, SelvageError } from "../errors.ts";
+import { type Lease, type LeaseAttributes, type LeaseChange, leaseKey } from "../lease/lease.ts";
+import { diffTables, LeaseTable } from "../lease/lease_table.ts";
+import { toLeaseValue } from "../lease/lease_value.ts";
+import { checkedJson } from "../net/checked.ts";
+import type { IpPrefix } from "../net/ip.ts";
+import { LinkedSignal } from "../net/linked_signal.ts";
+import type { AcquireRequest, LeaseStore, StoreState } from "../store/store.ts";
+import { closedError } from "../store/registry_state.ts";
+import { GoneError, RegistryClient } from "./client.ts";
+import type { JoinString } from "./join_string.ts";
+import { readLines } from "./line_reader.ts";
+import {
+  fromWireChange,
+  fromWireLease,
+  HEARTBEAT_MS,
+  leaseReply,
+  listReply,
+  watchLine,
+} from "./wire.ts";
+
+export interface RemoteStoreOptions {
+  /** For one call, connecting included. */
+  readonly deadline_ms?: number;
+  /** A watch stream that is silent for so long counts as lost. */
+  readonly silence_ms?: number;
+  readonly backoffFirst_ms?: number;
+  readonly backoffMax_ms?: number;
+}
+
+/** Where a watch stands in the registry's changes. */
+interface Position {
+  readonly id: string;
+  readonly revision: number;
+}
+
+export class RemoteStore implements LeaseStore {
+  readonly #client: RegistryClient;
+  readonly #options: Required<RemoteStoreOptions>;
+  readonly #closing = new AbortController();
+  #connected = false;
+  #since_ms = Date.now();
+  #lastError: string | null = null;
+  #unreadableCount = 0;
+
+  /** Connects at the first call. */
+  constructor(join: JoinString, options: RemoteStoreOptions = {}) {
+    this.#options = {
+      deadline_ms: 10_000,
+      silence_ms: 3 * HEARTBEAT_MS,
+      backoffFirst_ms: 200,
+      backoffMax_ms: 10_000,
+      ...options,
+    };
+    this.#client = new RegistryClient(join, this.#options.deadline_ms);
+  }
+
+  #setState(connected: boolean, error: unknown): void {
+    if (connected !== this.#connected) this.#since_ms = Date.now();
+    this.#connected = connected;
+    this.#lastError = connected ? null : errorText(error);
+  }
+
+  /** Runs a call with the caller's signal and the store's, and keeps `state` true. */
+  async #run<T>(signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>) {
+    const closing = this.#closing.signal;
+    signal?.throwIfAborted();
+    if (closing.aborted) throw closedError();
+    const link = new LinkedSignal([signal, closing]);
+    try {
+      const result = await work(link.signal);
+      this.#setState(true, null);
+      return result;
+    } catch (error) {
+      if (signal?.aborted) throw signal.reason;
+      if (closing.aborted) throw closedError();
+      // Any other code is an answer of the registry, which is thus reached.
+      const code = error instanceof SelvageError ? error.code : null;
+      const isAnswer = code !== null && code !== "unavailable" && code !== "unauthorized";
+      if (isAnswer || error instanceof GoneError) this.#setState(true, null);
+      else this.#setState(false, error);
+      throw error;
+    } finally {
+      link.dispose();
+    }
+  }
+
+  readConfig(signal?: AbortSignal): Promise<NetworkConfig> {
+    return this.#run(signal, async (both) => {
+      const text = await this.#client.callText("GET", "/config", both);
+      return parseNetworkConfig(text, `registry ${this.#client.location}`);
+    });
+  }
+
+  #leaseCall(path: string, body: unknown, signal: AbortSignal | undefined): Promise<Lease> {
+    return this.#run(signal, async (both) => {
+      const reply = await this.#client.call("POST", path, leaseReply, both, body);
+      return fromWireLease(reply.lease);
+    });
+  }
+
+  acquire(request: AcquireRequest, signal?: AbortSignal): Promise<Lease> {
+    const value = toLeaseValue(request.attributes);
+    const previousSubnets = request.previousSubnets.map(String);
+    return this.#leaseCall("/acquire", { value, previousSubnets }, signal);
+  }
+
+  renew(lease: Lease, signal?: AbortSignal): Promise<Lease> {
+    const body = { key: leaseKey(lease.subnets), value: toLeaseValue(lease) };
+    return this.#leaseCall("/renew", body, signal);
+  }
+
+  async release(lease: Lease, signal?: AbortSignal): Promise<void> {
+    const body = { key: leaseKey(lease.subnets), value: toLeaseValue(lease) };
+    await this.#run(signal, (both) => this.#client.callText("POST", "/release", both, body));
+  }
+
+  list(signal?: AbortSignal): Promise<Lease[]> {
+    return this.#run(signal, async (both) => (await this.#list(both)).leases);
+  }
+
+  reserve(
+    subnets: readonly IpPrefix[],
+    attributes: LeaseAttributes,
+    signal?: AbortSignal,
+  ): Promise<Lease> {
+    const body = { key: leaseKey(subnets), value: toLeaseValue(attributes) };
+    return this.#leaseCall("/reserve", body, signal);
+  }
+
+  async revoke(key: string, signal?: AbortSignal): Promise<void> {
+    await this.#run(signal, (both) => this.#client.callText("POST", "/revoke", both, { key }));
+  }
+
+  /** The leases that can be read; the others are counted. */
+  async #list(signal: AbortSignal): Promise<Position & { leases: Lease[] }> {
+    const reply = await this.#client.call("GET", "/leases", listReply, signal);
+    const leases: Lease[] = [];
+    for (const wire of reply.leases) {
+      try {
+        leases.push(fromWireLease(wire));
+      } catch {
+        // A newer registry may know forms that this host does not.
+      }
+    }
+    this.#unreadableCount = reply.leases.length - leases.length;
+    return { id: reply.id, revision: reply.revision, leases };
+  }
+
+  async *watch(signal: AbortSignal): AsyncGenerator<readonly LeaseChange[]> {
+    const closing = this.#closing.signal;
+    const ended = new LinkedSignal([signal, closing]);
+    const backoff = new Backoff(this.#options.backoffFirst_ms, this.#options.backoffMax_ms);
+    let told: LeaseTable | null = null;
+    let position: Position | null = null;
+    try {
+      while (!ended.signal.aborted) {
+        try {
+          if (position === null) {
+            const listed = await this.#run(signal, (both) => this.#list(both));
+            const table = LeaseTable.of(listed.leases);
+            const changes = diffTables(told ?? LeaseTable.EMPTY, table);
+            const isNews = told === null || changes.length > 0;
+            told = table;
+            position = { id: listed.id, revision: listed.revision };
+            if (isNews) yield changes;
+          }
+          for await (const line of this.#follow(position, ended.signal, backoff)) {
+            told = (told ?? LeaseTable.EMPTY).apply(line.changes);
+            position = { id: position.id, revision: line.revision };
+            if (line.changes.length > 0) yield line.changes;
+          }
+        } catch (error) {
+          if (ended.signal.aborted) break;
+          // What cannot be resumed is listed anew; the difference is what the watcher gets.
+          if (!hasCode(error, "unavailable")) position = null;
+          if (!(error instanceof GoneError)) this.#setState(false, error);
+        }
+        await pause(backoff.next_ms(), ended.signal);
+      }
+    } finally {
+      ended.dispose();
+    }
+    if (!signal.aborted) throw closedError();
+  }
+
+  /** One stream, until it breaks; then it throws. `GoneError`: it cannot be resumed there. */
+  async *#follow(
+    { id, revision }: Position,
+    signal: AbortSignal,
+    backoff: Backoff,
+  ): AsyncGenerator<{ revision: number; changes: LeaseChange[] }> {
+    const path = `/watch?id=${encodeURIComponent(id)}&revision=${revision}`;
+    const stream = await this.#client.stream(path, signal);
+    const opened_ms = performance.now();
+    try {
+      for await (const text of readLines(stream.body, this.#options.silence_ms)) {
+        // Not for a stream that the registry ends as soon as it has begun.
+        if (performance.now() - opened_ms > this.#options.backoffMax_ms) backoff.reset();
+        yield this.#readLine(text);
+      }
+    } finally {
+      stream.dispose();
+    }
+    throw new SelvageError("unavailable", "the registry ended the watch");
+  }
+
+  #readLine(text: string): { revision: number; changes: LeaseChange[] } {
+    const line = checkedJson(watchLine, text, `registry ${this.#client.location}: watch`);
+    const changes: LeaseChange[] = [];
+    for (const wire of line.changes) {
+      try {
+        changes.push(fromWireChange(wire));
+      } catch {
+        this.#unreadableCount++;
+      }
+    }
+    this.#setState(true, null);
+    return { revision: line.revision, changes };
+  }
+
+  state(): StoreState {
+    return {
+      kind: "remote",
+      location: this.#client.location,
+      connected: this.#connected,
+      since_ms: this.#since_ms,
+      lastError: this.#lastError,
+      unreadableCount: this.#unreadableCount,
+    };
+  }
+
+  // deno-lint-ignore require-await
+  async close(): Promise<void> {
+    if (this.#closing.signal.aborted) return;
+    this.#closing.abort();
+    this.#setState(false, closedError());
+    this.#client.close();
+  }
+}

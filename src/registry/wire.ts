@@ -1,0 +1,87 @@
+/**
+ * What the registry and its clients say to each other: JSON over HTTPS under `/registry/v1/`.
+ * Leases travel as flannel's keys and values.
+ */
+import { z } from "zod";
+import { type Lease, type LeaseChange, leaseKey, parseLeaseKey } from "../lease/lease.ts";
+import { leaseValueSchema, readLeaseValue, toLeaseValue } from "../lease/lease_value.ts";
+
+export const REGISTRY_PATH = "/registry/v1";
+
+/** A heartbeat goes through every watch stream this often. */
+export const HEARTBEAT_MS = 15_000;
+
+/** Two subnets' texts; the longest key is some 70 characters. */
+const key = z.string().min(1).max(128);
+const revision = z.number().int().min(0);
+
+const leaseSchema = z.object({
+  key,
+  value: leaseValueSchema,
+  expiry_ms: z.number().int().nullable(),
+});
+
+type WireLease = z.infer<typeof leaseSchema>;
+
+export const acquireBody = z.object({
+  value: leaseValueSchema,
+  previousSubnets: z.array(z.string().max(64)).max(16),
+});
+
+/** Of renew and release: the lease as its node has it. Of reserve: what to set aside, for whom. */
+export const leaseBody = z.object({ key, value: leaseValueSchema });
+
+export const revokeBody = z.object({ key });
+
+export const leaseReply = z.object({ lease: leaseSchema });
+
+export const listReply = z.object({
+  /** The registry's id; a revision counts in this registry alone. */
+  id: z.string(),
+  revision,
+  leases: z.array(leaseSchema),
+});
+
+/** A line of the watch stream; without changes it is a heartbeat. */
+export const watchLine = z.object({
+  /** What stands after these changes: where to resume. */
+  revision,
+  changes: z.array(z.union([
+    z.object({ type: z.literal("put"), ...leaseSchema.shape }),
+    z.object({ type: z.literal("delete"), key }),
+  ])),
+});
+
+export type ListReply = z.infer<typeof listReply>;
+export type WatchLine = z.infer<typeof watchLine>;
+
+export function toWireLease(lease: Lease): WireLease {
+  return {
+    key: leaseKey(lease.subnets),
+    value: toLeaseValue(lease),
+    expiry_ms: lease.expiry_ms,
+  };
+}
+
+/** Throws `invalid_argument` if a key or an address in it is none. */
+export function fromWireLease(wire: WireLease): Lease {
+  return {
+    ...readLeaseValue(wire.value, `lease ${wire.key}`),
+    subnets: parseLeaseKey(wire.key),
+    expiry_ms: wire.expiry_ms,
+  };
+}
+
+export function toWireChange(change: LeaseChange): WatchLine["changes"][number] {
+  if (change.type === "delete") return { type: "delete", key: change.key };
+  return { type: "put", ...toWireLease(change.lease) };
+}
+
+/** Throws `invalid_argument` if a key or an address in it is none. */
+export function fromWireChange(wire: WatchLine["changes"][number]): LeaseChange {
+  if (wire.type === "delete") {
+    return { type: "delete", key: leaseKey(parseLeaseKey(wire.key)) };
+  }
+  const lease = fromWireLease(wire);
+  return { type: "put", key: leaseKey(lease.subnets), lease };
+}

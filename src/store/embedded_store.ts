@@ -1,0 +1,305 @@
+/**
+ * The lease store of the host that keeps the registry: SQLite on its own disk. It stands alone
+ * for a cluster of one, and the registry server shares it with the hosts that joined.
+ *
+ * Every change is on the disk before it is told to anyone. SQLite's calls block for a fraction of
+ * a millisecond, so one call is one transaction and calls never interleave.
+ */
+import { join } from "node:path";
+import type { NetworkConfig } from "../config/network_config.ts";
+import { formatNetworkConfig, parseNetworkConfig } from "../config/parse_network_config.ts";
+import { SelvageError } from "../errors.ts";
+import { allocate, isReservable } from "../lease/allocator.ts";
+import {
+  type Lease,
+  type LeaseAttributes,
+  type LeaseChange,
+  leaseKey,
+  parseLeaseKey,
+  sameNode,
+} from "../lease/lease.ts";
+import { diffTables, LeaseTable, putChange } from "../lease/lease_table.ts";
+import { formatLeaseValue } from "../lease/lease_value.ts";
+import type { IpPrefix } from "../net/ip.ts";
+import { type Clock, ExpiryRule, ExpiryTimer, SYSTEM_CLOCK } from "./expiry.ts";
+import { type ChangesSince, closedError, RegistryState, type Snapshot } from "./registry_state.ts";
+import { type AcquireRequest, LEASE_TTL_MS, type LeaseStore, type StoreState } from "./store.ts";
+
+/** The registry's file in the state directory. */
+export function registryPath(stateDir: string): string {
+  return join(stateDir, "registry.db");
+}
+
+export interface EmbeddedStoreOptions {
+  /** The file, or ":memory:". */
+  readonly path: string;
+  /** How long a lease is good for. */
+  readonly ttl_ms?: number;
+  readonly clock?: Clock;
+  /** Gives numbers in [0, 1); chooses free subnets. */
+  readonly random?: () => number;
+  /** How many events are kept for watchers that come back. */
+  readonly eventCountMax?: number;
+}
+
+/** Attributes that no store takes are refused before anything is changed. */
+function checkAttributes(attributes: LeaseAttributes): void {
+  if (attributes.publicAddresses.length === 0) {
+    throw new SelvageError("invalid_argument", "a node needs a public address to hold a lease");
+  }
+  formatLeaseValue(attributes);
+}
+
+export class EmbeddedStore implements LeaseStore {
+  readonly #state: RegistryState;
+  readonly #ttl_ms: number;
+  readonly #random: () => number;
+  readonly #rule: ExpiryRule;
+  readonly #timer: ExpiryTimer;
+  /** No lease ends before this. */
+  #firstEnd_ms = Infinity;
+  #isClosed = false;
+
+  /** Opens or makes the registry. Throws as `openSqlite`, or if its configuration is damaged. */
+  constructor(options: EmbeddedStoreOptions) {
+    this.#ttl_ms = options.ttl_ms ?? LEASE_TTL_MS;
+    this.#random = options.random ?? Math.random;
+    this.#rule = new ExpiryRule(options.clock ?? SYSTEM_CLOCK);
+    this.#timer = new ExpiryTimer(() => this.#onTimer());
+    const now_ms = () => this.#rule.now_ms();
+    this.#state = new RegistryState(options.path, options.eventCountMax ?? 10_000, now_ms);
+    this.#expectEnds(this.#state.table.leases);
+  }
+
+  /** Random, made with the file: revisions of another registry mean nothing here. */
+  get registryId(): string {
+    return this.#state.registryId;
+  }
+
+  // Every call begins here: the store is open, what it knows is true, nothing has run out.
+  #enter(signal?: AbortSignal): RegistryState {
+    signal?.throwIfAborted();
+    if (this.#isClosed) throw closedError();
+    this.#state.settle();
+    this.expire();
+    return this.#state;
+  }
+
+  #apply(changes: readonly LeaseChange[]): void {
+    this.#state.apply(changes);
+    this.#expectEnds(changes.flatMap((change) => change.type === "put" ? [change.lease] : []));
+  }
+
+  /** Sees to it that the timer fires when the first of these ends. */
+  #expectEnds(leases: readonly Lease[]): void {
+    for (const { expiry_ms } of leases) {
+      if (expiry_ms === null) continue;
+      this.#firstEnd_ms = Math.min(this.#firstEnd_ms, this.#rule.end_ms(expiry_ms));
+    }
+    this.#timer.set(this.#firstEnd_ms, this.#rule.now_ms());
+  }
+
+  /** Deletes the leases that have run out. The timer calls it, and so does every other call. */
+  expire(): void {
+    const now_ms = this.#rule.now_ms();
+    if (this.#isClosed || now_ms < this.#firstEnd_ms) return;
+    const gone = this.#state.table.leases.filter((lease) =>
+      lease.expiry_ms !== null && this.#rule.end_ms(lease.expiry_ms) <= now_ms
+    );
+    this.#state.apply(gone.map((lease) => ({ type: "delete", key: leaseKey(lease.subnets) })));
+    this.#firstEnd_ms = Infinity;
+    this.#expectEnds(this.#state.table.leases);
+  }
+
+  #onTimer(): void {
+    try {
+      this.#enter();
+    } catch {
+      // `state` tells it. The leases live on until the disk takes their deletion.
+    }
+    if (!this.#isClosed) this.#timer.set(this.#firstEnd_ms, this.#rule.now_ms());
+  }
+
+  /** Throws `config_missing` while there is none. */
+  #config(): NetworkConfig {
+    const { config } = this.#state;
+    if (config !== null) return config;
+    throw new SelvageError("config_missing", "the registry holds no network configuration", {
+      hint: "Give one to the host that keeps the registry: selvage run --net-config FILE.",
+    });
+  }
+
+  #newExpiry_ms(): number {
+    return this.#rule.now_ms() + this.#ttl_ms;
+  }
+
+  // deno-lint-ignore require-await
+  async readConfig(signal?: AbortSignal): Promise<NetworkConfig> {
+    this.#enter(signal);
+    return this.#config();
+  }
+
+  /**
+   * Checks the text and makes it the network's configuration; leases that it does not allow stay
+   * until their nodes acquire again. False: it says what the old one says, and nothing was done.
+   * Throws `invalid_argument`, which names `where`.
+   */
+  setConfig(text: string, where: string): boolean {
+    const config = parseNetworkConfig(text, where);
+    const { config: old } = this.#enter();
+    if (old !== null && formatNetworkConfig(old) === formatNetworkConfig(config)) return false;
+    this.#state.setConfig(config);
+    return true;
+  }
+
+  // deno-lint-ignore require-await
+  async acquire(request: AcquireRequest, signal?: AbortSignal): Promise<Lease> {
+    const { table } = this.#enter(signal);
+    checkAttributes(request.attributes);
+    const { subnets, held, deletedKeys } = allocate(
+      this.#config(),
+      table.leases,
+      request,
+      this.#random,
+    );
+    const expiry_ms = held?.expiry_ms === null ? null : this.#newExpiry_ms();
+    const lease: Lease = { ...request.attributes, subnets, expiry_ms };
+    const deletes = deletedKeys.map((key): LeaseChange => ({ type: "delete", key }));
+    this.#apply([...deletes, putChange(lease)]);
+    return lease;
+  }
+
+  // deno-lint-ignore require-await
+  async renew(lease: Lease, signal?: AbortSignal): Promise<Lease> {
+    const { table } = this.#enter(signal);
+    checkAttributes(lease);
+    const held = table.getBySubnets(lease.subnets);
+    if (held === undefined || !sameNode(held, lease)) {
+      const who = held === undefined ? "nobody" : held.publicAddresses.join(", ");
+      const text = `the lease ${leaseKey(lease.subnets)} is lost: ${who} holds it now`;
+      throw new SelvageError("lease_lost", text);
+    }
+    const expiry_ms = held.expiry_ms === null ? null : this.#newExpiry_ms();
+    const renewed: Lease = { ...lease, expiry_ms };
+    this.#apply([putChange(renewed)]);
+    return renewed;
+  }
+
+  // deno-lint-ignore require-await
+  async release(lease: Lease, signal?: AbortSignal): Promise<void> {
+    const { table } = this.#enter(signal);
+    const held = table.getBySubnets(lease.subnets);
+    if (held === undefined || held.expiry_ms === null || !sameNode(held, lease)) return;
+    this.#apply([{ type: "delete", key: leaseKey(lease.subnets) }]);
+  }
+
+  // deno-lint-ignore require-await
+  async list(signal?: AbortSignal): Promise<Lease[]> {
+    return [...this.#enter(signal).table.leases];
+  }
+
+  // deno-lint-ignore require-await
+  async reserve(
+    subnets: readonly IpPrefix[],
+    attributes: LeaseAttributes,
+    signal?: AbortSignal,
+  ): Promise<Lease> {
+    const { table } = this.#enter(signal);
+    checkAttributes(attributes);
+    const config = this.#config();
+    const key = leaseKey(subnets);
+    if (!isReservable(config, subnets)) {
+      const networks = config.ranges.map((range) => range.network).join(" and ");
+      const text = `${key} cannot be reserved: not one part each of ${networks}`;
+      throw new SelvageError("invalid_argument", text);
+    }
+    for (const other of table.leases) {
+      const isSame = leaseKey(other.subnets) === key;
+      if (isSame && sameNode(other, attributes)) continue;
+      if (!other.subnets.some((taken) => subnets.some((subnet) => subnet.overlaps(taken)))) {
+        continue;
+      }
+      const text = `${key} overlaps ${leaseKey(other.subnets)} of ${
+        other.publicAddresses.join(", ")
+      }`;
+      throw new SelvageError("conflict", text);
+    }
+    const lease: Lease = { ...attributes, subnets, expiry_ms: null };
+    this.#apply([putChange(lease)]);
+    return lease;
+  }
+
+  // deno-lint-ignore require-await
+  async revoke(key: string, signal?: AbortSignal): Promise<void> {
+    const { table } = this.#enter(signal);
+    const subnets = parseLeaseKey(key);
+    if (table.getBySubnets(subnets) === undefined) {
+      throw new SelvageError("not_found", `there is no lease ${leaseKey(subnets)}`);
+    }
+    this.#apply([{ type: "delete", key: leaseKey(subnets) }]);
+  }
+
+  async *watch(signal: AbortSignal): AsyncGenerator<readonly LeaseChange[]> {
+    let told = LeaseTable.EMPTY;
+    let revision: number | null = null;
+    let wake = () => {};
+    const stop = this.#state.onChange(() => wake());
+    const onAbort = () => wake();
+    signal.addEventListener("abort", onAbort);
+    try {
+      while (!signal.aborted) {
+        if (this.#isClosed) throw closedError();
+        // Before the look, so that a change between look and wait is not slept over.
+        const changed = new Promise<void>((resolve) => wake = resolve);
+        const next: ChangesSince | null = revision === null ? null : this.#state.changesSince(revision);
+        if (next === null) {
+          const changes = diffTables(told, this.#state.table);
+          const isFirst: boolean = revision === null;
+          told = this.#state.table;
+          revision = this.#state.revision;
+          if (isFirst || changes.length > 0) yield changes;
+        } else if (next.changes.length > 0) {
+          revision = next.revision;
+          told = revision === this.#state.revision
+            ? this.#state.table
+            : told.apply(next.changes);
+          yield next.changes;
+        } else if (next.revision > revision!) revision = next.revision;
+        else await changed;
+      }
+    } finally {
+      stop();
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  state(): StoreState {
+    const { path, health, unreadableCount } = this.#state;
+    const connected = health.connected && !this.#isClosed;
+    return { kind: "embedded", location: path, ...health, connected, unreadableCount };
+  }
+
+  // deno-lint-ignore require-await
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#timer.clear();
+    this.#state.close();
+  }
+
+  /** All leases and their revision, for the registry server. */
+  snapshot(): Snapshot {
+    const { table, revision } = this.#enter();
+    return { revision, leases: table.leases };
+  }
+
+  /** The next changes after a revision; null: list anew. For the registry server. */
+  changesSince(revision: number): ChangesSince | null {
+    return this.#enter().changesSince(revision);
+  }
+
+  /** Calls `listener` after every change and at the close. Gives the function that ends it. */
+  onChange(listener: () => void): () => void {
+    return this.#state.onChange(listener);
+  }
+}

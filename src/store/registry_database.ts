@@ -1,0 +1,178 @@
+/**
+ * The registry's tables: the configuration, the leases, and the log of their changes. Leases are
+ * kept as flannel's keys and values, so that they can be put into etcd as they are.
+ */
+import { randomBytes } from "node:crypto";
+import type { DatabaseSync } from "node:sqlite";
+import { type Lease, type LeaseChange, leaseKey, parseLeaseKey } from "../lease/lease.ts";
+import { formatLeaseValue, parseLeaseValue } from "../lease/lease_value.ts";
+import { LeaseTable } from "../lease/lease_table.ts";
+import { openSqlite, transact } from "./sqlite_file.ts";
+
+const SCHEMA = {
+  what: "registry",
+  version: 1,
+  exclusive: true,
+  create: `
+    CREATE TABLE identity (registry_id TEXT NOT NULL) STRICT;
+    CREATE TABLE config (text TEXT NOT NULL) STRICT;
+    CREATE TABLE leases (
+      key TEXT PRIMARY KEY,
+      value TEXT NOT NULL,
+      expiry_ms INTEGER -- null: a reservation
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE events (
+      revision INTEGER PRIMARY KEY, -- without gaps
+      type TEXT NOT NULL CHECK (type IN ('put', 'delete', 'config')),
+      key TEXT,
+      value TEXT,
+      expiry_ms INTEGER
+    ) STRICT;
+  `,
+};
+
+/** One entry of the log. `change` is null where it changed the configuration. */
+export interface RegistryEvent {
+  readonly revision: number;
+  readonly change: LeaseChange | null;
+}
+
+export interface RegistryContents {
+  readonly configText: string | null;
+  readonly table: LeaseTable;
+  /** Number of the newest event; 0 if there never was one. */
+  readonly revision: number;
+  /** Leases that could not be read and are left out. */
+  readonly unreadableCount: number;
+}
+
+interface LeaseRow {
+  readonly key: string;
+  readonly value: string;
+  readonly expiry_ms: number | null;
+}
+
+interface EventRow extends LeaseRow {
+  readonly revision: number;
+  readonly type: "put" | "delete" | "config";
+}
+
+/** A stored lease. Throws `invalid_argument` if it was damaged. */
+function readLease(row: LeaseRow): Lease {
+  const subnets = parseLeaseKey(row.key, "key");
+  return { ...parseLeaseValue(row.value, row.key), subnets, expiry_ms: row.expiry_ms };
+}
+
+function readEvent(row: EventRow): RegistryEvent {
+  const { revision, type, key } = row;
+  if (type === "config") return { revision, change: null };
+  if (type === "delete") return { revision, change: { type, key } };
+  return { revision, change: { type, key, lease: readLease(row) } };
+}
+
+export class RegistryDatabase {
+  readonly #database: DatabaseSync;
+  /** Random, made with the file: a client that meets another one must list anew. */
+  readonly registryId: string;
+
+  /** Opens or makes the file; throws as `openSqlite`. */
+  constructor(readonly path: string) {
+    this.#database = openSqlite(path, SCHEMA);
+    try {
+      this.registryId = this.#readIdentity();
+    } catch (error) {
+      this.#database.close();
+      throw error;
+    }
+  }
+
+  #readIdentity(): string {
+    return this.transact(() => {
+      const row = this.#database.prepare("SELECT registry_id FROM identity").get();
+      if (row !== undefined) return String(row.registry_id);
+      const id = randomBytes(16).toString("hex");
+      this.#database.prepare("INSERT INTO identity (registry_id) VALUES (?)").run(id);
+      return id;
+    });
+  }
+
+  /** Runs `work` in one transaction; throws what it throws, or `unavailable`. */
+  transact<T>(work: () => T): T {
+    return transact(this.#database, `registry ${this.path}`, work);
+  }
+
+  /** Everything but the log. */
+  load(): RegistryContents {
+    return this.transact(() => {
+      const config = this.#database.prepare("SELECT text FROM config").get();
+      const newest = this.#database.prepare("SELECT max(revision) AS revision FROM events").get();
+      const leases: Lease[] = [];
+      let unreadableCount = 0;
+      const rows = this.#database.prepare("SELECT key, value, expiry_ms FROM leases").all();
+      for (const row of rows) {
+        try {
+          leases.push(readLease(row as unknown as LeaseRow));
+        } catch {
+          unreadableCount++;
+        }
+      }
+      return {
+        configText: config === undefined ? null : String(config.text),
+        table: LeaseTable.of(leases),
+        revision: Number(newest?.revision ?? 0),
+        unreadableCount,
+      };
+    });
+  }
+
+  /** Within `transact`: carries the changes out and logs them, as the revisions after `revision`. */
+  write(changes: readonly LeaseChange[], revision: number): RegistryEvent[] {
+    const put = this.#database.prepare(
+      "INSERT OR REPLACE INTO leases (key, value, expiry_ms) VALUES (?, ?, ?)",
+    );
+    const remove = this.#database.prepare("DELETE FROM leases WHERE key = ?");
+    const log = this.#database.prepare(
+      "INSERT INTO events (revision, type, key, value, expiry_ms) VALUES (?, ?, ?, ?, ?)",
+    );
+    return changes.map((change, i) => {
+      const number = revision + i + 1;
+      if (change.type === "delete") {
+        remove.run(change.key);
+        log.run(number, "delete", change.key, null, null);
+      } else {
+        const value = formatLeaseValue(change.lease);
+        const key = leaseKey(change.lease.subnets);
+        put.run(key, value, change.lease.expiry_ms);
+        log.run(number, "put", key, value, change.lease.expiry_ms);
+      }
+      return { revision: number, change };
+    });
+  }
+
+  /** Within `transact`: replaces the configuration and logs that as the revision after this. */
+  writeConfig(text: string, revision: number): RegistryEvent {
+    this.#database.prepare("DELETE FROM config").run();
+    this.#database.prepare("INSERT INTO config (text) VALUES (?)").run(text);
+    this.#database.prepare("INSERT INTO events (revision, type) VALUES (?, 'config')")
+      .run(revision + 1);
+    return { revision: revision + 1, change: null };
+  }
+
+  /** Within `transact`: forgets events up to this revision. */
+  compact(revision: number): void {
+    this.#database.prepare("DELETE FROM events WHERE revision <= ?").run(revision);
+  }
+
+  /** The events after a revision, at most `countMax` of them, oldest first. Throws if that fails. */
+  eventsAfter(revision: number, countMax: number): RegistryEvent[] {
+    const rows = this.#database.prepare(
+      "SELECT revision, type, key, value, expiry_ms FROM events " +
+        "WHERE revision > ? ORDER BY revision LIMIT ?",
+    ).all(revision, countMax);
+    return rows.map((row) => readEvent(row as unknown as EventRow));
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+}

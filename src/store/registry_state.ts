@@ -1,0 +1,212 @@
+/**
+ * What the registry holds, in memory and on disk at once: memory follows only what is on the
+ * disk, and listeners hear only what memory holds.
+ */
+import type { NetworkConfig } from "../config/network_config.ts";
+import { formatNetworkConfig, parseNetworkConfig } from "../config/parse_network_config.ts";
+import { errorText, SelvageError } from "../errors.ts";
+import type { Lease, LeaseChange } from "../lease/lease.ts";
+import { LeaseTable } from "../lease/lease_table.ts";
+import { RegistryDatabase, type RegistryEvent } from "./registry_database.ts";
+
+/** All leases at one revision. */
+export interface Snapshot {
+  readonly revision: number;
+  readonly leases: readonly Lease[];
+}
+
+/** Some changes, in order, and the revision that stands after them. */
+export interface ChangesSince {
+  readonly revision: number;
+  readonly changes: readonly LeaseChange[];
+}
+
+/** How many events stay in memory, so that watchers that keep up cost no query. */
+const RECENT_COUNT_MAX = 1000;
+
+/** How many events one call gives at most. */
+const BATCH_COUNT_MAX = 256;
+
+export class RegistryState {
+  readonly #database: RegistryDatabase;
+  readonly #listeners = new Set<() => void>();
+  #table = LeaseTable.EMPTY;
+  #config: NetworkConfig | null = null;
+  #revision = 0;
+  #unreadableCount = 0;
+  /** The newest events, without gaps up to the present revision. */
+  #recent: RegistryEvent[] = [];
+  /** A commit failed, so what the file holds must be read again. */
+  #isDoubtful = false;
+  #failure: string | null = null;
+  #since_ms: number;
+
+  /**
+   * Opens or makes the file at `path`, or ":memory:", and keeps the last `eventCountMax` events.
+   * Throws as `openSqlite`, or if the configuration in it is damaged.
+   */
+  constructor(path: string, readonly eventCountMax: number, readonly now_ms: () => number) {
+    this.#since_ms = now_ms();
+    this.#database = new RegistryDatabase(path);
+    try {
+      this.#load();
+    } catch (error) {
+      this.#database.close();
+      throw error;
+    }
+  }
+
+  get path(): string {
+    return this.#database.path;
+  }
+
+  /** Random, made with the file: revisions of another registry mean nothing here. */
+  get registryId(): string {
+    return this.#database.registryId;
+  }
+
+  get table(): LeaseTable {
+    return this.#table;
+  }
+
+  get config(): NetworkConfig | null {
+    return this.#config;
+  }
+
+  get revision(): number {
+    return this.#revision;
+  }
+
+  get unreadableCount(): number {
+    return this.#unreadableCount;
+  }
+
+  /** Whether the last access to the file went well, since when that is so, and what failed. */
+  get health(): { connected: boolean; since_ms: number; lastError: string | null } {
+    const connected = this.#failure === null;
+    return { connected, since_ms: this.#since_ms, lastError: this.#failure };
+  }
+
+  #load(): void {
+    const contents = this.#database.load();
+    const where = `registry ${this.path}`;
+    this.#config = contents.configText === null
+      ? null
+      : parseNetworkConfig(contents.configText, where);
+    this.#table = contents.table;
+    this.#revision = contents.revision;
+    this.#unreadableCount = contents.unreadableCount;
+    this.#recent = [];
+    this.#isDoubtful = false;
+  }
+
+  #setFailure(failure: string | null): void {
+    if ((failure === null) !== (this.#failure === null)) this.#since_ms = this.now_ms();
+    this.#failure = failure;
+  }
+
+  /** After a failed commit: reads the file again. Throws `unavailable` while that fails. */
+  settle(): void {
+    if (!this.#isDoubtful) return;
+    try {
+      this.#load();
+      this.#setFailure(null);
+    } catch (error) {
+      this.#setFailure(errorText(error));
+      throw error;
+    }
+    // What it read may be more than what listeners were told.
+    this.#tell();
+  }
+
+  #tell(): void {
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  #commit(write: () => RegistryEvent[]): RegistryEvent[] {
+    try {
+      const events = this.#database.transact(() => {
+        const written = write();
+        this.#database.compact(this.#revision + written.length - this.eventCountMax);
+        return written;
+      });
+      this.#setFailure(null);
+      return events;
+    } catch (error) {
+      this.#isDoubtful = true;
+      this.#setFailure(errorText(error));
+      throw error;
+    }
+  }
+
+  #remember(events: readonly RegistryEvent[]): void {
+    this.#revision = events.at(-1)!.revision;
+    this.#recent.push(...events.slice(-RECENT_COUNT_MAX));
+    // Cut in steps, so that most events cost no copy.
+    if (this.#recent.length > 2 * RECENT_COUNT_MAX) {
+      this.#recent = this.#recent.slice(-RECENT_COUNT_MAX);
+    }
+  }
+
+  /** Carries the changes out in one transaction. Throws `unavailable`; nothing is changed then. */
+  apply(changes: readonly LeaseChange[]): void {
+    if (changes.length === 0) return;
+    const events = this.#commit(() => this.#database.write(changes, this.#revision));
+    this.#table = this.#table.apply(changes);
+    this.#remember(events);
+    this.#tell();
+  }
+
+  /** Replaces the configuration. Throws `unavailable`; nothing is changed then. */
+  setConfig(config: NetworkConfig): void {
+    const text = formatNetworkConfig(config);
+    const events = this.#commit(() => [this.#database.writeConfig(text, this.#revision)]);
+    this.#config = config;
+    this.#remember(events);
+    this.#tell();
+  }
+
+  #eventsAfter(revision: number): readonly RegistryEvent[] {
+    const skipped = revision - (this.#revision - this.#recent.length);
+    if (skipped >= 0) return this.#recent.slice(skipped, skipped + BATCH_COUNT_MAX);
+    try {
+      return this.#database.eventsAfter(revision, BATCH_COUNT_MAX);
+    } catch {
+      // As if they were forgotten: whoever asks lists anew, from memory.
+      return [];
+    }
+  }
+
+  /**
+   * The next changes after a revision, some hundred at most; call again until the revision is the
+   * present one. Null if they are not known any more, or if there never was such a revision.
+   */
+  changesSince(revision: number): ChangesSince | null {
+    const oldest = Math.max(this.#revision - this.eventCountMax, 0);
+    if (revision > this.#revision || revision < oldest) return null;
+    const events = this.#eventsAfter(revision);
+    if (revision < this.#revision && events[0]?.revision !== revision + 1) return null;
+    return {
+      revision: events.at(-1)?.revision ?? revision,
+      changes: events.map((event) => event.change).filter((change) => change !== null),
+    };
+  }
+
+  /** Calls `listener` after every change; it must not throw. Gives the function that ends it. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Closes the file, and wakes the listeners a last time. */
+  close(): void {
+    this.#database.close();
+    this.#tell();
+    this.#listeners.clear();
+  }
+}
+
+/** The error of every call on a store that was closed. */
+export function closedError(): SelvageError {
+  return new SelvageError("unavailable", "the lease store was closed");
+}

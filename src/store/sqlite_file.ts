@@ -1,0 +1,110 @@
+/** Opening a SQLite file of ours: private to its owner, durable, in use by one at a time or many. */
+import { chmodSync, closeSync, mkdirSync, openSync, statSync } from "node:fs";
+import { dirname } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { errorText, SelvageError } from "../errors.ts";
+import { syncDirectory } from "../files.ts";
+
+export const IN_MEMORY = ":memory:";
+
+export interface SqliteSchema {
+  /** What the file is, for errors: "registry". */
+  readonly what: string;
+  /** `user_version` of the schema that `create` makes. */
+  readonly version: number;
+  /** Statements that make an empty file into one of this version. */
+  readonly create: string;
+  /** Whether one process alone may have it open. */
+  readonly exclusive: boolean;
+}
+
+/** Makes the file, and its directory, for the owner alone; SQLite's side files follow its mode. */
+function prepareFile(path: string): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const isNew = statSync(path, { throwIfNoEntry: false }) === undefined;
+  closeSync(openSync(path, "a", 0o600));
+  if ((statSync(path).mode & 0o077) !== 0) chmodSync(path, 0o600);
+  if (isNew) syncDirectory(dirname(path));
+}
+
+function openError(schema: SqliteSchema, path: string, error: unknown): SelvageError {
+  if (error instanceof SelvageError) return error;
+  const text = `${schema.what} ${path}: ${errorText(error)}`;
+  const code = (error as { code?: unknown }).code;
+  if (code === "EACCES" || code === "EPERM" || code === "EROFS") {
+    return new SelvageError("permission", text, { cause: error });
+  }
+  // Bun gives the number as `errcode`, Deno the text alone (SQLITE_BUSY).
+  if (/database is locked/.test(errorText(error))) {
+    const hint = "Stop the other process, or give this one another --state-dir.";
+    const reason = `${schema.what} ${path}: another process has it open`;
+    return new SelvageError("conflict", reason, { hint, cause: error });
+  }
+  const hint = "Restore the file from a backup, or move it away to start with an empty one.";
+  return new SelvageError("unavailable", text, { hint, cause: error });
+}
+
+function applySchema(database: DatabaseSync, schema: SqliteSchema, path: string): void {
+  const row = database.prepare("PRAGMA user_version").get() as { user_version: number };
+  if (row.user_version > schema.version) {
+    const text = `${schema.what} ${path}: version ${row.user_version} of its format, ` +
+      `and this Selvage knows up to ${schema.version}`;
+    throw new SelvageError("unsupported", text, { hint: "Run the newer Selvage that made it." });
+  }
+  if (row.user_version === schema.version) return;
+  database.exec(schema.create);
+  database.exec(`PRAGMA user_version = ${schema.version}`);
+}
+
+/**
+ * Opens the file, or makes it: directory 0700, file 0600, write-ahead log, every commit synced.
+ * Throws `conflict` if another process holds it, `unsupported` for a newer version, `permission`
+ * or `unavailable` otherwise; each names the file. The caller closes the database.
+ */
+export function openSqlite(path: string, schema: SqliteSchema): DatabaseSync {
+  let database: DatabaseSync | null = null;
+  try {
+    if (path !== IN_MEMORY) prepareFile(path);
+    database = new DatabaseSync(path);
+    database.exec(`PRAGMA busy_timeout = ${schema.exclusive ? 0 : 5000}`);
+    // Before the first access: then the write-ahead log needs no shared memory file either.
+    if (schema.exclusive) database.exec("PRAGMA locking_mode = EXCLUSIVE");
+    database.exec("PRAGMA journal_mode = WAL");
+    database.exec("PRAGMA synchronous = FULL");
+    // Some hundred leases fit into far less; the default would keep 2 MB.
+    database.exec("PRAGMA cache_size = -512");
+    // Takes the lock now, so that a second process learns of it at its start.
+    database.exec("BEGIN IMMEDIATE");
+    applySchema(database, schema, path);
+    database.exec("COMMIT");
+    return database;
+  } catch (error) {
+    try {
+      database?.close();
+    } catch {
+      // It never opened; what is thrown below says why.
+    }
+    throw openError(schema, path, error);
+  }
+}
+
+/**
+ * Runs `work` in one transaction, and gives what it returns once that is on the disk. What `work`
+ * throws undoes everything and is thrown on; a failure of the database becomes `unavailable`.
+ */
+export function transact<T>(database: DatabaseSync, where: string, work: () => T): T {
+  try {
+    database.exec("BEGIN IMMEDIATE");
+    const result = work();
+    database.exec("COMMIT");
+    return result;
+  } catch (error) {
+    try {
+      database.exec("ROLLBACK");
+    } catch {
+      // No transaction is open: BEGIN failed, or SQLite has rolled it back itself.
+    }
+    if (error instanceof SelvageError) throw error;
+    throw new SelvageError("unavailable", `${where}: ${errorText(error)}`, { cause: error });
+  }
+}

@@ -1,0 +1,214 @@
+import { after, before, describe, test } from "node:test";
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { RunOptions } from "../../src/agent/options.ts";
+import { cli, FakeIo } from "./fake_io.ts";
+
+let dir = "";
+before(() => {
+  dir = mkdtempSync(join(tmpdir(), "selvage-cli-"));
+});
+after(() => rmSync(dir, { recursive: true, force: true }));
+
+const words = (text: string) => text.split(" ").filter((word) => word !== "");
+
+async function runOptions(typed: string, env: Record<string, string> = {}): Promise<RunOptions> {
+  const result = await cli(words(typed), new FakeIo(env));
+  assert.equal(result.code, 0, result.stderr);
+  assert.ok(result.run !== null, "run was not called");
+  return result.run;
+}
+
+describe("selvage run", () => {
+  test("the defaults", async () => {
+    assert.deepEqual(await runOptions("run"), {
+      link: { interfaces: [], interfaceRegexes: [], canReach: null, publicAddresses: [] },
+      subnetFile: "/run/flannel/subnet.env",
+      renewMargin_ms: 3_600_000,
+      ipMasq: false,
+      netConfigFile: null,
+      registryListen: null,
+      join: null,
+      stateDir: "/var/lib/selvage",
+      apiListen: { host: "127.0.0.1", port: 8285 },
+      apiSocket: "/run/selvage/api.sock",
+      releaseOnExit: false,
+      logLevel: "info",
+    });
+  });
+
+  test("every flag", async () => {
+    const typed = "run -iface=eth0 -iface 192.0.2.1 --iface-regex ^en --iface-regex=^wl " +
+      "-iface-can-reach 2001:DB8::1 -public-ip 198.51.100.1 -public-ipv6 2001:db8::0:1 " +
+      "-subnet-file /s -subnet-lease-renew-margin 1439 -ip-masq -state-dir /d " +
+      "-net-config /n -registry-listen [::]:9000 -api-listen [::1]:0 -api-socket /a " +
+      "-release-on-exit -log-level warning -v 5";
+    const options = await runOptions(typed);
+    const plain = JSON.parse(JSON.stringify(options));
+    assert.deepEqual(plain, {
+      link: {
+        interfaces: ["eth0", "192.0.2.1"],
+        interfaceRegexes: ["^en", "^wl"],
+        canReach: "2001:db8::1",
+        publicAddresses: ["198.51.100.1", "2001:db8::1"],
+      },
+      subnetFile: "/s",
+      renewMargin_ms: 1439 * 60_000,
+      ipMasq: true,
+      netConfigFile: "/n",
+      registryListen: { host: "::", port: 9000 },
+      join: null,
+      stateDir: "/d",
+      apiListen: { host: "::1", port: 0 },
+      apiSocket: "/a",
+      releaseOnExit: true,
+      logLevel: "warning",
+    });
+  });
+
+  const fine: [string, Record<string, string>, (options: RunOptions) => unknown, unknown][] = [
+    ["run -v 1", {}, (o) => o.logLevel, "debug"],
+    ["run -v 0", {}, (o) => o.logLevel, "info"],
+    ["run -api-listen off", {}, (o) => o.apiListen, null],
+    ["run -registry-listen 192.0.2.1", {}, (o) => o.registryListen?.port, 8286],
+    ["run -registry-listen [::1]", {}, (o) => o.registryListen?.port, 8286],
+    ["run -ip-masq=F", { FLANNELD_IP_MASQ: "true" }, (o) => o.ipMasq, false],
+    ["run", { FLANNELD_IP_MASQ: "true" }, (o) => o.ipMasq, true],
+    ["run", { FLANNELD_IFACE: "eth7" }, (o) => o.link.interfaces, ["eth7"]],
+    ["run -iface a", { FLANNELD_IFACE: "eth7" }, (o) => o.link.interfaces, ["a"]],
+    ["run", { FLANNELD_IFACE: "f", SELVAGE_IFACE: "s" }, (o) => o.link.interfaces, ["s"]],
+    ["run", { FLANNELD_IFACE: "f", SELVAGE_IFACE: "" }, (o) => o.link.interfaces, ["f"]],
+    ["run", { SELVAGE_JOIN: " slv1.x\n" }, (o) => o.join, "slv1.x"],
+    ["run", { FLANNELD_JOIN: "no" }, (o) => o.join, null],
+    ["run", { SELVAGE_API_LISTEN: "off" }, (o) => o.apiListen, null],
+    ["run", { FLANNELD_SUBNET_LEASE_RENEW_MARGIN: "5" }, (o) => o.renewMargin_ms, 300_000],
+    ["run -subnet-file /a -subnet-file /b", {}, (o) => o.subnetFile, "/b"],
+  ];
+  for (const [typed, env, pick, expected] of fine) {
+    test(`${typed} ${JSON.stringify(env)}`, async () => {
+      assert.deepEqual(pick(await runOptions(typed, env)), expected);
+    });
+  }
+
+  const wrong: [string, Record<string, string>, RegExp][] = [
+    ["run -colour red", {}, /unknown flag -colour for "selvage run"/],
+    ["run -subnet-lease-renew-margin 0", {}, /--subnet-lease-renew-margin "0": .*1 to 1439/],
+    ["run -subnet-lease-renew-margin 1440", {}, /"1440"/],
+    ["run -subnet-lease-renew-margin 1e2", {}, /"1e2"/],
+    ["run -public-ip 1.2.3", {}, /--public-ip "1\.2\.3": must be an IPv4 address/],
+    ["run -public-ip ::1", {}, /--public-ip "::1": must be an IPv4/],
+    ["run -public-ipv6 1.2.3.4", {}, /--public-ipv6 "1\.2\.3\.4": must be an IPv6/],
+    ["run -iface-can-reach host.example", {}, /--iface-can-reach/],
+    ["run -iface-regex (", {}, /--iface-regex "\("/],
+    ["run -iface=", {}, /--iface "": must not be empty/],
+    ["run -ip-masq=maybe", {}, /--ip-masq "maybe": must be true or false/],
+    ["run -log-level loud", {}, /--log-level "loud": must be one of debug, info/],
+    ["run -v=-1", {}, /--v "-1"/],
+    ["run -registry-listen :8286", {}, /--registry-listen ":8286": must be ADDRESS:PORT/],
+    ["run -registry-listen 1.2.3.4:99999", {}, /must be ADDRESS:PORT/],
+    ["run -registry-listen ::1:80", {}, /must be ADDRESS:PORT/],
+    ["run -api-listen localhost:8285", {}, /--api-listen "localhost:8285"/],
+    ["run -api-listen 127.0.0.1", {}, /--api-listen "127\.0\.0\.1"/],
+    ["run -join x -net-config y", {}, /--join and --net-config exclude/],
+    ["run -join x", { SELVAGE_REGISTRY_LISTEN: "1.2.3.4:1" }, /--join and --registry-listen/],
+    ["run", { FLANNELD_IP_MASQ: "maybe" }, /FLANNELD_IP_MASQ "maybe": must be true or false/],
+    ["run", { SELVAGE_PUBLIC_IP: "x" }, /SELVAGE_PUBLIC_IP "x": must be an IPv4 address/],
+    ["run -iface", {}, /--iface needs a value/],
+    ["run extra", {}, /too many arguments/],
+    ["rum", {}, /unknown command "rum"/],
+    ["demo -hosts 1", {}, /--hosts "1": .*2 to 16/],
+    ["demo -hosts 17", {}, /--hosts "17"/],
+    ["demo -size 0", {}, /--size "0"/],
+    ["leases revoke", {}, /missing required argument 'subnet'/],
+    ["leases revoke 10.5.9", {}, /"10\.5\.9"/],
+    ["leases reserve 10.5.9.0/24", {}, /needs --public-ip/],
+    ["token create -scope root", {}, /--scope "root": must be one of join, api/],
+    ["token create -scope api -address 1.2.3.4:5", {}, /--address/],
+    ["status -watch", {}, /--watch needs a terminal/],
+    ["status -api ftp://x", {}, /--api "ftp:\/\/x"/],
+    ["status -api nonsense", {}, /--api "nonsense": not a URL/],
+    ["status -api http://192.0.2.1:8285 -token s", {}, /not sent unencrypted/],
+  ];
+  for (const [typed, env, message] of wrong) {
+    test(`${typed} ${JSON.stringify(env)}: exit 2`, async () => {
+      const result = await cli(words(typed), new FakeIo(env));
+      assert.match(result.stderr, message);
+      assert.match(result.stderr, /^selvage: /);
+      assert.deepEqual([result.code, result.stdout, result.run, result.demo], [2, "", null, null]);
+    });
+  }
+
+  test("a join string from a file", async () => {
+    const path = join(dir, "join");
+    writeFileSync(path, "slv1.secret\n");
+    assert.equal((await runOptions(`run -join @${path}`)).join, "slv1.secret");
+    writeFileSync(path, " \n");
+    const empty = await cli(["run", `-join=@${path}`]);
+    assert.deepEqual([empty.code, empty.run], [1, null]);
+    assert.match(empty.stderr, /--join: .* is empty/);
+    const missing = await cli(["run", `-join=@${dir}/missing`]);
+    assert.deepEqual([missing.code, missing.run], [1, null]);
+    assert.match(missing.stderr, /--join: cannot read .*\/missing/);
+  });
+});
+
+describe("the program", () => {
+  test("every command has help with examples, and exit 0", async () => {
+    const commands = ["run", "status", "leases", "config", "token", "demo", "version"];
+    const all = await cli(["--help"]);
+    for (const command of commands) {
+      assert.match(all.stdout, new RegExp(`^  ${command} `, "m"));
+      for (const flag of ["--help", "-h"]) {
+        const { code, stdout, stderr } = await cli([command, flag]);
+        assert.deepEqual([code, stderr], [0, ""], command);
+        assert.match(stdout, new RegExp(`^Usage: selvage ${command}`), command);
+        assert.match(stdout, /Examples:\n {2}/, command);
+      }
+    }
+  });
+
+  test("no command at all: help on stderr, exit 2", async () => {
+    const { code, stdout, stderr } = await cli([]);
+    assert.deepEqual([code, stdout], [2, ""]);
+    assert.match(stderr, /^Usage: selvage/);
+  });
+
+  test("the version", async () => {
+    for (const typed of ["version", "--version", "-version", "run -version"]) {
+      const { code, stdout } = await cli(words(typed));
+      assert.deepEqual([code, stdout], [0, "selvage 1.2.3\n"], typed);
+    }
+    const value = JSON.parse((await cli(["version", "-json"])).stdout);
+    assert.equal(value.version, "1.2.3");
+    assert.match(value.runtime.name, /^(bun|deno|node)$/);
+  });
+
+  test("demo passes its flags and its exit code on", async () => {
+    const result = await cli(words("demo -hosts 4 -keep -json -size=2"));
+    assert.equal(result.code, 7);
+    assert.deepEqual(result.demo, { hosts: 4, keep: true, json: true, size_bytes: 2 * 1024 ** 2 });
+  });
+
+  test("an error is a JSON problem where JSON was asked for", async () => {
+    const { code, stdout, stderr } = await cli(words("status -json -colour"));
+    assert.deepEqual([code, stdout], [2, ""]);
+    const problem = JSON.parse(stderr);
+    assert.deepEqual([problem.code, problem.status], ["invalid_argument", 400]);
+    assert.match(problem.detail, /-colour/);
+  });
+
+  test("config check needs no daemon", async () => {
+    const path = join(dir, "net-conf.json");
+    writeFileSync(path, '{"network": "10.7.0.0/16", "Backend": {"Type": "UDP", "Port": 9}}');
+    const good = await cli(["config", "check", path]);
+    assert.equal(good.code, 0, good.stderr);
+    const value = JSON.parse(good.stdout);
+    assert.deepEqual([value.SubnetLen, value.Backend], [24, { Type: "udp", Port: 9 }]);
+    writeFileSync(path, '{"Network": "10.7.0.0/30"}');
+    const bad = await cli(["config", "check", path]);
+    assert.deepEqual([bad.code, bad.stdout], [1, ""]);
+    assert.ok(bad.stderr.includes(path) && bad.stderr.includes("Network"), bad.stderr);
+  });
+});

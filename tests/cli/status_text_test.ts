@@ -1,0 +1,96 @@
+import { test } from "node:test";
+import assert from "node:assert/strict";
+import { statusText } from "../../src/cli/status_text.ts";
+import { NOW_MS, sampleStatus } from "../api/fake_control.ts";
+
+test("a node that is ready", () => {
+  assert.equal(
+    statusText(sampleStatus(), { now_ms: NOW_MS, verbose: false }),
+    `\
+Selvage     0.1.0, pid 4711, up 1 h 1 min
+Phase       ready
+Interface   eth0, 192.0.2.1, MTU 1500
+Network     10.5.0.0/16
+Lease       10.5.52.0/24, 23 h 53 min left, renewed in 22 h 53 min
+Backend     udp, device flannel0, port 8285, MTU 1472
+Store       embedded, /var/lib/selvage/registry.db, connected for 1 h
+Registry    192.0.2.1:8286, sha256:0102
+Data plane  running, sent 1200 packets (1.4 MiB), received 12 packets (999 B), 2 of 65536 peers
+
+SUBNET       PUBLIC IP      SENT  RECEIVED  LAST HEARD
+10.5.7.0/24  192.0.2.2   1.4 MiB     999 B     3 s ago
+10.5.8.0/24  192.0.2.30      0 B       0 B       never
+
+Skipped 10.5.9.0-24: its backend is vxlan
+
+DROPPED   PACKETS
+noRoute         3
+notAPeer       17
+`,
+  );
+});
+
+test("verbose lists every drop reason; without drops there is no list", () => {
+  const status = sampleStatus();
+  const verbose = statusText(status, { now_ms: NOW_MS, verbose: true });
+  assert.match(verbose, /^truncated +0$/m);
+  const plane = { ...status.dataPlane!, drops: { truncated: 0 } };
+  const text = statusText({ ...status, dataPlane: plane }, { now_ms: NOW_MS, verbose: false });
+  assert.doesNotMatch(text, /DROPPED/);
+});
+
+test("a node that waits, and one in trouble", () => {
+  const status = {
+    ...sampleStatus(),
+    phase: "waiting_for_config" as const,
+    waitingFor: "the registry holds no network configuration",
+    interface: null,
+    network: [],
+    lease: null,
+    backend: null,
+    peers: [],
+    skippedPeers: [],
+    dataPlane: null,
+    registry: null,
+    store: {
+      ...sampleStatus().store!,
+      kind: "remote",
+      location: "192.0.2.1:8286",
+      connected: false,
+      lastError: "192.0.2.1:8286: connection refused",
+      unreadableCount: 2,
+    },
+  };
+  assert.equal(
+    statusText(status, { now_ms: NOW_MS, verbose: false }),
+    `\
+Selvage  0.1.0, pid 4711, up 1 h 1 min
+Phase    waiting for the network configuration
+Waiting  the registry holds no network configuration
+Store    remote, 192.0.2.1:8286, NOT connected for 1 h, 2 unreadable entries left out: \
+192.0.2.1:8286: connection refused
+
+No peers yet.
+`,
+  );
+});
+
+test("a reservation, a lease that has ended, a public address behind NAT", () => {
+  const status = sampleStatus();
+  const text = (lease: typeof status.lease) =>
+    statusText({ ...status, lease }, { now_ms: NOW_MS, verbose: false });
+  const subnets = ["10.5.52.0/24"];
+  assert.match(
+    text({ subnets, expiry_ms: null, renewal_ms: null }),
+    /^Lease +10\.5\.52\.0\/24, reserved, never ends$/m,
+  );
+  assert.match(
+    text({ subnets, expiry_ms: NOW_MS - 61_000, renewal_ms: null }),
+    /^Lease +10\.5\.52\.0\/24, ended 1 min 1 s ago$/m,
+  );
+  const link = { ...status.interface!, publicAddresses: ["198.51.100.9"] };
+  assert.match(
+    statusText({ ...status, interface: link }, { now_ms: NOW_MS, verbose: false }),
+    /^Interface +eth0, 192\.0\.2\.1, public 198\.51\.100\.9, MTU 1500$/m,
+  );
+});

@@ -1,0 +1,173 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { hasCode, SelvageError } from "../../src/errors.ts";
+import { chooseOuterLink, type OuterLinkChoice } from "../../src/kernel/outer_link.ts";
+import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
+import { addAddressRequest } from "../../src/netlink/address.ts";
+import { PayloadWriter } from "../../src/netlink/attribute.ts";
+import { addRouteRequest } from "../../src/netlink/route_request.ts";
+import { FakeKernel } from "./fake_kernel.ts";
+
+const NO_CHOICE: OuterLinkChoice = {
+  interfaces: [],
+  interfaceRegexes: [],
+  canReach: null,
+  publicAddresses: [],
+};
+
+const NAMES = ["lo", "eth0", "eth1", "wlan0", "sit0"];
+
+/** The payload of an RTM_NEWADDR with these flags. */
+function address(name: string, text: string, flags = 0x80): Uint8Array {
+  const [ip, length] = text.split("/");
+  const linkIndex = NAMES.indexOf(name) + 1;
+  const entry = { linkIndex, linkName: name, address: IpAddress.parse(ip!) };
+  const { payload } = addAddressRequest({ ...entry, prefixLength: Number(length) }, false);
+  payload[2] = flags;
+  return payload;
+}
+
+function defaultRoute(name: string, metric: number): Uint8Array {
+  return addRouteRequest({
+    destination: IpPrefix.parse("0.0.0.0/0"),
+    linkIndex: NAMES.indexOf(name) + 1,
+    linkName: name,
+    gateway: IpAddress.parse("10.0.0.254"),
+    protocol: 3,
+    metric,
+  }, false).payload;
+}
+
+function host(): FakeKernel {
+  const kernel = new FakeKernel(NAMES.map((name, i) => ({
+    index: i + 1,
+    name,
+    mtu_bytes: 1500 - i,
+    isUp: true,
+  })));
+  kernel.addresses.push(
+    address("lo", "127.0.0.1/8"),
+    address("eth0", "169.254.7.7/16"),
+    address("eth0", "10.0.0.9/24", 0x81),
+    address("eth0", "10.0.0.1/24"),
+    address("eth0", "fe80::1/64"),
+    address("eth0", "fd00::1/64"),
+    address("eth1", "192.0.2.1/24"),
+    address("wlan0", "169.254.9.9/16"),
+    address("lo", "::1/128"),
+  );
+  return kernel;
+}
+
+function choose(choice: Partial<OuterLinkChoice>, kernel = host()): string {
+  const link = chooseOuterLink(kernel.connection, { ...NO_CHOICE, ...choice });
+  assert.equal(link.mtu_bytes, 1501 - link.index);
+  return `${link.name} ${link.addresses.join(" ")}`;
+}
+
+function failure(run: () => unknown): SelvageError {
+  try {
+    run();
+  } catch (error) {
+    assert.ok(error instanceof SelvageError, String(error));
+    return error;
+  }
+  throw new assert.AssertionError({ message: "nothing was thrown" });
+}
+
+describe("the outer link", () => {
+  test("by default is the default route's with the lowest metric", () => {
+    const kernel = host();
+    kernel.routes.push(defaultRoute("eth0", 200), defaultRoute("eth1", 100));
+    assert.equal(choose({}, kernel), "eth1 192.0.2.1");
+  });
+
+  test("has its first global primary address of each family", () => {
+    assert.equal(choose({ interfaces: ["eth0"] }), "eth0 10.0.0.1 fd00::1");
+  });
+
+  test("may have a link-local IPv4 address where there is no other, as in flannel", () => {
+    assert.equal(choose({ interfaces: ["wlan0"] }), "wlan0 169.254.9.9");
+  });
+
+  test("is named by an address, which is then the one used", () => {
+    assert.equal(choose({ interfaces: ["10.0.0.9"] }), "eth0 10.0.0.9 fd00::1");
+    assert.equal(choose({ interfaces: ["fd00::1"] }), "eth0 10.0.0.1 fd00::1");
+    assert.equal(choose({ interfaces: ["127.0.0.1"] }), "lo 127.0.0.1");
+  });
+
+  test("is the first that fits: names, then expressions, then what can be reached", () => {
+    assert.equal(choose({ interfaces: ["eth7", "sit0", "eth1", "eth0"] }), "eth1 192.0.2.1");
+    const interfaceRegexes = ["^nothing", "^eth"];
+    assert.equal(
+      choose({ interfaces: ["eth7"], interfaceRegexes }),
+      "eth0 10.0.0.1 fd00::1",
+    );
+  });
+
+  test("by expression: addresses before names", () => {
+    assert.equal(choose({ interfaceRegexes: ["^192"] }), "eth1 192.0.2.1");
+    assert.equal(choose({ interfaceRegexes: [String.raw`\.9$`] }), "eth0 10.0.0.9 fd00::1");
+    assert.equal(choose({ interfaceRegexes: ["an0|sit"] }), "wlan0 169.254.9.9");
+  });
+
+  test("by what can be reached: with the source address that the kernel would use", () => {
+    const kernel = host();
+    kernel.lookUp = new PayloadWriter().u8(2).u8(32).u8(0).u8(0).u8(254).u8(0).u8(0).u8(1)
+      .u32(0x200).attributeAddress(1, IpAddress.parse("10.9.9.9")).attributeU32(4, 2)
+      .attributeAddress(7, IpAddress.parse("10.0.0.9")).finish();
+    assert.equal(choose({ canReach: "10.9.9.9" }, kernel), "eth0 10.0.0.9 fd00::1");
+    kernel.lookUp = null;
+    const error = failure(() => choose({ canReach: "10.9.9.9" }, kernel));
+    assert.match(error.message, /--iface-can-reach "10.9.9.9": there is no route to it/);
+  });
+
+  test("public addresses take the place of its own, family by family", () => {
+    const publicAddresses = [IpAddress.parse("203.0.113.5")];
+    const choice = { ...NO_CHOICE, interfaces: ["eth0"], publicAddresses };
+    const link = chooseOuterLink(host().connection, choice);
+    assert.deepEqual(link.publicAddresses.map(String), ["203.0.113.5", "fd00::1"]);
+    assert.deepEqual(link.addresses.map(String), ["10.0.0.1", "fd00::1"]);
+  });
+
+  test("that does not exist is an error that lists those that do", () => {
+    const error = failure(() => choose({ interfaces: ["eth7", "10.1.1.1"] }));
+    assert.ok(hasCode(error, "not_found"));
+    assert.match(error.message, /"eth7": there is no such interface; .*"10.1.1.1": no interface/);
+    assert.match(error.hint, /lo \(127.0.0.1, ::1\), eth0 \(.*10.0.0.1.*\), .*sit0 \(no address\)/);
+  });
+
+  test("without a default route is an error that says what to do", () => {
+    const error = failure(() => choose({}));
+    assert.match(error.message, /no IPv4 default route .*eth1 \(192.0.2.1\)/);
+    assert.match(error.hint, /--iface=NAME/);
+  });
+
+  test("must have an address of each family that is asked for", () => {
+    const both = (name: string) => () =>
+      chooseOuterLink(host().connection, { ...NO_CHOICE, interfaces: [name] }, [4, 6]);
+    assert.equal(both("eth0")().name, "eth0");
+    assert.match(failure(both("eth1")).message, /eth1 has no usable IPv6 address/);
+    assert.match(
+      failure(() => choose({ interfaces: ["sit0"] })).message,
+      /sit0 has no usable IPv4/,
+    );
+    const kernel = host();
+    kernel.routes.push(defaultRoute("sit0", 0));
+    assert.match(failure(() => choose({}, kernel)).message, /sit0 has no usable IPv4/);
+  });
+
+  test("a flag's value that cannot be read is an error of its own", () => {
+    for (
+      const [choice, text] of [
+        [{ interfaceRegexes: ["("] }, /--iface-regex "\("/],
+        [{ interfaces: ["1.2.3.400", "eth0"] }, /--iface "1.2.3.400"/],
+        [{ canReach: "example.org" }, /--iface-can-reach "example.org"/],
+      ] as const
+    ) {
+      const error = failure(() => choose(choice));
+      assert.equal(error.code, "invalid_argument");
+      assert.match(error.message, text);
+    }
+  });
+});

@@ -1,0 +1,259 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { SystemError } from "../../ffi/errno.ts";
+import {
+  ATTEMPTS_MAX,
+  BATCH_MESSAGES_MAX,
+  NetlinkConnection,
+} from "../../src/netlink/connection.ts";
+import { hasErrno, NetlinkDecodeError, NetlinkError } from "../../src/netlink/error.ts";
+import { type NetlinkMessage, NLM_F_DUMP_INTR, NLM_F_MULTI } from "../../src/netlink/message.ts";
+import type { NetlinkRequest } from "../../src/netlink/request.ts";
+import {
+  acknowledge,
+  datagram,
+  done,
+  type Kernel,
+  reply,
+  ScriptedSocket,
+  systemError,
+} from "./scripted_socket.ts";
+
+const RTM_NEW = 24;
+const [EEXIST, EBUSY, EINTR, ENOBUFS] = [17, 16, 4, 105] as const;
+
+function request(id: number, type = RTM_NEW): NetlinkRequest {
+  return { type, flags: 0, payload: Uint8Array.of(id), operation: "add route", object: `to ${id}` };
+}
+
+/** A connection to a scripted kernel; its pauses are counted in place of waited for. */
+function connect(kernel: Kernel) {
+  const socket = new ScriptedSocket(kernel);
+  const pauses_ms: number[] = [];
+  const connection = new NetlinkConnection(socket, (time_ms) => pauses_ms.push(time_ms));
+  return { connection, socket, pauses_ms };
+}
+
+function entry(message: NetlinkMessage, id: number, flags = 0): NetlinkMessage {
+  return reply(message, RTM_NEW, Uint8Array.of(id), NLM_F_MULTI | flags);
+}
+
+const idOf = (message: NetlinkMessage): number => message.payload[0]!;
+
+describe("one request", () => {
+  test("is sent with REQUEST and ACK; the messages before the ack are its result", () => {
+    const { connection, socket } = connect((message) => [
+      datagram(reply(message, RTM_NEW, Uint8Array.of(9))),
+      acknowledge(message),
+    ]);
+    assert.deepEqual(connection.request(request(1)).map(idOf), [9]);
+    assert.equal(socket.messages[0]!.flags, 5);
+  });
+
+  test("a refusal names operation, object, errno and the kernel's own words", () => {
+    const { connection } = connect((message) => [acknowledge(message, EEXIST, "So it is")]);
+    assert.throws(() => connection.request(request(1)), (error) => {
+      assert.ok(error instanceof NetlinkError);
+      assert.equal(error.message, "add route to 1: EEXIST (file exists): So it is");
+      assert.equal(error.code, "conflict");
+      assert.ok(hasErrno(error, "ENOENT", "EEXIST") && !hasErrno(error, "ENOENT"));
+      return true;
+    });
+  });
+
+  test("EBUSY is tried again, with growing pauses, and in the end told", () => {
+    let count = 0;
+    const twice = connect((message) => [acknowledge(message, ++count <= 2 ? EBUSY : 0)]);
+    twice.connection.request(request(1));
+    assert.equal(twice.socket.sends.length, 3);
+    assert.deepEqual(twice.pauses_ms, [4, 8]);
+    const always = connect((message) => [acknowledge(message, EBUSY)]);
+    assert.throws(() => always.connection.request(request(1)), /add route to 1: EBUSY/);
+    assert.equal(always.socket.sends.length, ATTEMPTS_MAX);
+  });
+
+  test("lost answers (ENOBUFS) are asked for again; late ones to the first try are ignored", () => {
+    let count = 0;
+    const late: NetlinkMessage[] = [];
+    const { connection, socket } = connect((message) => {
+      late.push(message);
+      return ++count === 1
+        ? [systemError("ENOBUFS")]
+        : [acknowledge(late[0]!, EEXIST), acknowledge(message)];
+    });
+    connection.request(request(1));
+    assert.equal(socket.sends.length, 2);
+    const lost = connect(() => [systemError("ENOBUFS")]);
+    assert.throws(() => lost.connection.request(request(1)), /ENOBUFS .*answers were lost/);
+    assert.equal(lost.socket.sends.length, ATTEMPTS_MAX);
+  });
+
+  test("a signal in between is no failure; silence is one", () => {
+    const { connection } = connect((message) => [systemError("EINTR"), acknowledge(message)]);
+    connection.request(request(1));
+    const silent = connect(() => []);
+    assert.throws(() => silent.connection.request(request(1)), SystemError);
+    assert.equal(silent.socket.sends.length, 1);
+  });
+
+  test("bytes that are no message are an error, and the next request works", () => {
+    let count = 0;
+    const { connection } = connect((message) =>
+      ++count === 1 ? [Uint8Array.of(1, 2, 3)] : [acknowledge(message)]
+    );
+    assert.throws(() => connection.request(request(1)), NetlinkDecodeError);
+    connection.request(request(2));
+  });
+
+  test("endless messages to others are no answer", () => {
+    const { connection } = connect((message) =>
+      new Array(5000).fill(acknowledge({ ...message, sequence: 4711 }))
+    );
+    assert.throws(() => connection.request(request(1)), /none among/);
+  });
+});
+
+describe("a batch", () => {
+  test("is many messages in one send, bounded, each with its own result", () => {
+    const { connection, socket } = connect((message) => [
+      acknowledge(message, idOf(message) % 3 === 0 ? EEXIST : 0),
+    ]);
+    const requests = Array.from({ length: 150 }, (_, i) => request(i));
+    const results = connection.batch(requests);
+    assert.deepEqual(socket.sends.map((send) => send.length), [
+      BATCH_MESSAGES_MAX,
+      BATCH_MESSAGES_MAX,
+      150 - 2 * BATCH_MESSAGES_MAX,
+    ]);
+    assert.deepEqual(results.map(({ request }) => request), requests);
+    for (const [i, { error }] of results.entries()) {
+      assert.equal(
+        error?.message ?? null,
+        i % 3 ? null : `add route to ${i}: EEXIST (file exists)`,
+      );
+    }
+    assert.deepEqual(connection.batch([]), []);
+  });
+
+  test("answers may come in any order and several in a datagram", () => {
+    const seen: NetlinkMessage[] = [];
+    const { connection } = connect((message) => {
+      seen.push(message);
+      if (seen.length < 3) return [];
+      return [
+        new Uint8Array([...acknowledge(seen[2]!), ...acknowledge(seen[0]!, EEXIST)]),
+        acknowledge(seen[1]!),
+      ];
+    });
+    const results = connection.batch([request(1), request(2), request(3)]);
+    assert.deepEqual(results.map(({ error }) => error?.errno ?? 0), [EEXIST, 0, 0]);
+  });
+
+  test("two answers to one request are not an answer to another", () => {
+    let count = 0;
+    const { connection, socket } = connect((message) => {
+      const answer = acknowledge(message);
+      return ++count === 1 ? [answer, answer] : [acknowledge(message, EEXIST)];
+    });
+    const results = connection.batch([request(1), request(2)]);
+    assert.deepEqual(results.map(({ error }) => error?.errno ?? 0), [0, EEXIST]);
+    assert.equal(socket.sends.length, 1);
+  });
+
+  test("only what was busy or unanswered is sent again", () => {
+    let count = 0;
+    const { connection, socket } = connect((message) => {
+      count += 1;
+      if (count === 1) return [acknowledge(message)];
+      if (count === 2) return [acknowledge(message, EBUSY)];
+      if (count === 3) return [systemError("ENOBUFS")];
+      return [acknowledge(message)];
+    });
+    const results = connection.batch([request(1), request(2), request(3)]);
+    assert.ok(results.every(({ error }) => error === null));
+    assert.deepEqual(socket.sends.map((send) => send.map(idOf)), [[1, 2, 3], [2, 3]]);
+  });
+});
+
+describe("a dump", () => {
+  const dump = (connection: NetlinkConnection) => connection.dump(request(0, 26), idOf);
+
+  test("is many messages in many datagrams up to DONE; null leaves an entry out", () => {
+    const { connection, socket } = connect((message) => [
+      datagram(entry(message, 1), entry(message, 2)),
+      datagram(entry(message, 3)),
+      done(message),
+    ]);
+    assert.deepEqual(dump(connection), [1, 2, 3]);
+    const odd = connection.dump(request(0), (m) => idOf(m) % 2 ? idOf(m) : null);
+    assert.deepEqual(odd, [1, 3]);
+    assert.equal(socket.messages[0]!.flags, 0x301);
+  });
+
+  test("one that was interrupted is read to its end and asked for again", () => {
+    for (const where of ["entry", "done"]) {
+      let count = 0;
+      const { connection, socket } = connect((message) => {
+        const flag = ++count === 1 ? NLM_F_DUMP_INTR : 0;
+        return [
+          datagram(entry(message, count), entry(message, 9, where === "entry" ? flag : 0)),
+          done(message, 0, where === "done" ? flag : 0),
+        ];
+      });
+      assert.deepEqual(dump(connection), [2, 9]);
+      assert.equal(socket.sends.length, 2);
+    }
+  });
+
+  test("one that is always interrupted is given up, by name", () => {
+    const { connection, socket } = connect((message) => [done(message, 0, NLM_F_DUMP_INTR)]);
+    assert.throws(() => dump(connection), (error) => hasErrno(error, "EINTR"));
+    assert.equal(socket.sends.length, ATTEMPTS_MAX);
+  });
+
+  test("lost messages (ENOBUFS) make it start again, after its end", () => {
+    let count = 0;
+    const { connection } = connect((message) =>
+      ++count === 1
+        ? [datagram(entry(message, 1)), systemError("ENOBUFS"), done(message)]
+        : [datagram(entry(message, 1), entry(message, 2)), done(message)]
+    );
+    assert.deepEqual(dump(connection), [1, 2]);
+  });
+
+  test("errors come as ERROR or inside DONE", () => {
+    const refused = connect((message) => [acknowledge(message, 1, "No")]);
+    assert.throws(() => dump(refused.connection), /add route to 0: EPERM .*: No/);
+    const late = connect((message) => [datagram(entry(message, 1)), done(message, 95)]);
+    assert.throws(() => dump(late.connection), /EOPNOTSUPP/);
+    for (const errno of [EBUSY, EINTR]) {
+      let count = 0;
+      const again = connect((message) => [
+        ++count === 1 ? acknowledge(message, errno) : done(message),
+      ]);
+      assert.deepEqual(dump(again.connection), []);
+    }
+    const full = connect((message) => [acknowledge(message, ENOBUFS)]);
+    assert.throws(() => dump(full.connection), /ENOBUFS/);
+  });
+
+  test("an entry that cannot be read fails it, but not the next exchange", () => {
+    const { connection } = connect((message) => [
+      datagram(entry(message, 1)),
+      datagram(entry(message, 2)),
+      done(message),
+    ]);
+    const fail = () => {
+      throw new NetlinkDecodeError("test", "unreadable");
+    };
+    assert.throws(() => connection.dump(request(0), fail), /unreadable/);
+    assert.deepEqual(dump(connection), [1, 2]);
+  });
+
+  test("an end that cannot be read fails it", () => {
+    const { connection } = connect((message) => [
+      datagram(reply(message, 3, Uint8Array.of(0), NLM_F_MULTI)),
+    ]);
+    assert.throws(() => dump(connection), NetlinkDecodeError);
+  });
+});

@@ -1,0 +1,329 @@
+/** The contract of every lease store (src/store/store.ts), as one suite that runs against each. */
+import { afterEach, beforeEach, describe, test } from "node:test";
+import assert from "node:assert/strict";
+import { type Lease, leaseKey, parseLeaseKey } from "../../src/lease/lease.ts";
+import { equalLeases } from "../../src/lease/lease_table.ts";
+import { IpPrefix } from "../../src/net/ip.ts";
+import type { LeaseStore } from "../../src/store/store.ts";
+import { node, nodeNumber, seededRandom } from "../lease/sample.ts";
+import { Follower, type OpenHarness, rejectsWith, type StoreHarness, TTL_MS } from "./harness.ts";
+
+const NETWORK = '{"Network": "10.5.0.0/16"}';
+
+function acquire(store: LeaseStore, n: number, previous: string[] = []): Promise<Lease> {
+  const previousSubnets = previous.map((text) => IpPrefix.parse(text));
+  return store.acquire({ attributes: nodeNumber(n), previousSubnets });
+}
+
+function keysOf(leases: readonly Lease[]): string[] {
+  return leases.map((lease) => leaseKey(lease.subnets));
+}
+
+function acquireTests(harness: () => StoreHarness): void {
+  test("a configuration that is missing is said so", async () => {
+    const { store } = harness();
+    await rejectsWith("config_missing", store.readConfig());
+    await rejectsWith("config_missing", acquire(store, 1));
+    assert.deepEqual(await store.list(), []);
+  });
+
+  test("the configuration is read as it was set", async () => {
+    const { store, registry } = harness();
+    assert.equal(registry.setConfig(NETWORK, "test"), true);
+    assert.equal(registry.setConfig('{"network": "10.5.0.1/16"}', "test"), false);
+    const config = await store.readConfig();
+    assert.equal(String(config.ranges[0]?.network), "10.5.0.0/16");
+    assert.equal(config.backend.type, "udp");
+  });
+
+  test("a node gets a lease, and the same one again", async () => {
+    const { store, registry, clock } = harness();
+    registry.setConfig(NETWORK, "test");
+    const first = await acquire(store, 1);
+    assert.equal(first.subnets[0]?.length, 24);
+    assert.equal(first.expiry_ms, clock.now_ms() + TTL_MS);
+    clock.advance(1000);
+    // Another previous subnet does not part a node from the lease it holds.
+    const again = await acquire(store, 1, ["10.5.77.0/24"]);
+    assert.deepEqual(keysOf([again]), keysOf([first]));
+    assert.equal(again.expiry_ms, clock.now_ms() + TTL_MS);
+    assert.deepEqual(keysOf(await store.list()), keysOf([first]));
+  });
+
+  test("the previous subnet is given if it is free and allowed", async () => {
+    const { store, registry } = harness();
+    registry.setConfig(NETWORK, "test");
+    assert.equal(leaseKey((await acquire(store, 1, ["10.5.77.0/24"])).subnets), "10.5.77.0-24");
+    assert.notEqual(leaseKey((await acquire(store, 2, ["10.5.77.0/24"])).subnets), "10.5.77.0-24");
+    const strange = await acquire(store, 3, ["10.6.1.0/24", "10.5.78.0/25", "10.5.0.0/24"]);
+    assert.equal(String(strange.subnets[0]).startsWith("10.5."), true);
+    assert.notEqual(leaseKey(strange.subnets), "10.5.0.0-24");
+  });
+
+  test("a hundred nodes at once get a hundred subnets", async () => {
+    const { store, registry } = harness();
+    registry.setConfig(NETWORK, "test");
+    const leases = await Promise.all(Array.from({ length: 100 }, (_, n) => acquire(store, n)));
+    assert.equal(new Set(keysOf(leases)).size, 100);
+    assert.deepEqual(keysOf(await store.list()), keysOf(leases.sort(bySubnet)));
+  });
+
+  test("a full network is said so, with the figures", async () => {
+    const { store, registry } = harness();
+    registry.setConfig('{"Network": "10.9.9.0/28"}', "test");
+    for (let n = 1; n <= 3; n++) await acquire(store, n);
+    const error = await rejectsWith("out_of_subnets", acquire(store, 4));
+    assert.match(error.message, /all 3 subnets of length \/30 .*10\.9\.9\.4 to 10\.9\.9\.12/);
+    assert.equal((await store.list()).length, 3);
+  });
+
+  test("both families, and IPv6 alone", async () => {
+    const { store, registry } = harness();
+    const both = { EnableIPv6: true, Network: "10.5.0.0/16", IPv6Network: "fd00:5::/48" };
+    registry.setConfig(JSON.stringify(both), "test");
+    const attributes = {
+      ...node("192.0.2.1", "2001:db8::1"),
+      backendType: "vxlan",
+      backendData: { 4: { VNI: 1 }, 6: { VNI: 2 } },
+    };
+    const dual = await store.acquire({ attributes, previousSubnets: [] });
+    assert.deepEqual(dual.subnets.map((subnet) => [subnet.family, subnet.length]), [[4, 24], [
+      6,
+      64,
+    ]]);
+    const [listed] = await store.list();
+    assert.ok(equalLeases(listed!, dual));
+    assert.deepEqual(listed?.backendData, { 4: { VNI: 1 }, 6: { VNI: 2 } });
+    registry.setConfig(JSON.stringify({ ...both, EnableIPv4: false }), "test");
+    const request = { attributes: node("2001:db8::2"), previousSubnets: [] };
+    const six = await store.acquire(request);
+    assert.deepEqual(six.subnets.map((subnet) => subnet.family), [6]);
+    assert.deepEqual(keysOf([await store.acquire(request)]), keysOf([six]));
+  });
+}
+
+function bySubnet(a: Lease, b: Lease): number {
+  return a.subnets[0]!.compare(b.subnets[0]!);
+}
+
+function holdTests(harness: () => StoreHarness): void {
+  beforeEach(() => {
+    harness().registry.setConfig(NETWORK, "test");
+  });
+
+  test("renewal extends the lease and publishes the attributes", async () => {
+    const { store, clock } = harness();
+    const held = await acquire(store, 1);
+    clock.advance(TTL_MS / 2);
+    const renewed = await store.renew({ ...held, backendType: "vxlan", backendData: { 4: 7 } });
+    assert.equal(renewed.expiry_ms, clock.now_ms() + TTL_MS);
+    const [listed] = await store.list();
+    assert.equal(listed?.backendType, "vxlan");
+    assert.deepEqual(listed?.backendData, { 4: 7 });
+    assert.equal(listed?.expiry_ms, clock.now_ms() + TTL_MS);
+  });
+
+  test("a lease that is gone, or another's, is lost", async () => {
+    const { store } = harness();
+    const held = await acquire(store, 1);
+    await store.revoke(leaseKey(held.subnets));
+    await rejectsWith("lease_lost", store.renew(held));
+    await acquire(store, 2, [String(held.subnets[0])]);
+    const error = await rejectsWith("lease_lost", store.renew(held));
+    assert.match(error.message, /192\.168\.0\.2/);
+    assert.equal((await store.list())[0]?.publicAddresses[0]?.toString(), "192.168.0.2");
+  });
+
+  test("release gives the subnet back, and only one's own", async () => {
+    const { store } = harness();
+    const held = await acquire(store, 1);
+    await store.release({ ...held, ...nodeNumber(2) });
+    assert.equal((await store.list()).length, 1);
+    await store.release(held);
+    assert.deepEqual(await store.list(), []);
+    await store.release(held);
+  });
+
+  test("a lease runs out after its time, and a renewed one does not", async () => {
+    const { store, clock } = harness();
+    const [gone, kept] = [await acquire(store, 1), await acquire(store, 2)];
+    clock.advance(TTL_MS / 2);
+    await store.renew(kept);
+    clock.advance(TTL_MS / 2 - 1);
+    assert.equal((await store.list()).length, 2);
+    clock.advance(1);
+    assert.deepEqual(keysOf(await store.list()), keysOf([kept]));
+    await rejectsWith("lease_lost", store.renew(gone));
+  });
+
+  test("a reservation is its node's, and stays one", async () => {
+    const { store, clock } = harness();
+    const key = "10.5.200.0-24";
+    const reserved = await store.reserve(parseLeaseKey(key), nodeNumber(1));
+    assert.equal(reserved.expiry_ms, null);
+    const held = await acquire(store, 1, ["10.5.3.0/24"]);
+    assert.deepEqual([leaseKey(held.subnets), held.expiry_ms], [key, null]);
+    assert.equal((await store.renew(held)).expiry_ms, null);
+    await store.release(held);
+    clock.advance(100 * TTL_MS);
+    assert.deepEqual(keysOf(await store.list()), [key]);
+    assert.notEqual(leaseKey((await acquire(store, 2, ["10.5.200.0/24"])).subnets), key);
+    await store.revoke(key);
+    assert.equal((await store.list()).length, 1);
+  });
+
+  test("a reservation may have another size and lie outside of min and max", async () => {
+    const { store } = harness();
+    await store.reserve(parseLeaseKey("10.5.0.0-23"), nodeNumber(1));
+    assert.equal(leaseKey((await acquire(store, 1)).subnets), "10.5.0.0-23");
+  });
+
+  test("a node that is given a reservation moves there when it comes back", async () => {
+    const { store } = harness();
+    await acquire(store, 1, ["10.5.3.0/24"]);
+    await store.reserve(parseLeaseKey("10.5.4.0-24"), nodeNumber(1));
+    assert.equal(leaseKey((await acquire(store, 1)).subnets), "10.5.4.0-24");
+    assert.deepEqual(keysOf(await store.list()), ["10.5.4.0-24"]);
+  });
+
+  test("a reservation turns its node's own lease into one", async () => {
+    const { store } = harness();
+    const held = await acquire(store, 1);
+    assert.equal((await store.reserve(held.subnets, nodeNumber(1))).expiry_ms, null);
+    assert.equal((await store.renew(held)).expiry_ms, null);
+  });
+
+  test("a reservation that overlaps, or lies elsewhere, is refused", async () => {
+    const { store } = harness();
+    await acquire(store, 1, ["10.5.3.0/24"]);
+    for (const key of ["10.5.3.0-24", "10.5.2.0-23", "10.5.3.128-25"]) {
+      const error = await rejectsWith("conflict", store.reserve(parseLeaseKey(key), nodeNumber(2)));
+      assert.match(error.message, /10\.5\.3\.0-24 of 192\.168\.0\.1/);
+    }
+    for (const key of ["10.6.0.0-24", "10.5.0.0-16", "10.5.3.0-31", "fd00::-64"]) {
+      const reserve = store.reserve(parseLeaseKey(key), nodeNumber(2));
+      await rejectsWith("invalid_argument", reserve);
+    }
+    assert.deepEqual(keysOf(await store.list()), ["10.5.3.0-24"]);
+  });
+
+  test("what is not there cannot be revoked", async () => {
+    const { store } = harness();
+    await rejectsWith("not_found", store.revoke("10.5.3.0-24"));
+    await rejectsWith("invalid_argument", store.revoke("nonsense"));
+  });
+}
+
+function watchTests(harness: () => StoreHarness, random: () => number): void {
+  beforeEach(() => {
+    harness().registry.setConfig(NETWORK, "test");
+  });
+
+  test("a watch begins with what there is, even when that is nothing", async () => {
+    const { store } = harness();
+    const empty = new Follower(store);
+    await empty.until((self) => self.batches.length === 1);
+    assert.deepEqual(empty.batches, [[]]);
+    await empty.stop();
+    const held = await acquire(store, 1);
+    const full = new Follower(store);
+    await full.until((self) => self.batches.length === 1);
+    assert.ok(equalLeases(full.table.leases[0]!, held));
+    await full.stop();
+  });
+
+  test("every change is seen, in its order", async () => {
+    const { store, clock } = harness();
+    const follower = new Follower(store);
+    await follower.until((self) => self.batches.length === 1);
+    const held = await acquire(store, 1);
+    clock.advance(5);
+    await store.renew(held);
+    const other = await acquire(store, 2);
+    await store.release(held);
+    await follower.until((self) => self.batches.flat().length === 4);
+    const [one, two] = keysOf([held, other]);
+    const seen = follower.batches.flat().map((change) => [change.type, change.key]);
+    assert.deepEqual(seen, [["put", one], ["put", one], ["put", two], ["delete", one]]);
+    await follower.stop();
+  });
+
+  test("watches that begin amid many changes end with the same leases", async () => {
+    const { store } = harness();
+    const followers: Follower[] = [];
+    const held: Lease[] = [];
+    for (let i = 0; i < 200; i++) {
+      if (i % 20 === 0) followers.push(new Follower(store));
+      const lease = held[Math.floor(random() * held.length)];
+      if (lease === undefined || random() < 0.6) held.push(await acquire(store, i));
+      else if (random() < 0.5) await store.renew(lease);
+      else {
+        await store.release(lease);
+        held.splice(held.indexOf(lease), 1);
+      }
+    }
+    const final = await store.list();
+    for (const follower of followers) {
+      await follower.until(({ table }) =>
+        table.size === final.length &&
+        table.leases.every((lease, i) => equalLeases(lease, final[i]!))
+      );
+      await follower.stop();
+    }
+  });
+
+  test("leases that run out are seen to go", async () => {
+    const { store, clock } = harness();
+    const follower = new Follower(store);
+    const held = await acquire(store, 1);
+    await follower.until((self) => self.table.size === 1);
+    clock.advance(TTL_MS);
+    await store.list();
+    await follower.until((self) => self.table.size === 0);
+    assert.deepEqual(follower.batches.flat().at(-1), {
+      type: "delete",
+      key: leaseKey(held.subnets),
+    });
+    await follower.stop();
+  });
+
+  test("an aborted signal ends a call with its reason, and a watch quietly", async () => {
+    const { store } = harness();
+    const reason = new Error("no more");
+    await assert.rejects(store.list(AbortSignal.abort(reason)), reason);
+    for await (const _ of store.watch(AbortSignal.abort())) assert.fail("nothing is to come");
+  });
+
+  test("a closed store says so, and its watches end", async () => {
+    const { store } = harness();
+    const follower = new Follower(store);
+    await follower.until((self) => self.batches.length === 1);
+    assert.equal(store.state().connected, true);
+    await store.close();
+    await rejectsWith("unavailable", follower.ended());
+    await rejectsWith("unavailable", store.list());
+    assert.equal(store.state().connected, false);
+  });
+}
+
+/** Declares the suite for one store. The seed is in the suite's name. */
+export function describeLeaseStore(name: string, open: OpenHarness, seed = 20_251): void {
+  describe(`${name} keeps the contract of a lease store (seed ${seed})`, () => {
+    const random = seededRandom(seed);
+    let current: StoreHarness | null = null;
+    const harness = (): StoreHarness => {
+      assert.ok(current !== null);
+      return current;
+    };
+    beforeEach(async () => {
+      current = await open({ random });
+    });
+    afterEach(async () => {
+      await current?.close();
+      current = null;
+    });
+    acquireTests(harness);
+    describe("holding", () => holdTests(harness));
+    describe("watching", () => watchTests(harness, random));
+  });
+}

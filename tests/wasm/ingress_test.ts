@@ -1,0 +1,207 @@
+import { describe, test } from "node:test";
+import assert from "node:assert/strict";
+import { BATCH_SIZE_MAX, INGRESS_EPOCH_OFFSET, STOP_FLAG_OFFSET } from "../../wasm/layout.ts";
+import { DROP_REASONS, readCounters } from "../../src/dataplane/counters.ts";
+import {
+  type Bench,
+  bench,
+  type Datagram,
+  NOW_MS,
+  POLLERR,
+  POLLIN,
+  UDP_FD,
+  WAKE_FD,
+} from "./scripted_io.ts";
+import { forwarded, fromHex, hex, packet, patched } from "./packets.ts";
+
+const EINTR = -4, EIO = -5, EAGAIN = -11, EINVAL = -22, EBADFD = -77, ENOTSOCK = -88;
+const ECONNREFUSED = -111;
+const MSG_TRUNC = 0x20;
+const PEER = "192.0.2.2";
+const PEER_KEY = "10.0.2.0/24";
+
+/** An inner packet from the peer's container to ours. */
+function inner(parts: Parameters<typeof packet>[0] = {}): Uint8Array<ArrayBuffer> {
+  return packet({ from: "10.0.2.3", to: "10.0.1.2", ...parts });
+}
+
+function fromPeer(payload: Uint8Array, flags = 0): Datagram {
+  return { from: PEER, payload, flags };
+}
+
+function assertAddsUp({ shared }: Bench): void {
+  const { datagrams, receivedPackets, drops } = readCounters(shared);
+  const dropped = DROP_REASONS.filter(({ role }) => role === "ingress")
+    .reduce((sum, { name }) => sum + drops[name]!, 0);
+  assert.equal(datagrams, receivedPackets + dropped);
+}
+
+function assertDrops(on: Bench, datagrams: Datagram[], expected: Record<string, number>): void {
+  on.io.receives = [datagrams];
+  assert.equal(on.ingress(), 0);
+  const { drops } = readCounters(on.shared);
+  assert.deepEqual(Object.fromEntries(Object.entries(drops).filter(([, n]) => n > 0)), expected);
+  assertAddsUp(on);
+}
+
+describe("forwarding", () => {
+  test("golden bytes: one packet to the TUN, TTL and checksum adjusted", async () => {
+    const on = await bench();
+    const bytes = "4500 001c abcd 4000 4011 7aff 0a00 0203 0a00 0102 0001 0002 0008 0000";
+    on.io.receives = [[fromPeer(fromHex(bytes))]];
+    assert.equal(on.ingress(), 0);
+    const expected = "4500001cabcd40003f117bff0a0002030a0001020001000200080000";
+    assert.deepEqual(on.io.written.map(hex), [expected]);
+  });
+
+  test("packets of several peers keep their order and are counted by peer", async () => {
+    const on = await bench();
+    const packets = [0, 1, 2, 3].map((n) => inner({ payload: new Uint8Array(n * 11) }));
+    const from = [PEER, "192.0.2.9", "192.0.2.3", PEER];
+    on.io.receives = [packets.map((payload, i) => ({ from: from[i]!, payload }))];
+    on.ingress();
+    assert.deepEqual(on.io.written.map(hex), packets.map(forwarded).map(hex));
+    assert.deepEqual(on.table.counters(PEER_KEY), {
+      sentPackets: 0,
+      sentBytes: 0,
+      receivedPackets: 2,
+      receivedBytes: packets[0]!.length + packets[3]!.length,
+      lastHeard_ms: NOW_MS,
+    });
+    assert.equal(on.table.counters("10.9.0.0/16")!.receivedPackets, 1);
+    assert.equal(on.table.counters("10.0.3.16/28")!.receivedPackets, 1);
+    const { receivedPackets, receivedBytes, datagrams } = readCounters(on.shared);
+    const bytes = packets.reduce((sum, { length }) => sum + length, 0);
+    assert.deepEqual([receivedPackets, receivedBytes, datagrams], [4, bytes, 4]);
+  });
+
+  test("a full batch is followed by the next without waiting", async () => {
+    const on = await bench();
+    const full = new Array<Datagram>(BATCH_SIZE_MAX).fill(fromPeer(inner()));
+    on.io.receives = [full, full, [fromPeer(inner())]];
+    on.ingress();
+    assert.equal(on.io.written.length, 2 * BATCH_SIZE_MAX + 1);
+    assert.equal(on.io.pollCalls.length, 1);
+    assertAddsUp(on);
+  });
+
+  test("the largest packet goes whole", async () => {
+    const on = await bench();
+    const largest = inner({ payload: new Uint8Array(65535 - 20).fill(0x5a) });
+    on.io.receives = [[fromPeer(largest), fromPeer(inner())]];
+    on.ingress();
+    assert.ok(Buffer.from(on.io.written[0]!).equals(forwarded(largest)));
+    assert.equal(hex(on.io.written[1]!), hex(forwarded(inner())));
+  });
+});
+
+describe("what is dropped, and counted by reason", () => {
+  const good = inner();
+  const cases: [what: string, datagram: Datagram, reason: string][] = [
+    ["a stranger", { from: "192.0.2.77", payload: good }, "ingress_source_not_peer"],
+    ["the address 0", { from: "0.0.0.0", payload: good }, "ingress_source_not_peer"],
+    ["a datagram cut off", fromPeer(good, MSG_TRUNC), "ingress_datagram_truncated"],
+    ["an empty datagram", fromPeer(new Uint8Array()), "ingress_truncated"],
+    ["19 bytes", fromPeer(good.slice(0, 19)), "ingress_truncated"],
+    ["IPv6", fromPeer(patched(good, { 0: 0x60 })), "ingress_bad_version"],
+    ["version 0", fromPeer(patched(good, { 0: 0x05 })), "ingress_bad_version"],
+    ["a header of 16 bytes", fromPeer(patched(good, { 0: 0x44 })), "ingress_bad_header_length"],
+    ["a header too long", fromPeer(patched(good, { 0: 0x4f })), "ingress_bad_header_length"],
+    ["one byte missing", fromPeer(good.slice(0, -1)), "ingress_bad_total_length"],
+    ["one byte more", fromPeer(Uint8Array.of(...good, 0)), "ingress_bad_total_length"],
+    ["TTL 1", fromPeer(inner({ ttl: 1 })), "ingress_ttl_expired"],
+    ["TTL 0", fromPeer(inner({ ttl: 0 })), "ingress_ttl_expired"],
+  ];
+  for (const [what, datagram, reason] of cases) {
+    test(`${what}: ${reason}`, async () => {
+      const on = await bench();
+      assertDrops(on, [fromPeer(good), datagram, fromPeer(good)], { [reason]: 1 });
+      assert.deepEqual(on.io.written.map(hex), [good, good].map(forwarded).map(hex));
+    });
+  }
+
+  test("what was left in the buffer by an earlier packet is never taken for a new one", async () => {
+    const on = await bench();
+    on.io.receives = [[fromPeer(good)], [fromPeer(good.slice(0, 10))]];
+    on.io.polls = [[POLLIN, 0]];
+    on.ingress();
+    assert.equal(on.io.written.length, 1);
+    assert.equal(readCounters(on.shared).drops.ingress_truncated, 1);
+  });
+
+  test("a write that fails is counted, and the next packet is written", async () => {
+    const on = await bench();
+    on.io.writeResults = [EIO, EAGAIN, EINVAL];
+    const four = new Array<Datagram>(4).fill(fromPeer(good));
+    assertDrops(on, four, { ingress_tun_write_failed: 3 });
+    assert.equal(on.io.written.length, 1);
+  });
+
+  test("every ingress reason is reached by some test of this file", () => {
+    const reached = new Set([...cases.map(([, , reason]) => reason), "ingress_tun_write_failed"]);
+    const all = DROP_REASONS.filter(({ role }) => role === "ingress").map(({ name }) => name);
+    assert.deepEqual([...reached].sort(), all.sort());
+  });
+});
+
+describe("waiting and ending", () => {
+  test("with nothing to do it waits for ever on the socket and the wake fd", async () => {
+    const on = await bench();
+    let epoch = -1;
+    on.io.onPoll = () => epoch = Atomics.load(on.shared.u32, INGRESS_EPOCH_OFFSET / 4);
+    assert.equal(on.ingress(), 0);
+    assert.deepEqual(on.io.pollCalls, [{
+      fds: [{ fd: UDP_FD, events: POLLIN }, { fd: WAKE_FD, events: POLLIN }],
+      timeout_ms: -1,
+    }]);
+    assert.equal(epoch % 2, 0);
+  });
+
+  test("the stop flag ends it", async () => {
+    const on = await bench();
+    Atomics.store(on.shared.u32, STOP_FLAG_OFFSET / 4, 1);
+    on.io.receives = [[fromPeer(inner())]];
+    assert.equal(on.ingress(), 0);
+    assert.equal(on.io.receiveCallCount, 0);
+  });
+
+  test("a TUN that is gone ends it; the rest of the batch is counted", async () => {
+    const on = await bench();
+    on.io.receives = [new Array<Datagram>(3).fill(fromPeer(inner()))];
+    on.io.writeResults = [28 + 8, EBADFD, EBADFD];
+    assert.equal(on.ingress(), EBADFD);
+    assert.equal(readCounters(on.shared).drops.ingress_tun_write_failed, 2);
+    assertAddsUp(on);
+  });
+
+  test("a socket that is none ends it", async () => {
+    const on = await bench();
+    on.io.receives = [ENOTSOCK];
+    assert.equal(on.ingress(), ENOTSOCK);
+  });
+
+  test("an error pending on the socket is counted and survived", async () => {
+    const on = await bench();
+    on.io.receives = [EAGAIN, ECONNREFUSED, [fromPeer(inner())]];
+    on.io.polls = [[POLLERR, 0], 0];
+    assert.equal(on.ingress(), 0);
+    assert.equal(on.io.written.length, 1);
+    assert.equal(readCounters(on.shared).readErrors, 1);
+  });
+
+  test("an error without end is not survived", async () => {
+    const on = await bench();
+    on.io.receives = new Array(200).fill(ECONNREFUSED);
+    on.io.polls = new Array(200).fill(0);
+    assert.equal(on.ingress(), ECONNREFUSED);
+    assert.equal(on.io.receives.length, 100);
+  });
+
+  test("EINTR is no error", async () => {
+    const on = await bench();
+    on.io.receives = [EINTR];
+    on.io.polls = [[POLLIN, 0]];
+    assert.equal(on.ingress(), 0);
+    assert.equal(readCounters(on.shared).readErrors, 0);
+  });
+});

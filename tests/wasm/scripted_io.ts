@@ -1,0 +1,205 @@
+/** The in-memory twin of the kernel under the packet loops: every result comes from a script. */
+import type { PacketIo } from "../../ffi/packet_io.ts";
+import { ForwardingTable } from "../../src/dataplane/forwarding_table.ts";
+import { instantiateLoops, type Loops } from "../../src/dataplane/loops.ts";
+import { createMemory, type SharedMemory } from "../../src/dataplane/memory.ts";
+import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
+import type { ForwardingEntry } from "../../src/backend/backend.ts";
+
+export const TUN_FD = 11;
+export const UDP_FD = 12;
+export const WAKE_FD = 13;
+/** A native address as the kernel gives them: the loops must add it to every pointer. */
+export const BASE = 0x7f12_3456_0000;
+export const NOW_MS = 1_700_000_000_123;
+
+export const POLLIN = 1;
+export const POLLOUT = 4;
+export const POLLERR = 8;
+export const POLLNVAL = 32;
+
+export interface Datagram {
+  readonly from: string;
+  readonly payload: Uint8Array;
+  /** msg_flags; 0x20 is MSG_TRUNC. */
+  readonly flags?: number;
+}
+
+/** One message of a sendmmsg: where to, as family:address:port, and what. */
+export interface Sent {
+  readonly to: string;
+  readonly payload: Uint8Array;
+}
+
+export interface PollCall {
+  readonly fds: readonly { readonly fd: number; readonly events: number }[];
+  readonly timeout_ms: number;
+}
+
+/** A poll's answer: -errno, 0 for time up, or revents of [fd, wake]. */
+export type PollAnswer = number | readonly [number, number];
+
+export class ScriptedIo implements PacketIo {
+  /** What the TUN's reads give, one after the other, then -EAGAIN for ever. */
+  reads: (Uint8Array | number)[] = [];
+  /** Each entry is one recvmmsg: its datagrams, or -errno. Then -EAGAIN. */
+  receives: (readonly Datagram[] | number)[] = [];
+  /** Results of writes; then the size, as if written. */
+  writeResults: number[] = [];
+  /** Results of sendmmsg; then the count. */
+  sendResults: number[] = [];
+  /** Answers of poll; then the wake descriptor is readable, which ends the loop. */
+  polls: PollAnswer[] = [];
+
+  readonly written: Uint8Array[] = [];
+  /** The messages that each sendmmsg was given, whatever its result. */
+  readonly sendCalls: Sent[][] = [];
+  /** Those that it took. */
+  readonly sent: Sent[] = [];
+  readonly pollCalls: PollCall[] = [];
+  receiveCallCount = 0;
+  onPoll: () => void = () => {};
+
+  constructor(private readonly shared: SharedMemory) {}
+
+  #view(offset: number, size_bytes: number): DataView {
+    return new DataView(this.shared.bytes.buffer, offset, size_bytes);
+  }
+
+  #pointer(offset: number): number {
+    const pointer = Number(this.#view(offset, 8).getBigUint64(0, true));
+    if (pointer < BASE) throw new Error(`pointer ${pointer} is not in the memory`);
+    return pointer - BASE;
+  }
+
+  read(fd: number, offset: number, size_bytes: number): number {
+    if (fd !== TUN_FD) return -9;
+    const next = this.reads.shift() ?? -11;
+    if (typeof next === "number") return next;
+    this.shared.bytes.set(next.subarray(0, size_bytes), offset);
+    return Math.min(next.length, size_bytes);
+  }
+
+  write(fd: number, offset: number, size_bytes: number): number {
+    if (fd !== TUN_FD) return -9;
+    const result = this.writeResults.shift() ?? size_bytes;
+    if (result >= 0) this.written.push(this.shared.bytes.slice(offset, offset + size_bytes));
+    return result;
+  }
+
+  recvmmsg(fd: number, vector_offset: number, count: number, flags: number): number {
+    if (fd !== UDP_FD || flags !== 0x40) return -9;
+    this.receiveCallCount++;
+    const next = this.receives.shift() ?? -11;
+    if (typeof next === "number") return next;
+    if (next.length > count) throw new Error(`${next.length} datagrams for ${count} messages`);
+    next.forEach((datagram, i) => this.#receive(vector_offset + i * 64, datagram));
+    return next.length;
+  }
+
+  #receive(message_offset: number, datagram: Datagram): void {
+    const message = this.#view(message_offset, 64);
+    if (message.getUint32(8, true) < 16) throw new Error("no room for the name");
+    const name = this.#view(this.#pointer(message_offset), 16);
+    name.setUint16(0, 2, true);
+    name.setUint16(2, 8285);
+    name.setUint32(4, IpAddress.parse(datagram.from).toUint32());
+    const iovec = this.#pointer(message_offset + 16);
+    const size_bytes = Math.min(datagram.payload.length, Number(this.#pointerSize(iovec)));
+    this.shared.bytes.set(datagram.payload.subarray(0, size_bytes), this.#pointer(iovec));
+    message.setUint32(8, 16, true);
+    message.setInt32(48, datagram.flags ?? 0, true);
+    message.setUint32(56, size_bytes, true);
+  }
+
+  #pointerSize(iovec_offset: number): bigint {
+    return this.#view(iovec_offset, 16).getBigUint64(8, true);
+  }
+
+  sendmmsg(fd: number, vector_offset: number, count: number, flags: number): number {
+    if (fd !== UDP_FD || flags !== 0x40) return -9;
+    const messages = Array.from({ length: count }, (_, i) => this.#sent(vector_offset + i * 64));
+    this.sendCalls.push(messages);
+    const result = this.sendResults.shift() ?? count;
+    if (result > 0) this.sent.push(...messages.slice(0, result));
+    return result;
+  }
+
+  #sent(message_offset: number): Sent {
+    const name = this.#view(this.#pointer(message_offset), 16);
+    const address = IpAddress.of(4, BigInt(name.getUint32(4)));
+    const iovec = this.#pointer(message_offset + 16);
+    const data = this.#pointer(iovec);
+    const payload = this.shared.bytes.slice(data, data + Number(this.#pointerSize(iovec)));
+    return { to: `${name.getUint16(0, true)}:${address}:${name.getUint16(2)}`, payload };
+  }
+
+  poll(fds_offset: number, count: number, timeout_ms: number): number {
+    const fds = this.#view(fds_offset, count * 8);
+    const calls = Array.from({ length: count }, (_, i) => ({
+      fd: fds.getInt32(i * 8, true),
+      events: fds.getInt16(i * 8 + 4, true),
+    }));
+    this.pollCalls.push({ fds: calls, timeout_ms });
+    this.onPoll();
+    const answer = this.polls.shift() ?? [0, POLLIN];
+    if (typeof answer === "number") return answer;
+    answer.forEach((revents, i) => fds.setInt16(i * 8 + 6, revents, true));
+    return answer.filter((revents) => revents !== 0).length;
+  }
+
+  now_ms(): number {
+    return NOW_MS;
+  }
+}
+
+export interface Bench {
+  readonly shared: SharedMemory;
+  readonly io: ScriptedIo;
+  readonly loops: Loops;
+  readonly table: ForwardingTable;
+  /** Each runs one loop to its end; the TUN's address is 10.0.1.0. */
+  egress(): number;
+  ingress(): number;
+}
+
+/** Three peers of different kinds: a /24, a /16 and a /28. */
+export const PEERS: readonly ForwardingEntry[] = [
+  entry("10.0.2.0/24", "192.0.2.2", 8285),
+  entry("10.0.3.16/28", "192.0.2.3", 8300),
+  entry("10.9.0.0/16", "192.0.2.9", 65535),
+];
+
+export function entry(subnet: string, address: string, port = 8285): ForwardingEntry {
+  return { key: subnet, subnet: IpPrefix.parse(subnet), address: IpAddress.parse(address), port };
+}
+
+/** A loop over a fresh memory with `PEERS` in its table. */
+export async function bench(): Promise<Bench> {
+  const shared = createMemory();
+  const io = new ScriptedIo(shared);
+  const loops = await instantiateLoops(shared.memory, bound(io));
+  const table = new ForwardingTable(shared);
+  table.apply(PEERS);
+  const address = IpAddress.parse("10.0.1.0").toUint32();
+  return {
+    shared,
+    io,
+    loops,
+    table,
+    egress: () => loops.runEgress(BASE, TUN_FD, UDP_FD, WAKE_FD, address),
+    ingress: () => loops.runIngress(BASE, TUN_FD, UDP_FD, WAKE_FD),
+  };
+}
+
+/** Methods as functions: the loops' imports lose their `this`. */
+export function bound(io: PacketIo): PacketIo {
+  return {
+    read: (...args) => io.read(...args),
+    write: (...args) => io.write(...args),
+    recvmmsg: (...args) => io.recvmmsg(...args),
+    sendmmsg: (...args) => io.sendmmsg(...args),
+    poll: (...args) => io.poll(...args),
+    now_ms: () => io.now_ms(),
+  };
+}

@@ -1,0 +1,53 @@
+/** Whether a dropped packet is answered with an ICMP error, and the answer. */
+import { WORK_ICMP_OFFSET } from "./layout.ts";
+import * as icmpv4 from "./wire/icmpv4.ts";
+import * as ipv4 from "./wire/ipv4.ts";
+
+const LOOPBACK_NET = 127;
+const MULTICAST_FIRST: u32 = 0xe0000000;
+const MULTICAST_LAST: u32 = 0xefffffff;
+const BROADCAST: u32 = 0xffffffff;
+
+/**
+ * RFC 1122 section 3.2.2 and RFC 1812 section 4.3.2.7: no error about a later fragment, about a
+ * packet to many, or to a source that is no single host. And as flannel does, none about ICMP at
+ * all, which includes the errors of which those sections speak.
+ */
+export function mayAnswer(packet: i32): bool {
+  if (load<u8>(packet + ipv4.PROTOCOL) === ipv4.PROTOCOL_ICMP) return false;
+  if (ipv4.isLaterFragment(packet)) return false;
+  const to = ipv4.destination(packet);
+  if (to === BROADCAST || (to >= MULTICAST_FIRST && to <= MULTICAST_LAST)) return false;
+  const from = ipv4.source(packet);
+  const isOneHost = from >> 24 !== 0 && from >> 24 !== LOOPBACK_NET && from < MULTICAST_FIRST;
+  return isOneHost;
+}
+
+/**
+ * Builds an error about `packet` (checked, `size` bytes) at `work`'s place for it, from `address`.
+ * It quotes the packet's header and 8 bytes. Returns its size in bytes.
+ */
+export function build(
+  work: i32,
+  packet: i32,
+  size: i32,
+  address: u32,
+  type: u32,
+  code: u32,
+): i32 {
+  const quotedLength = min(size, ipv4.headerLength(packet) + icmpv4.QUOTED_PAYLOAD_LEN);
+  const error = work + WORK_ICMP_OFFSET;
+  const message = error + ipv4.HEADER_LEN;
+  memory.copy(message + icmpv4.HEADER_LEN, packet, quotedLength);
+  icmpv4.writeError(message, type, code, quotedLength);
+  const totalLength = ipv4.HEADER_LEN + icmpv4.HEADER_LEN + quotedLength;
+  ipv4.write(
+    error,
+    ipv4.DSCP_INTERNETWORK_CONTROL,
+    totalLength,
+    ipv4.PROTOCOL_ICMP,
+    address,
+    ipv4.source(packet),
+  );
+  return totalLength;
+}

@@ -1,0 +1,32 @@
+/** Numbers of the kernel's interface, the same on x64 and arm64. */
+
+// include/uapi/asm-generic/errno-base.h, errno.h
+export const EINTR = 4;
+export const EIO = 5;
+export const ENXIO = 6;
+export const EBADF = 9;
+export const EAGAIN = 11;
+export const EFAULT = 14;
+export const ENODEV = 19;
+export const EBADFD = 77;
+export const ENOTSOCK = 88;
+
+// include/uapi/asm-generic/poll.h
+export const POLLIN = 0x0001;
+export const POLLOUT = 0x0004;
+export const POLLNVAL = 0x0020;
+
+// include/linux/socket.h
+export const AF_INET = 2;
+export const MSG_TRUNC = 0x20;
+export const MSG_DONTWAIT = 0x40;
+
+/**
+ * Whether a result says that the descriptor itself is dead: closed, or its device deleted (a TUN
+ * descriptor answers EBADFD then). Nothing done again on it can succeed.
+ */
+export function isDead(result: i32): bool {
+  const errno = -result;
+  return errno === EBADF || errno === EBADFD || errno === ENODEV || errno === ENXIO ||
+    errno === EFAULT || errno === ENOTSOCK;
+}

@@ -1,0 +1,12 @@
+/**
+ * The system calls, imported from module "sys". Offsets are into the shared memory; each returns
+ * the call's result or -errno. Buffers are borrowed for the call.
+ */
+
+export declare function read(fd: i32, offset: i32, size: i32): i32;
+export declare function write(fd: i32, offset: i32, size: i32): i32;
+export declare function recvmmsg(fd: i32, vector_offset: i32, count: i32, flags: i32): i32;
+export declare function sendmmsg(fd: i32, vector_offset: i32, count: i32, flags: i32): i32;
+export declare function poll(fds_offset: i32, count: i32, timeout_ms: i32): i32;
+/** Milliseconds since 1970. */
+export declare function now_ms(): f64;

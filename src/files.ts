@@ -1,4 +1,4 @@
-/** Files of the node that are replaced whole: their reader sees the old or the new, never a part. */
+/** Files that are replaced whole: their reader sees the old or the new, never a part. */
 import {
   closeSync,
   fchmodSync,

@@ -1,5 +1,4 @@
 /** The userspace data plane: two packet loops in workers, and the table they forward by. */
-import { Worker } from "node:worker_threads";
 import { STOP_FLAG_OFFSET } from "../../wasm/layout.ts";
 import { errnoName } from "../../ffi/errno.ts";
 import { createEventFd, signalEventFd } from "../../ffi/event_fd.ts";
@@ -54,9 +53,7 @@ function endOf(role: Role, errno: number, error: string | null): LoopEnd {
 }
 
 function startWorker(url: URL, start: WorkerStart): LoopWorker {
-  // `smol` is Bun's: a small JavaScript heap. The loops allocate nothing.
-  const options = { workerData: start, smol: true };
-  const worker = new Worker(url, options);
+  const worker = new Worker(url, { type: "module" });
   const ready = Promise.withResolvers<void>();
   const ended = Promise.withResolvers<LoopEnd>();
   const end = (errno: number, error: string | null): void => {
@@ -64,12 +61,16 @@ function startWorker(url: URL, start: WorkerStart): LoopWorker {
     ended.resolve(loopEnd);
     ready.reject(new SelvageError("internal", loopEnd.reason));
   };
-  worker.on("message", (message: WorkerMessage) => {
-    if (message.type === "ready") ready.resolve();
-    else end(message.errno, message.error);
-  });
-  worker.on("error", (error: Error) => end(0, error.message));
-  worker.on("exit", (code: number) => end(0, `its worker left with status ${code}`));
+  worker.onmessage = ({ data }: MessageEvent<WorkerMessage>) => {
+    if (data.type === "ready") ready.resolve();
+    else end(data.errno, data.error);
+  };
+  worker.onerror = (event) => {
+    // Unhandled, it would end the whole process.
+    event.preventDefault();
+    end(0, `its worker failed: ${event.message}`);
+  };
+  worker.postMessage(start);
   return { worker, ready: ready.promise, ended: ended.promise };
 }
 
@@ -151,7 +152,7 @@ export class Dataplane {
     } finally {
       clearTimeout(timer);
     }
-    await Promise.all(this.#workers.map(({ worker }) => worker.terminate()));
+    for (const { worker } of this.#workers) worker.terminate();
     closeFd(this.#wake_fd);
   }
 }

@@ -1,7 +1,7 @@
 /** What passes between the data plane and the worker of one loop. */
 import type { Role } from "./counters.ts";
 
-/** The worker's `workerData`. Descriptors are borrowed until the worker has ended. */
+/** The one message to the worker. Descriptors are borrowed until the worker has ended. */
 export interface WorkerStart {
   readonly role: Role;
   readonly memory: WebAssembly.Memory;

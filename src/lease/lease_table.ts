@@ -24,6 +24,7 @@ interface Step {
   readonly lease: Lease | null;
 }
 
+/** Leases by their subnets. A change makes a new table, which shares the leases. */
 export class LeaseTable {
   static readonly EMPTY: LeaseTable = new LeaseTable([]);
 

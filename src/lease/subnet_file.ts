@@ -7,6 +7,7 @@ import { errorText, hasCode } from "../errors.ts";
 import { readFileBounded, writeFileAtomic } from "../files.ts";
 import { type Family, IpPrefix, ofFamily } from "../net/ip.ts";
 
+/** What the file says. */
 export interface SubnetFile {
   readonly network: NetworkConfig;
   /** The lease's subnets. */
@@ -41,6 +42,7 @@ export function writeSubnetFile(path: string, file: SubnetFile): void {
   writeFileAtomic(path, formatSubnetFile(file), { mode: 0o644 });
 }
 
+/** What an earlier run left in the file. */
 export interface PreviousSubnets {
   /** At most one of each family, IPv4 first. */
   readonly subnets: readonly IpPrefix[];

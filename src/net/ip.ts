@@ -96,13 +96,19 @@ export class IpAddress {
     return new IpAddress(family, value);
   }
 
-  /** Parses one address; `what` names its place in the error. */
-  static parse(text: string, what = "address"): IpAddress {
+  /** The address that the text is, or null if it is none. */
+  static tryParse(text: string): IpAddress | null {
     const v4 = parseV4(text);
     if (v4 !== null) return new IpAddress(4, v4);
     const v6 = text.includes(":") ? parseV6(text) : null;
-    if (v6 !== null) return new IpAddress(6, v6);
-    throw invalid(what, text, "not an IPv4 or IPv6 address");
+    return v6 === null ? null : new IpAddress(6, v6);
+  }
+
+  /** Parses one address; `what` names its place in the error. */
+  static parse(text: string, what = "address"): IpAddress {
+    const address = IpAddress.tryParse(text);
+    if (address === null) throw invalid(what, text, "not an IPv4 or IPv6 address");
+    return address;
   }
 
   /** An address from 4 or 16 bytes in network order. The bytes are copied. */
@@ -196,7 +202,8 @@ export class IpPrefix {
   static parse(text: string, what = "prefix"): IpPrefix {
     const match = /^([^/]+)\/(0|[1-9][0-9]{0,2})$/.exec(text);
     if (match === null) throw invalid(what, text, "not ADDRESS/LENGTH, such as 10.5.0.0/16");
-    const address = IpAddress.parse(match[1]!, what);
+    const address = IpAddress.tryParse(match[1]!);
+    if (address === null) throw invalid(what, text, "not an IPv4 or IPv6 address");
     if (Number(match[2]) > bitsOf(address.family)) {
       throw invalid(what, text, `a length of at most ${bitsOf(address.family)} is possible`);
     }

@@ -10,6 +10,7 @@ import { type Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import type { Agent as HttpAgent } from "node:http";
 import { errorText, SelvageError } from "../errors.ts";
 
+/** How to connect; the URL says where to, unless a socket is given. */
 export interface FetchOptions {
   /** Connect to this Unix socket; the URL's host then only fills the Host header. */
   readonly socketPath?: string;

@@ -4,6 +4,7 @@
  */
 import { type ErrorCode, SelvageError } from "../errors.ts";
 
+/** RFC 9457 section 6.1. */
 export const PROBLEM_MEDIA_TYPE = "application/problem+json";
 
 /** The HTTP status and the short title of each code. */

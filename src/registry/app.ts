@@ -18,6 +18,7 @@ interface Environment {
   Variables: { tokenId: string };
 }
 
+/** What the app serves, and what guards it; all stay the caller's. */
 export interface RegistryAppOptions {
   readonly store: EmbeddedStore;
   readonly tokens: TokenStore;

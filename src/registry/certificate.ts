@@ -20,6 +20,7 @@ const LIFETIME_YEARS = 20;
 const NOT_BEFORE = new Date(0);
 const CLOCK_EARLIEST = new Date("2026-01-01T00:00:00Z");
 
+/** The certificate and its key, as their files have them. */
 export interface RegistryCertificate {
   readonly certificatePem: string;
   readonly privateKeyPem: string;

@@ -52,6 +52,7 @@ async function readText(response: Response, sizeMax_bytes: number): Promise<stri
   return text + decoder.decode();
 }
 
+/** The registry of one join string. Nothing is connected before the first call. */
 export class RegistryClient {
   /** Made once the certificate is known; all its connections accept that one alone. */
   #tls: { readonly ca: string; readonly agent: Agent } | null = null;

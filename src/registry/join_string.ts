@@ -12,6 +12,7 @@ import { readFileBounded } from "../files.ts";
 import { checkedJson } from "../net/checked.ts";
 import { formatHostPort, parseHostPort } from "../net/host_port.ts";
 
+/** What a join string says. */
 export interface JoinString {
   /** Where the registry listens, to be tried in this order; at least one. */
   readonly addresses: readonly HostPort[];

@@ -10,7 +10,7 @@ import { checkedJson } from "../net/checked.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import { LinkedSignal } from "../net/linked_signal.ts";
 import type { AcquireRequest, LeaseStore, StoreState } from "../store/store.ts";
-import { closedError } from "../store/registry_state.ts";
+import { closedError } from "../store/closed_error.ts";
 import { GoneError, RegistryClient } from "./client.ts";
 import type { JoinString } from "./join_string.ts";
 import { readLines } from "./line_reader.ts";
@@ -23,6 +23,7 @@ import {
   watchLine,
 } from "./wire.ts";
 
+/** Times of a remote store; tests give shorter ones. */
 export interface RemoteStoreOptions {
   /** For one call, connecting included. */
   readonly deadline_ms?: number;
@@ -38,6 +39,7 @@ interface Position {
   readonly revision: number;
 }
 
+/** A lease store whose every call is one to the registry. */
 export class RemoteStore implements LeaseStore {
   readonly #client: RegistryClient;
   readonly #options: Required<RemoteStoreOptions>;

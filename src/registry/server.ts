@@ -30,6 +30,7 @@ export interface RegistryLimits {
   readonly closeGrace_ms: number;
 }
 
+/** Enough for ten thousand hosts. */
 export const REGISTRY_LIMITS: RegistryLimits = {
   watcherCountMax: 10_000,
   connectionCountMax: 2_000,
@@ -41,6 +42,7 @@ export const REGISTRY_LIMITS: RegistryLimits = {
   closeGrace_ms: 1_000,
 };
 
+/** Where to listen, and what to serve. */
 export interface RegistryServerOptions {
   readonly listen: HostPort;
   readonly store: EmbeddedStore;
@@ -49,6 +51,7 @@ export interface RegistryServerOptions {
   readonly limits?: Partial<RegistryLimits>;
 }
 
+/** A registry that listens. */
 export interface RegistryServer {
   /** ADDRESS:PORT with the real port. */
   readonly location: string;
@@ -103,10 +106,22 @@ function makeServer(
     // Notices a watching client whose host is gone.
     keepAlive: true,
   }, listener);
-  server.maxConnections = limits.watcherCountMax + limits.connectionCountMax;
+  boundConnections(server, limits.watcherCountMax + limits.connectionCountMax);
   // A client that breaks off its handshake is nothing to die of.
   server.on("tlsClientError", () => {});
   return server;
+}
+
+/** Past `countMax` connections, new ones are closed at once. */
+function boundConnections(server: Server, countMax: number): void {
+  server.maxConnections = countMax;
+  // Bun does not keep to that property.
+  let count = 0;
+  server.on("secureConnection", (socket) => {
+    count++;
+    socket.once("close", () => count--);
+    if (count > countMax) socket.destroy();
+  });
 }
 
 /** Resolves once it listens; rejects with the system's error. */

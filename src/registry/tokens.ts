@@ -14,6 +14,7 @@ import { openSqlite, transact } from "../store/sqlite_file.ts";
 /** What a token is good for: the registry, or the changing half of the API. */
 export type TokenScope = "join" | "api";
 
+/** A token without its secret. */
 export interface TokenInfo {
   readonly id: string;
   readonly scope: TokenScope;
@@ -26,6 +27,7 @@ export interface TokenInfo {
 /** Tokens that one host keeps at most. */
 export const TOKEN_COUNT_MAX = 1000;
 
+/** In characters. */
 export const TOKEN_DESCRIPTION_LENGTH_MAX = 200;
 
 const SCHEMA = {

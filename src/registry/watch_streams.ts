@@ -8,6 +8,7 @@ import type { EmbeddedStore } from "../store/embedded_store.ts";
 import type { TokenStore } from "./tokens.ts";
 import { toWireChange, type WatchLine } from "./wire.ts";
 
+/** Bounds of the streams. */
 export interface WatchStreamsOptions {
   readonly heartbeat_ms: number;
   readonly countMax: number;
@@ -77,6 +78,7 @@ function encode(line: WatchLine): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(`${JSON.stringify(line)}\n`);
 }
 
+/** All the watch streams of one server. */
 export class WatchStreams {
   readonly #watchers = new Set<Watcher>();
   readonly #stops: (() => void)[];

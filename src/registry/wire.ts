@@ -6,6 +6,7 @@ import { z } from "zod";
 import { type Lease, type LeaseChange, leaseKey, parseLeaseKey } from "../lease/lease.ts";
 import { leaseValueSchema, readLeaseValue, toLeaseValue } from "../lease/lease_value.ts";
 
+/** Where the registry's endpoints begin. */
 export const REGISTRY_PATH = "/registry/v1";
 
 /** A heartbeat goes through every watch stream this often. */
@@ -23,6 +24,7 @@ const leaseSchema = z.object({
 
 type WireLease = z.infer<typeof leaseSchema>;
 
+/** Of acquire: what the node publishes, and the subnets it had. */
 export const acquireBody = z.object({
   value: leaseValueSchema,
   previousSubnets: z.array(z.string().max(64)).max(16),
@@ -31,10 +33,13 @@ export const acquireBody = z.object({
 /** Of renew and release: the lease as its node has it. Of reserve: what to set aside, for whom. */
 export const leaseBody = z.object({ key, value: leaseValueSchema });
 
+/** Of revoke. */
 export const revokeBody = z.object({ key });
 
+/** To acquire, renew and reserve. */
 export const leaseReply = z.object({ lease: leaseSchema });
 
+/** To a list: all leases at one revision. */
 export const listReply = z.object({
   /** The registry's id; a revision counts in this registry alone. */
   id: z.string(),
@@ -52,9 +57,10 @@ export const watchLine = z.object({
   ])),
 });
 
-export type ListReply = z.infer<typeof listReply>;
+/** One line of the watch stream, read. */
 export type WatchLine = z.infer<typeof watchLine>;
 
+/** The lease as it travels. */
 export function toWireLease(lease: Lease): WireLease {
   return {
     key: leaseKey(lease.subnets),
@@ -72,6 +78,7 @@ export function fromWireLease(wire: WireLease): Lease {
   };
 }
 
+/** The change as it travels. */
 export function toWireChange(change: LeaseChange): WatchLine["changes"][number] {
   if (change.type === "delete") return { type: "delete", key: change.key };
   return { type: "put", ...toWireLease(change.lease) };

@@ -22,7 +22,8 @@ import { diffTables, LeaseTable, putChange } from "../lease/lease_table.ts";
 import { formatLeaseValue } from "../lease/lease_value.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import { type Clock, ExpiryRule, ExpiryTimer, SYSTEM_CLOCK } from "./expiry.ts";
-import { type ChangesSince, closedError, RegistryState, type Snapshot } from "./registry_state.ts";
+import { closedError } from "./closed_error.ts";
+import { type ChangesSince, RegistryState, type Snapshot } from "./registry_state.ts";
 import { type AcquireRequest, LEASE_TTL_MS, type LeaseStore, type StoreState } from "./store.ts";
 
 /** The registry's file in the state directory. */
@@ -30,6 +31,7 @@ export function registryPath(stateDir: string): string {
   return join(stateDir, "registry.db");
 }
 
+/** Of all but the path, the defaults are those of a real registry. */
 export interface EmbeddedStoreOptions {
   /** The file, or ":memory:". */
   readonly path: string;
@@ -50,6 +52,7 @@ function checkAttributes(attributes: LeaseAttributes): void {
   formatLeaseValue(attributes);
 }
 
+/** A lease store over one SQLite file; a file is open in one store of one process at a time. */
 export class EmbeddedStore implements LeaseStore {
   readonly #state: RegistryState;
   readonly #ttl_ms: number;
@@ -251,7 +254,9 @@ export class EmbeddedStore implements LeaseStore {
         if (this.#isClosed) throw closedError();
         // Before the look, so that a change between look and wait is not slept over.
         const changed = new Promise<void>((resolve) => wake = resolve);
-        const next: ChangesSince | null = revision === null ? null : this.#state.changesSince(revision);
+        const next: ChangesSince | null = revision === null
+          ? null
+          : this.#state.changesSince(revision);
         if (next === null) {
           const changes = diffTables(told, this.#state.table);
           const isFirst: boolean = revision === null;
@@ -260,9 +265,7 @@ export class EmbeddedStore implements LeaseStore {
           if (isFirst || changes.length > 0) yield changes;
         } else if (next.changes.length > 0) {
           revision = next.revision;
-          told = revision === this.#state.revision
-            ? this.#state.table
-            : told.apply(next.changes);
+          told = revision === this.#state.revision ? this.#state.table : told.apply(next.changes);
           yield next.changes;
         } else if (next.revision > revision!) revision = next.revision;
         else await changed;

@@ -8,6 +8,7 @@ export interface Clock {
   monotonic_ms(): number;
 }
 
+/** The machine's clocks. */
 export const SYSTEM_CLOCK: Clock = {
   now_ms: () => Date.now(),
   monotonic_ms: () => performance.now(),

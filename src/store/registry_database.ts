@@ -37,6 +37,7 @@ export interface RegistryEvent {
   readonly change: LeaseChange | null;
 }
 
+/** What the tables hold, read at once. */
 export interface RegistryContents {
   readonly configText: string | null;
   readonly table: LeaseTable;
@@ -70,6 +71,7 @@ function readEvent(row: EventRow): RegistryEvent {
   return { revision, change: { type, key, lease: readLease(row) } };
 }
 
+/** The tables in one SQLite file. It keeps nothing in memory and decides nothing. */
 export class RegistryDatabase {
   readonly #database: DatabaseSync;
   /** Random, made with the file: a client that meets another one must list anew. */
@@ -125,7 +127,7 @@ export class RegistryDatabase {
     });
   }
 
-  /** Within `transact`: carries the changes out and logs them, as the revisions after `revision`. */
+  /** Within `transact`: carries the changes out and logs them as the revisions after this one. */
   write(changes: readonly LeaseChange[], revision: number): RegistryEvent[] {
     const put = this.#database.prepare(
       "INSERT OR REPLACE INTO leases (key, value, expiry_ms) VALUES (?, ?, ?)",
@@ -163,7 +165,7 @@ export class RegistryDatabase {
     this.#database.prepare("DELETE FROM events WHERE revision <= ?").run(revision);
   }
 
-  /** The events after a revision, at most `countMax` of them, oldest first. Throws if that fails. */
+  /** The events after a revision, oldest first, `countMax` at most. Throws if that fails. */
   eventsAfter(revision: number, countMax: number): RegistryEvent[] {
     const rows = this.#database.prepare(
       "SELECT revision, type, key, value, expiry_ms FROM events " +

@@ -4,7 +4,7 @@
  */
 import type { NetworkConfig } from "../config/network_config.ts";
 import { formatNetworkConfig, parseNetworkConfig } from "../config/parse_network_config.ts";
-import { errorText, SelvageError } from "../errors.ts";
+import { errorText } from "../errors.ts";
 import type { Lease, LeaseChange } from "../lease/lease.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
 import { RegistryDatabase, type RegistryEvent } from "./registry_database.ts";
@@ -27,6 +27,7 @@ const RECENT_COUNT_MAX = 1000;
 /** How many events one call gives at most. */
 const BATCH_COUNT_MAX = 256;
 
+/** Table, configuration and log of a registry; whoever owns it decides what changes. */
 export class RegistryState {
   readonly #database: RegistryDatabase;
   readonly #listeners = new Set<() => void>();
@@ -204,9 +205,4 @@ export class RegistryState {
     this.#tell();
     this.#listeners.clear();
   }
-}
-
-/** The error of every call on a store that was closed. */
-export function closedError(): SelvageError {
-  return new SelvageError("unavailable", "the lease store was closed");
 }

@@ -1,12 +1,14 @@
-/** Opening a SQLite file of ours: private to its owner, durable, in use by one at a time or many. */
+/** Opening a SQLite file of ours: private to its owner, durable, for one process or for many. */
 import { chmodSync, closeSync, mkdirSync, openSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { errorText, SelvageError } from "../errors.ts";
 import { syncDirectory } from "../files.ts";
 
+/** In place of a path: a database that ends with its process. */
 export const IN_MEMORY = ":memory:";
 
+/** What a file of ours holds, and how it is opened. */
 export interface SqliteSchema {
   /** What the file is, for errors: "registry". */
   readonly what: string;

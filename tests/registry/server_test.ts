@@ -18,6 +18,7 @@ describe("the registry server", () => {
       heartbeat_ms: 20,
       stall_ms: 200,
       headerTimeout_ms: 300,
+      connectionCountMax: 4,
     });
     registry.store.setConfig('{"Network": "10.0.0.0/8"}', "test");
   });
@@ -126,7 +127,7 @@ describe("the registry server", () => {
     const text = `GET /registry/v1/watch?id=${registry.store.registryId}&revision=1 HTTP/1.1\r\n` +
       `Host: ${REGISTRY_NAME}\r\nAuthorization: Bearer ${registry.token.text}\r\n\r\n`;
     const port = String(registry.server.port);
-    const child = spawnModule(new URL("./silent_watcher.ts", import.meta.url), [port, text]);
+    const child = spawnModule(new URL("./silent_watcher_child.ts", import.meta.url), [port, text]);
     const gone = new Promise((resolve) => child.once("close", resolve));
     try {
       await new Promise<void>((resolve) => child.stdout.once("data", () => resolve()));
@@ -157,6 +158,30 @@ describe("the registry server", () => {
     await closed;
     assert.equal((await request("/leases")).status, 200);
     garbage.destroy();
+  });
+
+  test("bounds its connections, and takes new ones when old ones have gone", async () => {
+    const held: TLSSocket[] = [];
+    const closedFirst = new Promise<number>((resolve) => {
+      // Six connections are allowed: those of two watchers and four others.
+      const open = async () => {
+        for (let i = 0; i < 7; i++) {
+          const socket = await openSocket().catch(() => null);
+          // A handshake that is refused is as good.
+          if (socket === null) return resolve(i);
+          socket.on("error", () => {});
+          socket.once("close", () => resolve(i));
+          socket.resume();
+          held.push(socket);
+        }
+      };
+      void open();
+    });
+    assert.equal(await closedFirst, 6);
+    for (const socket of held) socket.destroy();
+    while ((await request("/leases").catch(() => null))?.status !== 200) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
   });
 
   test("names the address that is in use", async () => {

@@ -13,7 +13,7 @@ const ROUNDS = 5;
 
 /** Lets a child acquire leases, kills it after `count` of them, gives all it printed. */
 async function acquireUntilKilled(path: string, first: number, count: number): Promise<string[]> {
-  const child = spawnModule(new URL("./acquirer.ts", import.meta.url), [path, String(first)]);
+  const child = spawnModule(new URL("./acquirer_child.ts", import.meta.url), [path, String(first)]);
   let text = "";
   let lineCount = 0;
   child.stdout.setEncoding("utf8");

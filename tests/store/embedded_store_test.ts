@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { EmbeddedStore, registryPath } from "../../src/store/embedded_store.ts";
 import { EXPIRY_GRACE_MS } from "../../src/store/expiry.ts";
+import { IpPrefix } from "../../src/net/ip.ts";
 import { leaseKey } from "../../src/lease/lease.ts";
 import { nodeNumber, seededRandom } from "../lease/sample.ts";
 import { describeLeaseStore } from "./contract.ts";
@@ -129,6 +130,36 @@ describe("the embedded store's file", () => {
       assert.equal((await again.list()).length, 1);
       assert.equal(again.state().unreadableCount, 1);
       await again.close();
+    });
+  });
+});
+
+describe("a disk that takes a change no more", () => {
+  test("is told to the caller and the state, and nothing is changed", async () => {
+    await withStateDir(async (stateDir) => {
+      await open(registryPath(stateDir)).close();
+      const database = new DatabaseSync(registryPath(stateDir));
+      database.exec(`
+        CREATE TRIGGER refuse BEFORE INSERT ON events WHEN NEW.key = '10.5.66.0-24'
+        BEGIN SELECT RAISE(ABORT, 'disk full'); END`);
+      database.close();
+      const store = open(registryPath(stateDir));
+      store.setConfig('{"Network": "10.5.0.0/16"}', "test");
+      const held = await store.acquire(request(1));
+      const follower = new Follower(store);
+      await follower.until((self) => self.table.size === 1);
+      const before = store.snapshot();
+      const wanted = { ...request(2), previousSubnets: [IpPrefix.parse("10.5.66.0/24")] };
+      const error = await rejectsWith("unavailable", store.acquire(wanted));
+      assert.match(error.message, /registry\.db: disk full/);
+      assert.deepEqual([store.state().connected, store.state().lastError], [false, error.message]);
+      assert.deepEqual(store.snapshot(), before);
+      assert.equal(store.state().connected, true);
+      await store.release(held);
+      await follower.until((self) => self.table.size === 0);
+      assert.deepEqual(follower.batches.flat().map((change) => change.type), ["put", "delete"]);
+      await follower.stop();
+      await store.close();
     });
   });
 });

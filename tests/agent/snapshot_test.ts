@@ -1,0 +1,86 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { DataPath } from "../../src/agent/data_path.ts";
+import { snapshot, type SnapshotParts } from "../../src/agent/snapshot.ts";
+import { parseNetworkConfig } from "../../src/config/parse_network_config.ts";
+import { parseLeaseKey } from "../../src/lease/lease.ts";
+import { IpAddress } from "../../src/net/ip.ts";
+
+const NOTHING: SnapshotParts = {
+  started_ms: 1000,
+  phase: "waiting_for_store",
+  waitingFor: "the registry cannot be reached",
+  link: null,
+  config: null,
+  lease: null,
+  renewal_ms: null,
+  path: null,
+  peers: [],
+  store: null,
+  registry: null,
+};
+
+function lease(key: string, address: string) {
+  return {
+    subnets: parseLeaseKey(key),
+    publicAddresses: [IpAddress.parse(address)],
+    backendType: "udp",
+    backendData: {},
+    expiry_ms: 5000,
+  };
+}
+
+test("before anything is known, everything is null or empty, and the reason is given", () => {
+  const status = snapshot(NOTHING);
+  assert.equal(status.phase, "waiting_for_store");
+  assert.equal(status.waitingFor, "the registry cannot be reached");
+  assert.equal(status.pid, process.pid);
+  const { interface: link, lease: ours, backend, dataPlane, store, registry } = status;
+  assert.deepEqual([link, ours, backend, dataPlane, store, registry], Array(6).fill(null));
+  assert.deepEqual([status.peers, status.network, status.skippedPeers], [[], [], []]);
+});
+
+test("peers carry their counters; one that is not served has zeros", () => {
+  const counters = {
+    sentPackets: 1,
+    sentBytes: 2,
+    receivedPackets: 3,
+    receivedBytes: 4,
+    lastHeard_ms: 5,
+  };
+  const path = {
+    device: "selvage0",
+    port: 8285,
+    mtu_bytes: 1472,
+    skipped: [{ key: "10.1.9.0-24", reason: "its backend is vxlan, ours is udp" }],
+    status: () => null,
+    peer: (key: string) => key === "10.1.7.0-24" ? counters : null,
+  } as unknown as DataPath;
+  const status = snapshot({
+    ...NOTHING,
+    config: parseNetworkConfig('{"Network":"10.1.0.0/16"}', "test"),
+    lease: lease("10.1.5.0-24", "192.0.2.5"),
+    renewal_ms: 4000,
+    path,
+    peers: [lease("10.1.7.0-24", "192.0.2.7"), lease("10.1.9.0-24", "192.0.2.9")],
+  });
+  assert.deepEqual(status.lease, { subnets: ["10.1.5.0/24"], expiry_ms: 5000, renewal_ms: 4000 });
+  assert.deepEqual(status.backend, {
+    type: "udp",
+    device: "selvage0",
+    mtu_bytes: 1472,
+    port: 8285,
+  });
+  const identity = { publicAddresses: ["192.0.2.7"], backendType: "udp" };
+  assert.deepEqual(status.peers[0], {
+    key: "10.1.7.0-24",
+    subnets: ["10.1.7.0/24"],
+    ...identity,
+    ...counters,
+  });
+  assert.equal(status.peers[1]!.sentPackets, 0);
+  assert.equal(status.peers[1]!.lastHeard_ms, null);
+  assert.equal(status.skippedPeers[0]!.key, "10.1.9.0-24");
+  // It is what the API sends: it must survive JSON unchanged.
+  assert.deepEqual(JSON.parse(JSON.stringify(status)), status);
+});

@@ -1,0 +1,186 @@
+/** The daemon as a service: what it tells its manager, what it survives, what it does not obey. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { closeFd } from "../../ffi/fd.ts";
+import { check, libc } from "../../ffi/libc.ts";
+import { AF_UNIX, SOCK_DGRAM, sockaddrUn } from "../../ffi/socket_address.ts";
+import { spawnInNetns } from "../../src/demo/child.ts";
+import { EXECUTABLE, withLab } from "./lab.ts";
+
+/** A service manager's notification socket. */
+class NotifySocket {
+  readonly #fd = check(libc.socket(AF_UNIX, SOCK_DGRAM, 0), "open a unix socket");
+
+  constructor(readonly path: string) {
+    const name = sockaddrUn(path);
+    check(libc.bind(this.#fd, name, name.length), `bind ${path}`);
+  }
+
+  /** The next message; fails if none is there by now. */
+  receive(): string {
+    const buffer = new Uint8Array(512);
+    const MSG_DONTWAIT = 0x40;
+    const size = check(libc.recv(this.#fd, buffer, buffer.length, MSG_DONTWAIT), "receive");
+    return new TextDecoder().decode(buffer.subarray(0, size));
+  }
+
+  close(): void {
+    closeFd(this.#fd);
+  }
+}
+
+test("systemd hears READY=1 when packets flow, and STOPPING=1 at the end", () =>
+  withLab(1, async (lab) => {
+    const socket = new NotifySocket(join(lab.directory, "notify"));
+    process.env["NOTIFY_SOCKET"] = socket.path;
+    try {
+      await lab.startRegistry();
+    } finally {
+      delete process.env["NOTIFY_SOCKET"];
+    }
+    assert.match(socket.receive(), /^READY=1\nSTATUS=holding 10\.210\./);
+    await lab.stop(1);
+    assert.equal(socket.receive(), "STOPPING=1");
+    socket.close();
+  }));
+
+test("subnet.env is as flannel writes it, and the API socket is its owner's alone", () =>
+  withLab(1, async (lab) => {
+    const status = await lab.startRegistry();
+    const subnet = status.lease!.subnets[0]!;
+    const directory = lab.hostDirectory(1);
+    assert.equal(
+      readFileSync(join(directory, "subnet.env"), "utf8"),
+      `FLANNEL_NETWORK=10.210.0.0/16\nFLANNEL_SUBNET=${subnet.replace(".0/24", ".1/24")}\n` +
+        "FLANNEL_MTU=1472\nFLANNEL_IPMASQ=false\n",
+    );
+    assert.equal(statSync(join(directory, "subnet.env")).mode & 0o777, 0o644);
+    assert.equal(statSync(join(directory, "api.sock")).mode & 0o777, 0o600);
+    for (const name of ["registry.db", "registry.key"]) {
+      assert.equal(statSync(join(directory, name)).mode & 0o777, 0o600, name);
+    }
+  }));
+
+test("the kernel has flannel's device, address and route, the route by our protocol number", () =>
+  withLab(1, async (lab) => {
+    const status = await lab.startRegistry();
+    const address = status.lease!.subnets[0]!.replace("/24", "");
+    const { host } = lab.network(1);
+    const ip = (...args: string[]) => JSON.parse(lab.exec(host, "ip", "-j", ...args).stdout);
+    const [link] = ip("addr", "show", "selvage0");
+    assert.equal(link.mtu, 1472);
+    assert.ok(link.flags.includes("UP"));
+    const [inet] = link.addr_info.filter((one: { family: string }) => one.family === "inet");
+    assert.equal(`${inet.local}/${inet.prefixlen}`, `${address}/32`);
+    const routes = ip("route", "show", "10.210.0.0/16");
+    assert.deepEqual([routes[0].dev, routes[0].protocol], ["selvage0", "83"]);
+  }));
+
+test("the TUN deleted by a foreign hand: made anew, and traffic goes on", () =>
+  withLab(2, async (lab) => {
+    await lab.startAll();
+    lab.exec(lab.network(1).host, "ip", "link", "delete", "selvage0");
+    await lab.until(
+      1,
+      "not started anew",
+      ({ dataPlane }) =>
+        dataPlane!.restartCount === 1 && dataPlane!.running && dataPlane!.peerCount === 1,
+    );
+    assert.deepEqual(lab.ping(1, 2), { sent: 3, received: 3 });
+    assert.deepEqual(lab.ping(2, 1), { sent: 3, received: 3 });
+  }));
+
+test("an idle node uses no processor time to speak of", () =>
+  withLab(2, async (lab) => {
+    await lab.startAll();
+    const ticks = () => {
+      const stat = readFileSync(`/proc/${lab.host(2).pid}/stat`, "utf8");
+      const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      return Number(fields[11]) + Number(fields[12]);
+    };
+    // Half a second after the start the runtime has settled.
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const before = ticks();
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    assert.ok(ticks() - before <= 3, `${ticks() - before} ticks of 10 ms in 3 s`);
+  }));
+
+describe("what the environment and the working directory cannot do", () => {
+  /** Runs `selvage version` with these variables, in a directory full of traps. */
+  function runVersion(env: Record<string, string>): string {
+    const directory = mkdtempSync(join(tmpdir(), "selvage-trap-"));
+    try {
+      writeFileSync(join(directory, "trap.js"), 'console.log("TRAPPED");');
+      writeFileSync(join(directory, "bunfig.toml"), 'preload = ["./trap.js"]\n');
+      writeFileSync(join(directory, ".env"), "SELVAGE_API_SOCKET=/trapped\n");
+      writeFileSync(join(directory, "package.json"), '{"scripts":{"version":"echo TRAPPED"}}');
+      const result = spawnSync(EXECUTABLE.command, ["version"], {
+        cwd: directory,
+        encoding: "utf8",
+        env: { ...process.env, ...env },
+        timeout: 20_000,
+      });
+      assert.equal(result.status, 0, result.stderr);
+      return result.stdout + result.stderr;
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+    }
+  }
+
+  const TRAPS: Record<string, string>[] = [
+    {},
+    { BUN_BE_BUN: "1" },
+    { BUN_OPTIONS: "--preload=./trap.js" },
+    { BUN_INSPECT_PRELOAD: "./trap.js" },
+    { NODE_OPTIONS: "--require ./trap.js" },
+  ];
+  for (const env of TRAPS) {
+    test(`make it run anything else: ${JSON.stringify(env)}`, () => {
+      assert.match(runVersion(env), /^selvage \d+\.\d+\.\d+\n$/);
+    });
+  }
+
+  test("change where the command line looks for its daemon, by a .env file", () => {
+    const directory = mkdtempSync(join(tmpdir(), "selvage-trap-"));
+    try {
+      writeFileSync(join(directory, ".env"), "SELVAGE_API_SOCKET=/trapped\n");
+      const options = { cwd: directory, encoding: "utf8", timeout: 20_000 } as const;
+      const { stderr } = spawnSync(EXECUTABLE.command, ["status"], options);
+      assert.doesNotMatch(stderr, /trapped/);
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+    }
+  });
+});
+
+test("a daemon whose parent is killed ends, when it was asked to", () =>
+  withLab(1, async (lab) => {
+    const { host } = lab.network(1);
+    const flags = `--iface=eth0 --state-dir=${lab.hostDirectory(1)} ` +
+      `--subnet-file=${lab.directory}/s.env --api-socket=${lab.directory}/api.sock`;
+    const script = `SELVAGE_END_WITH_PARENT=1 ${EXECUTABLE.command} run ${flags} & ` +
+      `echo $!; wait`;
+    const shell = spawnInNetns(host, "sh", ["-c", script], ["ignore", "pipe", "ignore"]);
+    const pid = await new Promise<number>((resolve) =>
+      shell.stdout!.once("data", (text) => resolve(Number(String(text))))
+    );
+    const state = () => {
+      try {
+        return readFileSync(`/proc/${pid}/status`, "utf8");
+      } catch {
+        return null;
+      }
+    };
+    // The daemon has asked the kernel by the time it has its socket.
+    const isUp = () => statSync(`${lab.directory}/api.sock`, { throwIfNoEntry: false });
+    while (!isUp()) await new Promise((resolve) => setTimeout(resolve, 10));
+    shell.kill("SIGKILL");
+    for (let i = 0; i < 500 && state() !== null; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    assert.equal(state(), null);
+  }));

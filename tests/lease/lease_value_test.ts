@@ -1,0 +1,73 @@
+import { describe, test } from "node:test";
+import assert from "node:assert/strict";
+import { formatLeaseValue, parseLeaseValue } from "../../src/lease/lease_value.ts";
+import { parseLeaseKey } from "../../src/lease/lease.ts";
+import { node } from "./sample.ts";
+
+describe("the lease value", () => {
+  test("is written as flannel does", () => {
+    assert.equal(
+      formatLeaseValue(node("192.0.2.1")),
+      '{"PublicIP":"192.0.2.1","PublicIPv6":null}',
+    );
+    const vxlan = {
+      ...node("192.0.2.1", "2001:db8::1"),
+      backendType: "vxlan",
+      backendData: { 4: { VNI: 1, VtepMAC: "aa:bb:cc:dd:ee:ff" }, 6: { VNI: 2 } },
+    };
+    assert.equal(
+      formatLeaseValue(vxlan),
+      '{"PublicIP":"192.0.2.1","PublicIPv6":"2001:db8::1","BackendType":"vxlan",' +
+        '"BackendData":{"VNI":1,"VtepMAC":"aa:bb:cc:dd:ee:ff"},"BackendV6Data":{"VNI":2}}',
+    );
+    assert.deepEqual(parseLeaseValue(formatLeaseValue(vxlan), "v"), vxlan);
+  });
+
+  test("is read from what older and newer writers leave out or add", () => {
+    const rows = [
+      '{"PublicIP":"192.0.2.1"}',
+      '{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"","BackendData":null}',
+      '{"PublicIP":"192.0.2.1","PublicIPv6":"::","BackendType":"UDP","Other":1}',
+    ];
+    for (const text of rows) assert.deepEqual(parseLeaseValue(text, "v"), node("192.0.2.1"), text);
+    const six = '{"PublicIP":"0.0.0.0","PublicIPv6":"2001:db8::1"}';
+    assert.deepEqual(parseLeaseValue(six, "v"), node("2001:db8::1"));
+    const alloc = { ...node("192.0.2.1"), backendType: "alloc" };
+    assert.deepEqual(parseLeaseValue(formatLeaseValue(alloc), "v"), alloc);
+  });
+
+  test("that is damaged is refused, and the place is named", () => {
+    const rows: [string, RegExp][] = [
+      ["", /^v: not JSON/],
+      ["[]", /^v: /],
+      ["{}", /^v: neither PublicIP nor PublicIPv6/],
+      ['{"PublicIP":5}', /^v: PublicIP/],
+      ['{"PublicIP":"1.2.3"}', /^v: PublicIP "1\.2\.3"/],
+      ['{"PublicIP":"2001:db8::1"}', /^v: PublicIP "2001:db8::1": not an IPv4/],
+      ['{"PublicIPv6":"1.2.3.4"}', /^v: PublicIPv6 "1\.2\.3\.4": not an IPv6/],
+    ];
+    for (const [text, message] of rows) {
+      assert.throws(() => parseLeaseValue(text, "v"), { code: "invalid_argument", message });
+    }
+    const large = { ...node("192.0.2.1"), backendData: { 4: "x".repeat(20_000) } };
+    assert.throws(() => formatLeaseValue(large), { code: "too_large" });
+  });
+});
+
+describe("the lease key", () => {
+  test("is read in every form, and refused in any other", () => {
+    const rows: [string, string][] = [
+      ["10.5.52.0-24", "10.5.52.0/24"],
+      ["10.5.52.0/24", "10.5.52.0/24"],
+      ["10.5.52.0-24&fc00::-64", "10.5.52.0/24 fc00::/64"],
+      ["fc00::-64&10.5.52.0-24", "10.5.52.0/24 fc00::/64"],
+    ];
+    for (const [text, subnets] of rows) {
+      assert.equal(parseLeaseKey(text).join(" "), subnets);
+    }
+    const wrong = ["", "10.5.52.0", "10.5.52.0-33", "10.5.52.0-24&10.5.53.0-24", "a&b&c", "-24"];
+    for (const text of wrong) {
+      assert.throws(() => parseLeaseKey(text), { code: "invalid_argument" }, text);
+    }
+  });
+});

@@ -1,12 +1,12 @@
 /** What is common to all file descriptors. */
 import { check, cString, libc } from "./libc.ts";
 
-/** Opens a file; `flags` as in `asm-generic/fcntl.h`. Throws `SystemError`. The caller owns the fd. */
+/** Opens a file; `flags` as in `asm-generic/fcntl.h`. The caller owns it. Throws `SystemError`. */
 export function openFd(path: string, flags: number): number {
   return check(libc.open(cString(path), flags, 0), `open ${path}`);
 }
 
-/** Closes a descriptor; a failure is of no use to anyone, since Linux frees the number all the same. */
+/** Closes a descriptor. A failure is ignored: Linux frees the number all the same. */
 export function closeFd(fd: number): void {
   libc.close(fd);
 }

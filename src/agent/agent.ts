@@ -23,7 +23,7 @@ import { LeaseKeeper } from "./lease_keeper.ts";
 import { type OpenedStore, openStore } from "./open_store.ts";
 import type { RunOptions } from "./options.ts";
 import { requireCapabilities, requireTun } from "./preflight.ts";
-import { Backoff, pause } from "./retry.ts";
+import { Backoff, pause } from "../retry.ts";
 import { notifyServiceManager } from "./service_manager.ts";
 import { snapshot } from "./snapshot.ts";
 import type { Phase, Status } from "./status.ts";

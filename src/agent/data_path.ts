@@ -16,7 +16,7 @@ import type { Reconciler } from "../kernel/reconciler.ts";
 import type { Lease } from "../lease/lease.ts";
 import { type IpAddress, ofFamily } from "../net/ip.ts";
 import { logger } from "../log.ts";
-import { Backoff, pause } from "./retry.ts";
+import { Backoff, pause } from "../retry.ts";
 import type { DataPlaneStatus } from "./status.ts";
 
 const RESTART_FIRST_MS = 100;

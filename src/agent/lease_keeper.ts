@@ -10,7 +10,7 @@ import {
 import type { IpPrefix } from "../net/ip.ts";
 import type { LeaseStore } from "../store/store.ts";
 import { logger } from "../log.ts";
-import { Backoff, pause } from "./retry.ts";
+import { Backoff, pause } from "../retry.ts";
 
 const RETRY_FIRST_MS = 1_000;
 /** flannel's: a renewal that failed is tried again each minute at the latest. */

@@ -6,13 +6,13 @@ import { checkOuterAddresses, parseNetworkConfig } from "../config/parse_network
 import { SelvageError } from "../errors.ts";
 import { readFileBounded } from "../files.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
-import { parseHostPort } from "../net/host_port.ts";
+import { type HostPort, parseHostPort } from "../net/host_port.ts";
 import { IpAddress } from "../net/ip.ts";
 import { formatJoinString, parseJoinString } from "../registry/join_string.ts";
 import type { RegistryServer } from "../registry/server.ts";
 import { tokensPath, TokenStore } from "../registry/tokens.ts";
 import type { LeaseStore } from "../store/store.ts";
-import type { HostPort, RunOptions } from "./options.ts";
+import type { RunOptions } from "./options.ts";
 import type { Status } from "./status.ts";
 
 export interface OpenedStore {

@@ -1,5 +1,6 @@
 /** What `selvage run` was asked to do: its flags, read and checked. */
 import type { OuterLinkChoice } from "../kernel/outer_link.ts";
+import type { HostPort } from "../net/host_port.ts";
 import type { Level } from "../log.ts";
 
 export interface RunOptions {
@@ -23,12 +24,6 @@ export interface RunOptions {
   readonly releaseOnExit: boolean;
   /** What is logged: this level and all above it. */
   readonly logLevel: Level;
-}
-
-export interface HostPort {
-  /** A literal address. */
-  readonly host: string;
-  readonly port: number;
 }
 
 export const DEFAULTS = {

@@ -1,6 +1,5 @@
 /** Texts of flags and environment variables as values. Each throws an Error that says why not. */
-import type { HostPort } from "../agent/options.ts";
-import { parseHostPort } from "../net/host_port.ts";
+import { type HostPort, parseHostPort } from "../net/host_port.ts";
 import { type Family, IpAddress } from "../net/ip.ts";
 
 /** As Go's strconv.ParseBool. */

@@ -62,7 +62,8 @@ function startWorker(url: URL, start: WorkerStart): LoopWorker {
     ready.reject(new SelvageError("internal", loopEnd.reason));
   };
   worker.onmessage = ({ data }: MessageEvent<WorkerMessage>) => {
-    if (data.type === "ready") ready.resolve();
+    if (data.type === "loaded") worker.postMessage(start);
+    else if (data.type === "ready") ready.resolve();
     else end(data.errno, data.error);
   };
   worker.onerror = (event) => {
@@ -70,7 +71,6 @@ function startWorker(url: URL, start: WorkerStart): LoopWorker {
     event.preventDefault();
     end(0, `its worker failed: ${event.message}`);
   };
-  worker.postMessage(start);
   return { worker, ready: ready.promise, ended: ended.promise };
 }
 

@@ -1,4 +1,4 @@
-/** The shared memory of the packet loops, seen from TypeScript. `wasm/layout.ts` says what is where. */
+/** The shared memory of the packet loops; `wasm/layout.ts` says what is where in it. */
 import {
   MEMORY_PAGES,
   SOURCE_TABLE_A_OFFSET,

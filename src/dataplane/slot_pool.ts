@@ -1,4 +1,4 @@
-/** Numbers 0 to capacity - 1 for things in shared memory, given out again when no loop holds one. */
+/** Numbers for things in shared memory, given out again once no loop holds them any more. */
 import type { Epochs, EpochSnapshot, WaitBudget } from "./epochs.ts";
 
 interface Retired {

@@ -34,3 +34,6 @@ scope.onmessage = async ({ data }) => {
     scope.postMessage({ type: "ended", errno: 0, error: errorText(error) });
   }
 };
+
+// A message that comes before there is somebody to take it would be lost: so it is asked for.
+scope.postMessage({ type: "loaded" });

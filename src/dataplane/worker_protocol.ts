@@ -13,7 +13,11 @@ export interface WorkerStart {
   readonly tunAddress: number;
 }
 
-/** `ready` comes right before the loop runs, `ended` when it has returned or could not start. */
+/**
+ * `loaded` asks for the start message. `ready` comes right before the loop runs, `ended` when it
+ * has returned or could not start.
+ */
 export type WorkerMessage =
+  | { readonly type: "loaded" }
   | { readonly type: "ready" }
   | { readonly type: "ended"; readonly errno: number; readonly error: string | null };

@@ -6,7 +6,7 @@ import type { Status } from "../agent/status.ts";
 import { openClient } from "../cli/client.ts";
 import { SelvageError } from "../errors.ts";
 import { END_WITH_PARENT } from "../agent/run.ts";
-import { pause } from "../agent/retry.ts";
+import { pause } from "../retry.ts";
 import { endProcess, spawnInNetns } from "./child.ts";
 import type { HostNetwork } from "./topology.ts";
 

@@ -24,7 +24,7 @@ async function carryOut(request: ProbeRequest): Promise<ProbeAnswer> {
   }
 }
 
-/** Serves requests from stdin, one after the other, until it ends. Resolves with the exit status. */
+/** Serves requests from stdin, one after the other, until it ends. Gives the exit status. */
 export async function runProbe(): Promise<number> {
   endWithParent();
   const { server, port } = await serveTransfers();

@@ -1,4 +1,4 @@
-/** Says what the demo is at. With `--json` it goes to stderr, so that stdout is the result alone. */
+/** Says what the demo is at; with `--json` on stderr, so that stdout is the result alone. */
 
 export class Progress {
   readonly #stream: NodeJS.WriteStream;
@@ -8,7 +8,7 @@ export class Progress {
     this.#stream = json ? process.stderr : process.stdout;
   }
 
-  /** Runs one step: named when it begins on a terminal, ticked off with its time when it is done. */
+  /** Runs one step: a terminal shows it while it runs; when it is done, it is ticked off. */
   async step<T>(text: string, work: () => T | Promise<T>): Promise<T> {
     const start_ms = performance.now();
     this.#text = text;

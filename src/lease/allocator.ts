@@ -5,8 +5,7 @@
 import type { NetworkConfig, SubnetRange } from "../config/network_config.ts";
 import { SelvageError } from "../errors.ts";
 import { bitsOf, IpAddress, IpPrefix, ofFamily } from "../net/ip.ts";
-import type { AcquireRequest } from "../store/store.ts";
-import { type Lease, leaseKey, sameNode } from "./lease.ts";
+import { type Lease, leaseKey, type LeaseRequest, sameNode } from "./lease.ts";
 
 /** What to do to give a node its lease. */
 export interface Allocation {
@@ -135,7 +134,7 @@ function firstFree(
 export function allocate(
   config: NetworkConfig,
   leases: readonly Lease[],
-  request: AcquireRequest,
+  request: LeaseRequest,
   random: () => number,
 ): Allocation {
   const own = leases.filter((lease) => sameNode(lease, request.attributes));

@@ -22,6 +22,13 @@ export interface Lease extends LeaseAttributes {
   readonly expiry_ms: number | null;
 }
 
+/** What a node asks for. */
+export interface LeaseRequest {
+  readonly attributes: LeaseAttributes;
+  /** The subnets this node held before (subnet file); wanted again where they are free. */
+  readonly previousSubnets: readonly IpPrefix[];
+}
+
 /** One change of the set of leases. `key` is `leaseKey` of the subnets. */
 export type LeaseChange =
   | { readonly type: "put"; readonly key: string; readonly lease: Lease }

@@ -1,7 +1,12 @@
 /** ADDRESS:PORT with a literal address: `10.0.0.1:8286`, `[fd00::1]:8286`. */
-import type { HostPort } from "../agent/options.ts";
 import { SelvageError } from "../errors.ts";
 import { IpAddress } from "./ip.ts";
+
+export interface HostPort {
+  /** A literal address. */
+  readonly host: string;
+  readonly port: number;
+}
 
 /** The text of an address and a port; IPv6 in brackets. */
 export function formatHostPort({ host, port }: HostPort): string {

@@ -1,6 +1,6 @@
 /** The registry's endpoints: a lease store over HTTP, for the hosts that hold a join token. */
 import { Hono } from "hono";
-import { jsonBody } from "../api/body.ts";
+import { jsonBody } from "../net/json_body.ts";
 import { formatNetworkConfig } from "../config/parse_network_config.ts";
 import { SelvageError } from "../errors.ts";
 import { parseLeaseKey } from "../lease/lease.ts";

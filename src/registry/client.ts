@@ -1,10 +1,9 @@
 /** HTTPS to the registry: its certificate pinned, its addresses tried in turn, bounded in time. */
 import { Agent } from "node:https";
 import type { ZodType } from "zod";
-import type { HostPort } from "../agent/options.ts";
 import { errorText, hasCode, SelvageError } from "../errors.ts";
 import { checkedJson } from "../net/checked.ts";
-import { formatHostPort } from "../net/host_port.ts";
+import { formatHostPort, type HostPort } from "../net/host_port.ts";
 import { LinkedSignal } from "../net/linked_signal.ts";
 import { createFetch } from "../net/node_fetch.ts";
 import { readProblem } from "../net/problem.ts";

@@ -6,11 +6,10 @@
  */
 import { createHash } from "node:crypto";
 import { z } from "zod";
-import type { HostPort } from "../agent/options.ts";
 import { errorText, SelvageError } from "../errors.ts";
 import { readFileBounded } from "../files.ts";
 import { checkedJson } from "../net/checked.ts";
-import { formatHostPort, parseHostPort } from "../net/host_port.ts";
+import { formatHostPort, type HostPort, parseHostPort } from "../net/host_port.ts";
 
 /** What a join string says. */
 export interface JoinString {

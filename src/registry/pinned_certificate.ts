@@ -1,9 +1,8 @@
 /** Meeting the registry: nothing is sent before its certificate is known to be the right one. */
 import { timingSafeEqual } from "node:crypto";
 import { connect, type TLSSocket } from "node:tls";
-import type { HostPort } from "../agent/options.ts";
 import { errorText, SelvageError } from "../errors.ts";
-import { formatHostPort } from "../net/host_port.ts";
+import { formatHostPort, type HostPort } from "../net/host_port.ts";
 import { fingerprintOf, REGISTRY_NAME } from "./certificate.ts";
 
 function toPem(der: Uint8Array): string {

@@ -1,15 +1,21 @@
 /** The lease store of a host that joined: the registry of another host, over TLS. */
-import { Backoff, pause } from "../agent/retry.ts";
+import { Backoff, pause } from "../retry.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { parseNetworkConfig } from "../config/parse_network_config.ts";
 import { errorText, hasCode, SelvageError } from "../errors.ts";
-import { type Lease, type LeaseAttributes, type LeaseChange, leaseKey } from "../lease/lease.ts";
+import {
+  type Lease,
+  type LeaseAttributes,
+  type LeaseChange,
+  leaseKey,
+  type LeaseRequest,
+} from "../lease/lease.ts";
 import { diffTables, LeaseTable } from "../lease/lease_table.ts";
 import { toLeaseValue } from "../lease/lease_value.ts";
 import { checkedJson } from "../net/checked.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import { LinkedSignal } from "../net/linked_signal.ts";
-import type { AcquireRequest, LeaseStore, StoreState } from "../store/store.ts";
+import type { LeaseStore, StoreState } from "../store/store.ts";
 import { closedError } from "../store/closed_error.ts";
 import { GoneError, RegistryClient } from "./client.ts";
 import type { JoinString } from "./join_string.ts";
@@ -105,7 +111,7 @@ export class RemoteStore implements LeaseStore {
     });
   }
 
-  acquire(request: AcquireRequest, signal?: AbortSignal): Promise<Lease> {
+  acquire(request: LeaseRequest, signal?: AbortSignal): Promise<Lease> {
     const value = toLeaseValue(request.attributes);
     const previousSubnets = request.previousSubnets.map(String);
     return this.#leaseCall("/acquire", { value, previousSubnets }, signal);

@@ -2,9 +2,8 @@
 import { createServer, type Server } from "node:https";
 import type { AddressInfo } from "node:net";
 import { getRequestListener } from "@hono/node-server";
-import type { HostPort } from "../agent/options.ts";
 import { errorText, SelvageError } from "../errors.ts";
-import { formatHostPort } from "../net/host_port.ts";
+import { formatHostPort, type HostPort } from "../net/host_port.ts";
 import { problemResponse } from "../net/problem.ts";
 import type { EmbeddedStore } from "../store/embedded_store.ts";
 import { createRegistryApp } from "./app.ts";

@@ -15,6 +15,7 @@ import {
   type LeaseAttributes,
   type LeaseChange,
   leaseKey,
+  type LeaseRequest,
   parseLeaseKey,
   sameNode,
 } from "../lease/lease.ts";
@@ -24,7 +25,7 @@ import type { IpPrefix } from "../net/ip.ts";
 import { type Clock, ExpiryRule, ExpiryTimer, SYSTEM_CLOCK } from "./expiry.ts";
 import { closedError } from "./closed_error.ts";
 import { type ChangesSince, RegistryState, type Snapshot } from "./registry_state.ts";
-import { type AcquireRequest, LEASE_TTL_MS, type LeaseStore, type StoreState } from "./store.ts";
+import { LEASE_TTL_MS, type LeaseStore, type StoreState } from "./store.ts";
 
 /** The registry's file in the state directory. */
 export function registryPath(stateDir: string): string {
@@ -156,7 +157,7 @@ export class EmbeddedStore implements LeaseStore {
   }
 
   // deno-lint-ignore require-await
-  async acquire(request: AcquireRequest, signal?: AbortSignal): Promise<Lease> {
+  async acquire(request: LeaseRequest, signal?: AbortSignal): Promise<Lease> {
     const { table } = this.#enter(signal);
     checkAttributes(request.attributes);
     const { subnets, held, deletedKeys } = allocate(

@@ -7,17 +7,11 @@
  * Every call ends early, with the signal's reason, when its signal is aborted.
  */
 import type { NetworkConfig } from "../config/network_config.ts";
-import type { Lease, LeaseAttributes, LeaseChange } from "../lease/lease.ts";
+import type { Lease, LeaseAttributes, LeaseChange, LeaseRequest } from "../lease/lease.ts";
 import type { IpPrefix } from "../net/ip.ts";
 
 /** How long a lease is good for without renewal; flannel's 24 hours. */
 export const LEASE_TTL_MS = 24 * 60 * 60 * 1000;
-
-export interface AcquireRequest {
-  readonly attributes: LeaseAttributes;
-  /** The subnets this node held before (subnet file); wanted again where they are free. */
-  readonly previousSubnets: readonly IpPrefix[];
-}
 
 /** How the store does, for status and readiness. */
 export interface StoreState {
@@ -42,7 +36,7 @@ export interface LeaseStore {
    * Takes a lease: the one this node holds already, else the previous subnets, else random free
    * ones. Throws `out_of_subnets` when the network is full.
    */
-  acquire(request: AcquireRequest, signal?: AbortSignal): Promise<Lease>;
+  acquire(request: LeaseRequest, signal?: AbortSignal): Promise<Lease>;
 
   /**
    * Extends the lease to a whole TTL from now and publishes its attributes, if and only if this

@@ -2,9 +2,14 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { LeaseKeeper, renewalTime_ms } from "../../src/agent/lease_keeper.ts";
 import { SelvageError } from "../../src/errors.ts";
-import { type Lease, type LeaseChange, parseLeaseKey } from "../../src/lease/lease.ts";
+import {
+  type Lease,
+  type LeaseChange,
+  type LeaseRequest,
+  parseLeaseKey,
+} from "../../src/lease/lease.ts";
 import { IpAddress } from "../../src/net/ip.ts";
-import type { AcquireRequest, LeaseStore } from "../../src/store/store.ts";
+import type { LeaseStore } from "../../src/store/store.ts";
 
 const ATTRIBUTES = {
   publicAddresses: [IpAddress.parse("192.0.2.1")],
@@ -19,13 +24,13 @@ function lease(key: string, changes: Partial<Lease> = {}): Lease {
 
 /** A store that answers from a script and keeps what it was asked. */
 class ScriptedStore {
-  readonly acquired: AcquireRequest[] = [];
+  readonly acquired: LeaseRequest[] = [];
   readonly renewed: Lease[] = [];
   constructor(
     readonly acquireAnswers: (Lease | Error)[],
     readonly renewAnswers: (Lease | Error)[] = [],
   ) {}
-  acquire(request: AcquireRequest): Promise<Lease> {
+  acquire(request: LeaseRequest): Promise<Lease> {
     this.acquired.push(request);
     return settle(this.acquireAnswers.shift());
   }

@@ -66,7 +66,7 @@ test("the payload of each datagram is one raw IP packet, its TTL less one each w
     assert.ok(Math.abs(status.lastHeard_ms! - Date.now()) < 10_000);
   }));
 
-test("what is no IP packet from a peer is dropped, counted by reason, and nothing else happens", () =>
+test("what is no IP packet from a peer is dropped and counted by reason", () =>
   withLab(3, async (lab) => {
     const { peer, container } = await startWithBarePeer(lab);
     const to = lab.network(1).outerAddress;

@@ -38,7 +38,7 @@ function assertDrops(on: Bench, reads: Uint8Array[], expected: Record<string, nu
 }
 
 describe("forwarding", () => {
-  test("golden bytes: one packet out, TTL and checksum adjusted, to the peer's address", async () => {
+  test("golden bytes: one packet to its peer, TTL and checksum adjusted", async () => {
     const on = await bench();
     on.io.reads = [
       fromHex("4500 001c abcd 4000 4011 7aff 0a00 0102 0a00 0203 0001 0002 0008 0000"),
@@ -49,7 +49,7 @@ describe("forwarding", () => {
     ]);
   });
 
-  test("packets to several peers go in order, in one sendmmsg, and are counted by peer", async () => {
+  test("packets to several peers go in order, in one sendmmsg, counted by peer", async () => {
     const on = await bench();
     const to = ["10.0.2.3", "10.9.200.1", "10.0.3.16", "10.0.2.255", "10.0.3.31"];
     const packets = to.map((address, i) => packet({ to: address, payload: new Uint8Array(i * 7) }));
@@ -298,7 +298,7 @@ describe("a socket that does not take everything", () => {
 });
 
 describe("waiting and ending", () => {
-  test("with nothing to do it waits for ever, outside a batch, on the TUN and the wake fd", async () => {
+  test("with nothing to do it waits, outside a batch, on the TUN and the wake fd", async () => {
     const on = await bench();
     let epoch = -1;
     on.io.onPoll = () => epoch = Atomics.load(on.shared.u32, EGRESS_EPOCH_OFFSET / 4);

@@ -120,7 +120,7 @@ describe("what is dropped, and counted by reason", () => {
     });
   }
 
-  test("what was left in the buffer by an earlier packet is never taken for a new one", async () => {
+  test("what an earlier packet left in the buffer is never taken for a new one", async () => {
     const on = await bench();
     on.io.receives = [[fromPeer(good)], [fromPeer(good.slice(0, 10))]];
     on.io.polls = [[POLLIN, 0]];

@@ -1,6 +1,7 @@
 /** `selvage run`: the daemon's flags, and what they become. */
 import type { Command } from "commander";
-import { DEFAULTS, type HostPort, type RunOptions } from "../../agent/options.ts";
+import { DEFAULTS, type RunOptions } from "../../agent/options.ts";
+import type { HostPort } from "../../net/host_port.ts";
 import { errorText, SelvageError } from "../../errors.ts";
 import { readFileBounded } from "../../files.ts";
 import { type Level, LOG_LEVELS } from "../../log.ts";

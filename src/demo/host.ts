@@ -40,6 +40,7 @@ export class DemoHost {
     network: HostNetwork,
     directory: string,
     flags: readonly string[],
+    env: Readonly<Record<string, string>> = {},
   ): DemoHost {
     const args = [
       ...self.args,
@@ -54,6 +55,7 @@ export class DemoHost {
     try {
       const child = spawnInNetns(network.host, self.command, args, ["ignore", log, log], {
         [END_WITH_PARENT]: "1",
+        ...env,
       });
       return new DemoHost(network, directory, child);
     } finally {

@@ -12,8 +12,8 @@ import type { Findings } from "./concurrency_worker.ts";
 import { Random } from "./random.ts";
 
 const SEED = 20;
-const APPLY_COUNT_MIN = 1500;
-const PACKET_COUNT_MIN = 200_000;
+const APPLY_COUNT_MIN = 600;
+const PACKET_COUNT_MIN = 100_000;
 
 /**
  * Changes the table at random while one loop runs in a thread of its own. There are few more slots

@@ -71,6 +71,8 @@ export class Lab {
   readonly containers: (IpAddress | null)[] = [];
   readonly #children: ChildProcess[] = [];
   readonly #signal = new AbortController().signal;
+  /** Variables that the daemons get beside this process's own. */
+  readonly env: Record<string, string> = {};
   #joinFile: string | null = null;
 
   constructor(hostCount: number, readonly self: SelfCommand = EXECUTABLE) {
@@ -95,7 +97,8 @@ export class Lab {
 
   /** Starts a daemon with these flags, without waiting for it. */
   launch(host: number, flags: readonly string[]): DemoHost {
-    const started = DemoHost.start(this.self, this.network(host), this.hostDirectory(host), flags);
+    const directory = this.hostDirectory(host);
+    const started = DemoHost.start(this.self, this.network(host), directory, flags, this.env);
     this.hosts[host - 1] = started;
     return started;
   }

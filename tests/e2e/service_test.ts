@@ -8,6 +8,7 @@ import { describe, test } from "node:test";
 import { closeFd } from "../../ffi/fd.ts";
 import { check, libc } from "../../ffi/libc.ts";
 import { AF_UNIX, SOCK_DGRAM, sockaddrUn } from "../../ffi/socket_address.ts";
+import type { Status } from "../../src/agent/status.ts";
 import { spawnInNetns } from "../../src/demo/child.ts";
 import { EXECUTABLE, withLab } from "./lab.ts";
 
@@ -36,12 +37,8 @@ class NotifySocket {
 test("systemd hears READY=1 when packets flow, and STOPPING=1 at the end", () =>
   withLab(1, async (lab) => {
     const socket = new NotifySocket(join(lab.directory, "notify"));
-    process.env["NOTIFY_SOCKET"] = socket.path;
-    try {
-      await lab.startRegistry();
-    } finally {
-      delete process.env["NOTIFY_SOCKET"];
-    }
+    lab.env["NOTIFY_SOCKET"] = socket.path;
+    await lab.startRegistry();
     assert.match(socket.receive(), /^READY=1\nSTATUS=holding 10\.210\./);
     await lab.stop(1);
     assert.equal(socket.receive(), "STOPPING=1");
@@ -78,6 +75,39 @@ test("the kernel has flannel's device, address and route, the route by our proto
     assert.equal(`${inet.local}/${inet.prefixlen}`, `${address}/32`);
     const routes = ip("route", "show", "10.210.0.0/16");
     assert.deepEqual([routes[0].dev, routes[0].protocol], ["selvage0", "83"]);
+  }));
+
+test("no network configuration yet: it waits, says so, and takes it up when it comes", () =>
+  withLab(2, async (lab) => {
+    const listen = `--registry-listen=${lab.network(1).outerAddress}:8286`;
+    lab.launch(1, [listen]);
+    const isWaiting = (status: Status) => status.phase === "waiting_for_config";
+    const waiting = await lab.until(1, "not waiting", isWaiting);
+    assert.match(waiting.waitingFor!, /no network configuration/);
+    lab.launch(2, [`--join=@${await lab.joinFile()}`]);
+    await lab.until(2, "not waiting", isWaiting);
+    const ready = lab.run(2, ["status"]);
+    assert.match(ready.stdout, /waiting for the network configuration/);
+    await lab.stop(1);
+    await lab.startRegistry();
+    await lab.ready(2);
+    await lab.untilPeers(1, 1, 2);
+  }));
+
+test("the registry cannot be reached at the start: it waits, and goes on when it can", () =>
+  withLab(2, async (lab) => {
+    await lab.startRegistry();
+    const joinFile = await lab.joinFile();
+    await lab.stop(1);
+    lab.launch(2, [`--join=@${joinFile}`]);
+    const waiting = await lab.until(
+      2,
+      "not waiting",
+      (status) => status.phase === "waiting_for_store",
+    );
+    assert.match(waiting.waitingFor!, /cannot be reached/);
+    await lab.startRegistry();
+    await lab.ready(2);
   }));
 
 test("the TUN deleted by a foreign hand: made anew, and traffic goes on", () =>

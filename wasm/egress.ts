@@ -15,34 +15,39 @@ import {
   EGRESS_EPOCH_OFFSET,
   EGRESS_WORK_OFFSET,
   PACKET_SIZE_MAX,
-  WORK_ICMP_OFFSET,
   WORK_SLOTS_OFFSET,
 } from "./layout.ts";
 import { count } from "./counters.ts";
 import { enter, leave } from "./epoch.ts";
 import { lookupPeer } from "./fib.ts";
 import { build, mayAnswer } from "./icmp_reply.ts";
-import { address, packetBuffer, prepare } from "./messages.ts";
+import { address, addressIcmp, packetBuffer, prepare } from "./messages.ts";
 import { endpoint } from "./peer.ts";
 import { sendBatch } from "./send.ts";
-import { read, write } from "./sys.ts";
+import { read, sendmmsg } from "./sys.ts";
+import { MSG_DONTWAIT } from "./kernel.ts";
 import { isStopped, startWaiting, waitForMore, WOKEN } from "./wait.ts";
 import * as icmpv4 from "./wire/icmpv4.ts";
 import * as ipv4 from "./wire/ipv4.ts";
 
 let tunFd: i32 = -1;
 let udpFd: i32 = -1;
+let icmpFd: i32 = -1;
 let wakeFd: i32 = -1;
 let tunAddress: u32 = 0;
 /** Messages ready to be sent. */
 let messageCount: i32 = 0;
 
+/**
+ * Tells the sender why its packet goes no further. Not through the TUN: the kernel takes what comes
+ * in with one of its own addresses as source for spoofed ("martian") and drops it.
+ */
 function answer(packet: i32, size: i32, type: u32, code: u32): void {
   if (!mayAnswer(packet)) return;
-  const error = EGRESS_WORK_OFFSET + WORK_ICMP_OFFSET;
   const errorSize = build(EGRESS_WORK_OFFSET, packet, size, tunAddress, type, code);
-  const written = write(tunFd, error, errorSize);
-  count(EGRESS_COUNTERS_OFFSET, written < 0 ? COUNTER_ICMP_FAILED : COUNTER_ICMP_SENT, 1);
+  const message = addressIcmp(EGRESS_WORK_OFFSET, ipv4.source(packet), errorSize);
+  const sent = sendmmsg(icmpFd, message, 1, MSG_DONTWAIT);
+  count(EGRESS_COUNTERS_OFFSET, sent === 1 ? COUNTER_ICMP_SENT : COUNTER_ICMP_FAILED, 1);
 }
 
 /** Makes the packet the next message; returns 0, or the reason why it is dropped. */
@@ -88,11 +93,19 @@ function gather(): i32 {
 
 /**
  * Runs until it is asked to stop (0) or a descriptor is dead (-errno). `base` is the native address
- * of the shared memory, `address` the source of ICMP errors.
+ * of the shared memory; ICMP errors leave through the raw socket `icmp` with `sourceAddress`.
  */
-export function runEgress(base: f64, tun: i32, udp: i32, wake: i32, sourceAddress: u32): i32 {
+export function runEgress(
+  base: f64,
+  tun: i32,
+  udp: i32,
+  icmp: i32,
+  wake: i32,
+  sourceAddress: u32,
+): i32 {
   tunFd = tun;
   udpFd = udp;
+  icmpFd = icmp;
   wakeFd = wake;
   tunAddress = sourceAddress;
   prepare(EGRESS_WORK_OFFSET, <u64> base);

@@ -46,7 +46,7 @@ export const COUNTER_BYTES_IN = 1;
 /** What went out: sent to peers, or written to the TUN. `in = out + all drops` after a batch. */
 export const COUNTER_PACKETS_OUT = 2;
 export const COUNTER_BYTES_OUT = 3;
-/** Egress: ICMP errors written back to the TUN, and those it did not take. */
+/** Egress: ICMP errors sent, and those that the kernel did not take. */
 export const COUNTER_ICMP_SENT = 4;
 export const COUNTER_ICMP_FAILED = 5;
 /** Reads or receives that failed for another reason than that nothing was there. */
@@ -141,8 +141,12 @@ export const WORK_SLOTS_OFFSET = 64;
 export const WORK_MESSAGES_OFFSET = WORK_SLOTS_OFFSET + BATCH_SIZE_MAX * 4;
 export const WORK_IOVECS_OFFSET = WORK_MESSAGES_OFFSET + BATCH_SIZE_MAX * MMSGHDR_SIZE;
 export const WORK_NAMES_OFFSET = WORK_IOVECS_OFFSET + BATCH_SIZE_MAX * IOVEC_SIZE;
+/** The message of an ICMP error: mmsghdr, iovec, name. Egress only. */
+export const WORK_ICMP_MESSAGE_OFFSET = WORK_NAMES_OFFSET + BATCH_SIZE_MAX * SOCKADDR_IN_SIZE;
+export const WORK_ICMP_IOVEC_OFFSET = WORK_ICMP_MESSAGE_OFFSET + MMSGHDR_SIZE;
+export const WORK_ICMP_NAME_OFFSET = WORK_ICMP_IOVEC_OFFSET + IOVEC_SIZE;
 /** The ICMP error being built; reserved from its end to the packets. Egress only. */
-export const WORK_ICMP_OFFSET = WORK_NAMES_OFFSET + BATCH_SIZE_MAX * SOCKADDR_IN_SIZE;
+export const WORK_ICMP_OFFSET = WORK_ICMP_NAME_OFFSET + SOCKADDR_IN_SIZE;
 export const WORK_PACKETS_OFFSET = 8192;
 export const WORK_SIZE = WORK_PACKETS_OFFSET + BATCH_SIZE_MAX * PACKET_STRIDE;
 
@@ -164,4 +168,4 @@ export const LAYOUT_HASH_2 = (LAYOUT_HASH_1 << 5) ^ (LAYOUT_HASH_1 >>> 27) ^ FIB
 export const LAYOUT_HASH_3 = (LAYOUT_HASH_2 << 5) ^ (LAYOUT_HASH_2 >>> 27) ^ SOURCE_TABLE_A_OFFSET ^
   SOURCE_TABLE_B_OFFSET ^ SOURCE_PROBE_MAX ^ SOURCE_HASH_MULTIPLIER;
 export const LAYOUT_HASH = (LAYOUT_HASH_3 << 5) ^ (LAYOUT_HASH_3 >>> 27) ^ EGRESS_WORK_OFFSET ^
-  INGRESS_WORK_OFFSET ^ MEMORY_END ^ WORK_NAMES_OFFSET ^ (WORK_PACKETS_OFFSET << 11);
+  INGRESS_WORK_OFFSET ^ MEMORY_END ^ WORK_ICMP_OFFSET ^ (WORK_PACKETS_OFFSET << 11);

@@ -1,7 +1,8 @@
 /**
  * A loop's vector of messages for sendmmsg and recvmmsg: `struct mmsghdr`, `struct iovec` and
  * `struct sockaddr_in` of 64-bit Linux (`linux/socket.h`, `linux/uio.h`, `linux/in.h`). Message i
- * has one iovec, one name and packet buffer i. Pointers are the memory's native address + offset.
+ * has one iovec, one name and packet buffer i; an ICMP error has a message of its own. Pointers are
+ * the memory's native address + offset.
  */
 import {
   BATCH_SIZE_MAX,
@@ -10,11 +11,16 @@ import {
   PACKET_SIZE_MAX,
   PACKET_STRIDE,
   SOCKADDR_IN_SIZE,
+  WORK_ICMP_IOVEC_OFFSET,
+  WORK_ICMP_MESSAGE_OFFSET,
+  WORK_ICMP_NAME_OFFSET,
+  WORK_ICMP_OFFSET,
   WORK_IOVECS_OFFSET,
   WORK_MESSAGES_OFFSET,
   WORK_NAMES_OFFSET,
   WORK_PACKETS_OFFSET,
 } from "./layout.ts";
+import { AF_INET } from "./kernel.ts";
 
 const MSG_NAME = 0;
 const MSG_NAMELEN = 8;
@@ -42,18 +48,37 @@ export function packetBuffer(work: i32, index: i32): i32 {
   return work + WORK_PACKETS_OFFSET + index * PACKET_STRIDE;
 }
 
+/** Lays out one message; the parts are given by their offsets in the memory. */
+function layOut(base: u64, at: i32, iovecAt: i32, nameAt: i32, bufferAt: i32): void {
+  store<u64>(at + MSG_NAME, base + <u64> nameAt);
+  store<u32>(at + MSG_NAMELEN, SOCKADDR_IN_SIZE);
+  store<u64>(at + MSG_IOV, base + <u64> iovecAt);
+  store<u64>(at + MSG_IOVLEN, 1);
+  store<u64>(iovecAt + IOV_BASE, base + <u64> bufferAt);
+  store<u64>(iovecAt + IOV_LEN, PACKET_SIZE_MAX);
+}
+
 /** Lays out every message; `base` is the native address of the memory. The rest stays zero. */
 export function prepare(work: i32, base: u64): void {
   memory.fill(work, 0, WORK_PACKETS_OFFSET);
   for (let i = 0; i < BATCH_SIZE_MAX; i++) {
-    const at = message(work, i);
-    store<u64>(at + MSG_NAME, base + <u64> name(work, i));
-    store<u32>(at + MSG_NAMELEN, SOCKADDR_IN_SIZE);
-    store<u64>(at + MSG_IOV, base + <u64> iovec(work, i));
-    store<u64>(at + MSG_IOVLEN, 1);
-    store<u64>(iovec(work, i) + IOV_BASE, base + <u64> packetBuffer(work, i));
-    store<u64>(iovec(work, i) + IOV_LEN, PACKET_SIZE_MAX);
+    layOut(base, message(work, i), iovec(work, i), name(work, i), packetBuffer(work, i));
   }
+  layOut(
+    base,
+    work + WORK_ICMP_MESSAGE_OFFSET,
+    work + WORK_ICMP_IOVEC_OFFSET,
+    work + WORK_ICMP_NAME_OFFSET,
+    work + WORK_ICMP_OFFSET,
+  );
+}
+
+/** Makes the ICMP message carry `size` bytes to an IPv4 address; returns the message. */
+export function addressIcmp(work: i32, to: u32, size: i32): i32 {
+  store<u16>(work + WORK_ICMP_NAME_OFFSET, AF_INET);
+  store<u32>(work + WORK_ICMP_NAME_OFFSET + SIN_ADDR, bswap<u32>(to));
+  store<u64>(work + WORK_ICMP_IOVEC_OFFSET + IOV_LEN, size);
+  return work + WORK_ICMP_MESSAGE_OFFSET;
 }
 
 /** Makes message i carry `size` bytes of buffer i to an endpoint (as `peer.endpoint` gives it). */

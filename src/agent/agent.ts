@@ -70,7 +70,7 @@ export class Agent implements AgentControl {
    * returns is closed first of all.
    */
   async run(signal: AbortSignal, listen: () => Promise<Closable>): Promise<void> {
-    requireCapabilities("selvage run", "CAP_NET_ADMIN");
+    requireCapabilities("selvage run", "CAP_NET_ADMIN", "CAP_NET_RAW");
     requireTun();
     const socket = new NetlinkRouteSocket();
     const connection = new NetlinkConnection(socket);

@@ -3,6 +3,7 @@
  * the kernel and by the data plane in user space. Starts the data plane anew when it fails.
  */
 import { closeFd } from "../../ffi/fd.ts";
+import { openRawSocket } from "../../ffi/raw_socket.ts";
 import { openTun } from "../../ffi/tun.ts";
 import { openUdpSocket } from "../../ffi/udp_socket.ts";
 import { SystemError } from "../../ffi/errno.ts";
@@ -35,8 +36,8 @@ export interface DataPathOptions {
 /** The userspace part of a path that is up. */
 interface OpenTunnel {
   readonly dataplane: Dataplane;
-  readonly tun_fd: number;
-  readonly udp_fd: number;
+  /** Descriptors that are closed once the loops have ended. */
+  readonly fds: readonly number[];
 }
 
 function outerAddress(link: OuterLink): IpAddress {
@@ -53,17 +54,21 @@ async function openTunnel(options: DataPathOptions, tunnel: Tunnel): Promise<Ope
   options.reconciler.ensureNameFree(tunnel.device);
   const open: number[] = [];
   try {
-    const udp_fd = openUdpSocket(address.toBytes(), tunnel.port);
-    open.push(udp_fd);
-    const tun_fd = openTun(tunnel.device);
-    open.push(tun_fd);
+    const own = (fd: number): number => {
+      open.push(fd);
+      return fd;
+    };
+    const udp_fd = own(openUdpSocket(address.toBytes(), tunnel.port));
+    const tun_fd = own(openTun(tunnel.device));
+    const icmp_fd = own(openRawSocket());
     const dataplane = await Dataplane.start({
       workerUrl: options.workerUrl,
       tun_fd,
       udp_fd,
+      icmp_fd,
       tunAddress: options.lease.subnets[0]!.address,
     });
-    return { dataplane, tun_fd, udp_fd };
+    return { dataplane, fds: open };
   } catch (error) {
     open.forEach(closeFd);
     throw explain(error, tunnel);
@@ -87,7 +92,7 @@ function explain(error: unknown, tunnel: Tunnel): unknown {
   }
   if (error.code === "EPERM" || error.code === "EACCES") {
     return new SelvageError("permission", error.message, {
-      hint: "Run it as root, or with CAP_NET_ADMIN and access to /dev/net/tun.",
+      hint: "Run it as root, or with CAP_NET_ADMIN, CAP_NET_RAW and access to /dev/net/tun.",
       cause: error,
     });
   }
@@ -186,8 +191,7 @@ export class DataPath {
     if (open === null) return;
     this.#lastStatus = open.dataplane.status();
     await open.dataplane.stop();
-    closeFd(open.tun_fd);
-    closeFd(open.udp_fd);
+    open.fds.forEach(closeFd);
   }
 
   get device(): string | null {

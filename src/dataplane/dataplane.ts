@@ -22,6 +22,8 @@ export interface DataplaneOptions {
   /** Non-blocking TUN and UDP descriptors, borrowed until `stop` has returned. */
   readonly tun_fd: number;
   readonly udp_fd: number;
+  /** A raw socket for ICMP errors, borrowed alike; -1: none is sent, and each counts as failed. */
+  readonly icmp_fd: number;
   /** The TUN's IPv4 address: the source of ICMP errors. */
   readonly tunAddress: IpAddress;
 }
@@ -84,16 +86,15 @@ export class Dataplane {
   #stopping: Promise<void> | null = null;
 
   private constructor(options: DataplaneOptions) {
-    const { workerUrl, tun_fd, udp_fd } = options;
+    const { workerUrl, tun_fd, udp_fd, icmp_fd } = options;
     const tunAddress = options.tunAddress.toUint32();
     this.#shared = createMemory();
     this.#table = new ForwardingTable(this.#shared);
     this.#wake_fd = createEventFd();
     const { memory } = this.#shared;
     const wake_fd = this.#wake_fd;
-    this.#workers = ROLES.map((role) =>
-      startWorker(workerUrl, { role, memory, tun_fd, udp_fd, wake_fd, tunAddress })
-    );
+    const start = { memory, tun_fd, udp_fd, icmp_fd, wake_fd, tunAddress };
+    this.#workers = ROLES.map((role) => startWorker(workerUrl, { role, ...start }));
     const unasked = Promise.withResolvers<LoopEnd>();
     for (const { ended } of this.#workers) {
       ended.then((end) => {

@@ -8,7 +8,14 @@ import type { PacketIo } from "../../ffi/packet_io.ts";
 export interface Loops {
   layoutHash(): number;
   /** Both run until they are stopped, and return 0, or -errno of a descriptor that died. */
-  runEgress(base: number, tun_fd: number, udp_fd: number, wake_fd: number, source: number): number;
+  runEgress(
+    base: number,
+    tun_fd: number,
+    udp_fd: number,
+    icmp_fd: number,
+    wake_fd: number,
+    source: number,
+  ): number;
   runIngress(base: number, tun_fd: number, udp_fd: number, wake_fd: number): number;
   /** A peer's slot, or -1. */
   lookupPeer(address: number): number;

@@ -7,6 +7,8 @@ export interface WorkerStart {
   readonly memory: WebAssembly.Memory;
   readonly tun_fd: number;
   readonly udp_fd: number;
+  /** -1: there is none. */
+  readonly icmp_fd: number;
   /** eventfd that becomes readable when the loops are to end. */
   readonly wake_fd: number;
   /** IPv4 source of ICMP errors, in host order. */

@@ -12,6 +12,7 @@ import { closeFd } from "../../ffi/fd.ts";
 import { libc } from "../../ffi/libc.ts";
 import { closeNetns, createNetns, type Netns, withNetns } from "../../ffi/netns.ts";
 import { sockaddrIn } from "../../ffi/socket_address.ts";
+import { openRawSocket } from "../../ffi/raw_socket.ts";
 import { openTun } from "../../ffi/tun.ts";
 import { openUdpSocket } from "../../ffi/udp_socket.ts";
 import { Dataplane, type DataplaneOptions } from "../../src/dataplane/dataplane.ts";
@@ -46,6 +47,10 @@ class Host {
   socket(address: string, port: number): number {
     const bytes = IpAddress.parse(address).toBytes();
     return this.#own(withNetns(this.netns, () => openUdpSocket(bytes, port)));
+  }
+
+  raw(): number {
+    return this.#own(withNetns(this.netns, openRawSocket));
   }
 
   #own(fd: number): number {
@@ -84,6 +89,7 @@ async function withHosts(
         workerUrl: WORKER_URL,
         tun_fd: change.tun_fd ?? host.tun(),
         udp_fd: change.udp_fd ?? host.socket(`192.0.2.${host.number}`, PORT),
+        icmp_fd: host.raw(),
         tunAddress: IpAddress.parse(`10.5.${host.number}.0`),
         ...change,
       });

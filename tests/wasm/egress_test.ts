@@ -157,7 +157,8 @@ describe("ICMP errors", () => {
     on.egress();
     assert.equal(on.io.sent.length, 0);
     const header = "45c0 0038 0000 4000 4001 2404 0a00 0100 0a00 0102";
-    assert.deepEqual(on.io.written.map(hex), [
+    assert.deepEqual(on.io.icmpErrors.map(({ to }) => to), ["2:10.0.1.2:0"]);
+    assert.deepEqual(on.io.icmpErrors.map(({ payload }) => hex(payload)), [
       hex(fromHex(`${header} 0300 eceb 0000 0000 ${quoted}`)),
     ]);
     assert.equal(readCounters(on.shared).icmpErrorsSent, 1);
@@ -168,7 +169,7 @@ describe("ICMP errors", () => {
     const late = packet({ ttl: 1 });
     on.io.reads = [late];
     on.egress();
-    const [error] = on.io.written;
+    const error = on.io.icmpErrors[0]?.payload;
     assert.deepEqual([...error!.subarray(20, 22)], [11, 0]);
     assert.equal(hex(error!.subarray(28)), hex(late.subarray(0, 28)));
     assert.equal(naiveChecksum(error!.subarray(0, 20)), 0);
@@ -183,9 +184,9 @@ describe("ICMP errors", () => {
     const short = packet({ to: "10.0.9.9", payload: Uint8Array.of(1, 2, 3) });
     on.io.reads = [long, short];
     on.egress();
-    const quotes = on.io.written.map((error) => hex(error.subarray(28)));
+    const quotes = on.io.icmpErrors.map(({ payload }) => hex(payload.subarray(28)));
     assert.deepEqual(quotes, [hex(long.subarray(0, 68)), hex(short)]);
-    for (const error of on.io.written) {
+    for (const { payload: error } of on.io.icmpErrors) {
       assert.equal(new DataView(error.buffer).getUint16(2), error.length);
       assert.equal(naiveChecksum(error.subarray(20)), 0);
     }
@@ -209,7 +210,7 @@ describe("ICMP errors", () => {
       const on = await bench();
       on.io.reads = [bytes];
       on.egress();
-      assert.deepEqual(on.io.written, []);
+      assert.deepEqual(on.io.icmpErrors, []);
       assertAddsUp(on);
     });
   }
@@ -218,12 +219,12 @@ describe("ICMP errors", () => {
     const on = await bench();
     on.io.reads = [packet({ to: "10.0.9.9", fragment: 0x2000 })];
     on.egress();
-    assert.equal(on.io.written.length, 1);
+    assert.equal(on.io.icmpErrors.length, 1);
   });
 
-  test("one the TUN does not take is counted", async () => {
+  test("one the kernel does not take is counted", async () => {
     const on = await bench();
-    on.io.writeResults = [EIO];
+    on.io.icmpResults = [EIO];
     assertDrops(on, [packet({ to: "10.0.9.9" })], { egress_no_peer: 1 });
     assert.equal(readCounters(on.shared).icmpErrorsFailed, 1);
   });

@@ -58,10 +58,10 @@ test("egress: whatever comes, every packet is sent or counted as dropped", async
     on.io.polls = Array.from({ length: random.below(9) }, () => {
       return random.pick([0, EINTR, [POLLIN, 0], [POLLOUT, 0]]);
     });
-    on.io.sent.length = on.io.written.length = 0;
+    on.io.sent.length = on.io.icmpErrors.length = 0;
     assert.equal(on.egress(), 0, where);
     for (const { payload } of on.io.sent) assertWhole(payload, where);
-    for (const error of on.io.written) {
+    for (const { payload: error } of on.io.icmpErrors) {
       assertWhole(error, where);
       assert.equal(naiveChecksum(error.subarray(0, 20)), 0, where);
       assert.equal(naiveChecksum(error.subarray(20)), 0, where);

@@ -9,6 +9,7 @@ import type { ForwardingEntry } from "../../src/backend/backend.ts";
 export const TUN_FD = 11;
 export const UDP_FD = 12;
 export const WAKE_FD = 13;
+export const ICMP_FD = 14;
 /** A native address as the kernel gives them: the loops must add it to every pointer. */
 export const BASE = 0x7f12_3456_0000;
 export const NOW_MS = 1_700_000_000_123;
@@ -52,6 +53,10 @@ export class ScriptedIo implements PacketIo {
   polls: PollAnswer[] = [];
 
   readonly written: Uint8Array[] = [];
+  /** Results of sending an ICMP error; then 1, as if sent. */
+  icmpResults: number[] = [];
+  /** ICMP errors that went out. */
+  readonly icmpErrors: Sent[] = [];
   /** The messages that each sendmmsg was given, whatever its result. */
   readonly sendCalls: Sent[][] = [];
   /** Those that it took. */
@@ -117,11 +122,18 @@ export class ScriptedIo implements PacketIo {
   }
 
   sendmmsg(fd: number, vector_offset: number, count: number, flags: number): number {
+    if (fd === ICMP_FD && count === 1 && flags === 0x40) return this.#sendIcmp(vector_offset);
     if (fd !== UDP_FD || flags !== 0x40) return -9;
     const messages = Array.from({ length: count }, (_, i) => this.#sent(vector_offset + i * 64));
     this.sendCalls.push(messages);
     const result = this.sendResults.shift() ?? count;
     if (result > 0) this.sent.push(...messages.slice(0, result));
+    return result;
+  }
+
+  #sendIcmp(message_offset: number): number {
+    const result = this.icmpResults.shift() ?? 1;
+    if (result === 1) this.icmpErrors.push(this.#sent(message_offset));
     return result;
   }
 
@@ -187,7 +199,7 @@ export async function bench(): Promise<Bench> {
     io,
     loops,
     table,
-    egress: () => loops.runEgress(BASE, TUN_FD, UDP_FD, WAKE_FD, address),
+    egress: () => loops.runEgress(BASE, TUN_FD, UDP_FD, ICMP_FD, WAKE_FD, address),
     ingress: () => loops.runIngress(BASE, TUN_FD, UDP_FD, WAKE_FD),
   };
 }

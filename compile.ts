@@ -53,7 +53,7 @@ async function buildWasm(): Promise<void> {
   if (result.error !== null) fail(`AssemblyScript: ${result.error.message}`);
   const module = readFileSync(`${WASM_DIR}/loops.wasm`);
   writeFileSync(`${WASM_DIR}/loops.b64`, module.toString("base64"));
-  console.log(`${WASM_DIR}/loops.wasm  ${module.length} bytes`);
+  console.error(`${WASM_DIR}/loops.wasm  ${module.length} bytes`);
 }
 
 /** The Bun that builds, from its npm package. */
@@ -101,7 +101,7 @@ function buildExecutable(target: string | null): void {
   // A running executable cannot be written to, but its name can be given to another.
   rmSync(output, { force: true });
   renameSync(partial, output);
-  console.log(`${output}  ${(readFileSync(output).length / 1e6).toFixed(0)} MB`);
+  console.error(`${output}  ${(readFileSync(output).length / 1e6).toFixed(0)} MB`);
 }
 
 const { values } = parseArgs({

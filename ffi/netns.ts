@@ -18,11 +18,6 @@ export function currentNetns(): Netns {
   return { fd: openFd(THREAD_NAMESPACE, O_RDONLY | O_CLOEXEC) };
 }
 
-/** The namespace of another process. Throws `SystemError` if there is no such process. */
-export function netnsOfProcess(pid: number): Netns {
-  return { fd: openFd(`/proc/${pid}/ns/net`, O_RDONLY | O_CLOEXEC) };
-}
-
 /** Moves the calling thread, and no other, into the namespace. Throws `SystemError`. */
 function enter(netns: Netns): void {
   check(libc.setns(netns.fd, CLONE_NEWNET), "enter a network namespace");

@@ -51,7 +51,16 @@ const LAYERS: Readonly<Record<string, string[]>> = {
     "dataplane",
     "api",
   ],
-  cli: ["net", "config", "lease", "api", "agent/status", "agent/options", "registry/certificate"],
+  cli: [
+    "net",
+    "config",
+    "lease",
+    "api",
+    "agent/status",
+    "agent/options",
+    "registry/certificate",
+    "registry/join_string",
+  ],
   demo: ["net", "netlink", "agent", "cli"],
 };
 

@@ -8,7 +8,7 @@ import { readFileBounded } from "../files.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import { type HostPort, parseHostPort } from "../net/host_port.ts";
 import { IpAddress } from "../net/ip.ts";
-import { formatJoinString, parseJoinString } from "../registry/join_string.ts";
+import { formatJoinString, type JoinString } from "../registry/join_string.ts";
 import type { RegistryServer } from "../registry/server.ts";
 import { tokensPath, TokenStore } from "../registry/tokens.ts";
 import type { LeaseStore } from "../store/store.ts";
@@ -145,12 +145,12 @@ async function listenIfAsked(
 }
 
 async function openRemote(
-  join: string,
+  join: JoinString,
   link: OuterLink,
   tokens: TokenStore,
 ): Promise<OpenedStore> {
   const { RemoteStore } = await import("../registry/remote_store.ts");
-  const store = new RemoteStore(parseJoinString(join));
+  const store = new RemoteStore(join);
   return {
     store,
     tokens: new HostTokens(tokens, null, null, link),

@@ -1,6 +1,7 @@
 /** What `selvage run` was asked to do: its flags, read and checked. */
 import type { OuterLinkChoice } from "../kernel/outer_link.ts";
 import type { HostPort } from "../net/host_port.ts";
+import type { JoinString } from "../registry/join_string.ts";
 import type { Level } from "../log.ts";
 
 export interface RunOptions {
@@ -14,8 +15,8 @@ export interface RunOptions {
   readonly netConfigFile: string | null;
   /** ADDR:PORT of the registry's TLS listener; null: this host serves no others. */
   readonly registryListen: HostPort | null;
-  /** The join string of another host's registry; null: the registry is embedded here. */
-  readonly join: string | null;
+  /** Another host's registry; null: the registry is embedded here. */
+  readonly join: JoinString | null;
   readonly stateDir: string;
   /** null: off. */
   readonly apiListen: HostPort | null;

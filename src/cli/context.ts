@@ -5,7 +5,7 @@ import type { CliIo } from "./io.ts";
 /** What `selvage demo` was asked to do. */
 export interface DemoOptions {
   readonly hosts: number;
-  /** Leave the namespaces and processes there at the end. */
+  /** Stay up after the measurements, until interrupted. */
   readonly keep: boolean;
   readonly json: boolean;
   /** Of each TCP transfer. */

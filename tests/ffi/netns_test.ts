@@ -2,8 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync, readlinkSync } from "node:fs";
 import { spawnSync } from "node:child_process";
 import { test } from "node:test";
-import { closeNetns, createNetns, netnsOfProcess, withNetns } from "../../ffi/netns.ts";
-import { SystemError } from "../../ffi/errno.ts";
+import { closeNetns, createNetns, withNetns } from "../../ffi/netns.ts";
 
 const here = (): string => readlinkSync("/proc/thread-self/ns/net");
 
@@ -51,11 +50,4 @@ test("a process is born in the namespace it was started in", () => {
   } finally {
     closeNetns(netns);
   }
-});
-
-test("the namespace of a process that is not there is an error by name", () => {
-  assert.throws(
-    () => netnsOfProcess(2 ** 22 + 1),
-    (error) => error instanceof SystemError && error.code === "ENOENT",
-  );
 });

@@ -39,7 +39,10 @@ export function addDemo(program: Command, context: CommandContext): void {
       default: SIZE_DEFAULT_MIB,
     }))
     .addOption(
-      boolFlag({ term: "keep", description: "leave hosts and containers there at the end" }),
+      boolFlag({
+        term: "keep",
+        description: "keep hosts and containers up at the end, until Ctrl-C",
+      }),
     )
     .addOption(boolFlag({ term: "json", description: "the result as JSON" }))
     .addHelpText("after", EXAMPLES)

@@ -3,9 +3,9 @@ import type { Command } from "commander";
 import { DEFAULTS, type RunOptions } from "../../agent/options.ts";
 import type { HostPort } from "../../net/host_port.ts";
 import { errorText, SelvageError } from "../../errors.ts";
-import { readFileBounded } from "../../files.ts";
 import { type Level, LOG_LEVELS } from "../../log.ts";
 import type { IpAddress } from "../../net/ip.ts";
+import { type JoinString, readJoinArgument } from "../../registry/join_string.ts";
 import type { CommandContext } from "../context.ts";
 import { boolFlag, listFlag, valueFlag } from "../flags.ts";
 import { UsageError } from "../usage_error.ts";
@@ -13,7 +13,6 @@ import { address, hostPort, integer, nonEmpty, oneOf, regex } from "../values.ts
 
 /** A renewal margin in minutes must lie within the 24 hours of a lease; flannel's bounds. */
 const RENEW_MARGIN_MAX_MINUTES = 24 * 60 - 1;
-const JOIN_FILE_SIZE_MAX_BYTES = 4096;
 
 interface RunFlags {
   readonly iface?: string[];
@@ -159,19 +158,14 @@ function addOwnFlags(command: Command): void {
   for (const flag of flags) command.addOption(flag);
 }
 
-/** The join string: as given, or what the file after `@` holds. */
-function readJoin(text: string): string {
-  if (!text.startsWith("@")) return text.trim();
-  const path = text.slice(1);
-  const hint = "Put into it what `selvage token create` printed on the host with the registry.";
+/** Reads the join string; an error names the flag. */
+function readJoin(argument: string): JoinString {
   try {
-    const content = readFileBounded(path, JOIN_FILE_SIZE_MAX_BYTES).trim();
-    if (content !== "") return content;
+    return readJoinArgument(argument);
   } catch (error) {
-    const code = error instanceof SelvageError ? error.code : "unavailable";
-    throw new SelvageError(code, `--join: ${errorText(error)}`, { hint, cause: error });
+    if (!(error instanceof SelvageError)) throw error;
+    throw new SelvageError(error.code, `--join: ${errorText(error)}`, { hint: error.hint });
   }
-  throw new SelvageError("invalid_argument", `--join: ${path} is empty`, { hint });
 }
 
 function logLevel(flags: RunFlags): Level {

@@ -7,7 +7,7 @@
  * The host's executable is `dist/selvage`, a target's is `dist/selvage-TARGET`.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import asc from "assemblyscript/asc";
 import { MEMORY_PAGES } from "./wasm/layout.ts";
@@ -20,10 +20,11 @@ const ENTRY_POINTS = ["src/main.ts", "src/dataplane/worker.ts"];
 
 /**
  * Variables by which Bun's runtime would let the environment turn the executable into something
- * else: a package manager (BUN_BE_BUN) or a host of foreign code (the others). A daemon that runs
- * as root offers neither, so their names are blanked out in the runtime.
+ * else: a package manager (BUN_BE_BUN), a host of foreign code (BUN_OPTIONS) or of a debugger
+ * (BUN_INSPECT and the names that begin with it). A daemon that runs as root offers none of these,
+ * so their names are blanked out in the runtime.
  */
-const BLANKED_VARIABLES = ["BUN_BE_BUN", "BUN_OPTIONS", "BUN_INSPECT_PRELOAD"];
+const BLANKED_VARIABLES = ["BUN_BE_BUN", "BUN_OPTIONS", "BUN_INSPECT"];
 
 function fail(message: string): never {
   console.error(`compile: ${message}`);
@@ -99,7 +100,6 @@ function buildExecutable(target: string | null): void {
   if (run.status !== 0) fail(`bun build failed for ${output}:\n${run.stdout}${run.stderr}`);
   blankVariables(partial);
   // A running executable cannot be written to, but its name can be given to another.
-  rmSync(output, { force: true });
   renameSync(partial, output);
   console.error(`${output}  ${(readFileSync(output).length / 1e6).toFixed(0)} MB`);
 }

@@ -8,6 +8,7 @@ const IPPROTO_ICMP = 1;
 const SO_RCVTIMEO = 20;
 const PACKET_BYTES_MAX = 65_535;
 const EAGAIN = errnoNumber("EAGAIN");
+const EINTR = errnoNumber("EINTR");
 
 export class IcmpSocket {
   readonly #fd: number;
@@ -46,6 +47,8 @@ export class IcmpSocket {
     if (size >= 0) return this.#buffer.subarray(0, size);
     const errno = lastErrno();
     if (errno === EAGAIN) return null;
+    // A signal cut the wait short, which the kernel never resumes for a socket with a time limit.
+    if (errno === EINTR) return this.receive(timeout_ms);
     throw new SystemError("receive an ICMP message", errno);
   }
 

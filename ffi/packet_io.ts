@@ -13,6 +13,12 @@ export interface PacketIo {
   now_ms(): number;
 }
 
+/**
+ * `asm/unistd.h`. Called by number, since musl's sendmmsg is a loop over sendmsg: one system call a
+ * packet.
+ */
+const SYS_SENDMMSG = process.arch === "arm64" ? 269 : 307;
+
 /** The native address of a shared memory that was made with initial = maximum, so never moves. */
 export function memoryAddress(memory: WebAssembly.Memory): number {
   return binding.addressOf(new Uint8Array(memory.buffer));
@@ -29,7 +35,7 @@ export function packetIo(memory: WebAssembly.Memory): PacketIo {
     recvmmsg: (fd, vector_offset, count, flags) =>
       result(native.recvmmsg(fd, base + vector_offset, count, flags, 0)),
     sendmmsg: (fd, vector_offset, count, flags) =>
-      result(native.sendmmsg(fd, base + vector_offset, count, flags)),
+      result(native.syscall(SYS_SENDMMSG, fd, base + vector_offset, count, flags)),
     poll: (fds_offset, count, timeout_ms) =>
       result(native.poll(base + fds_offset, count, timeout_ms)),
     now_ms: Date.now,

@@ -1,4 +1,5 @@
 /** How to start this very program again. */
+import { fileURLToPath } from "node:url";
 
 /**
  * The command, and the arguments that come before the program's own. `mainUrl` is the entry
@@ -6,6 +7,6 @@
  */
 export function selfCommand(mainUrl: string): { command: string; args: string[] } {
   if (mainUrl.startsWith("file:///$bunfs/")) return { command: process.execPath, args: [] };
-  const main = new URL(mainUrl).pathname;
+  const main = fileURLToPath(mainUrl);
   return { command: process.execPath, args: "Bun" in globalThis ? [main] : ["run", "-A", main] };
 }

@@ -35,7 +35,7 @@ export const PACKET_SYMBOLS = {
   read: { parameters: ["i32", "usize", "usize"] },
   write: { parameters: ["i32", "usize", "usize"] },
   recvmmsg: { parameters: ["i32", "usize", "u32", "i32", "usize"] },
-  sendmmsg: { parameters: ["i32", "usize", "u32", "i32"] },
+  syscall: { parameters: ["usize", "i32", "usize", "u32", "i32"] },
   poll: { parameters: ["usize", "usize", "i32"] },
 } as const satisfies Record<string, Signature>;
 

@@ -1,4 +1,5 @@
 /** Logging: one line a record on stderr, which a service manager keeps. */
+import { printable } from "./printable.ts";
 import { configure, getLogger, type Logger, type LogLevel, type LogRecord } from "@logtape/logtape";
 
 export const LOG_LEVELS = ["debug", "info", "warning", "error"] as const satisfies LogLevel[];
@@ -7,10 +8,8 @@ export type Level = (typeof LOG_LEVELS)[number];
 function format(record: LogRecord): string {
   const time = new Date(record.timestamp).toISOString();
   const subject = record.category.slice(1).join(".");
-  const message = record.message.map(String).join("");
   // A line break in what a peer or a store sent must not look like a record of its own.
-  // deno-lint-ignore no-control-regex -- control characters are what is looked for
-  const line = message.replace(/[\u0000-\u001f\u007f]/g, " ");
+  const line = printable(record.message.map(String).join(""));
   return `${time} ${record.level.toUpperCase().padEnd(7)} ${subject}: ${line}\n`;
 }
 

@@ -25,4 +25,8 @@ async function main(args: string[]): Promise<number> {
   });
 }
 
+/** How long what is still open may keep the process after its work is done. */
+const EXIT_GRACE_MS = 2_000;
+
 process.exitCode = await main(process.argv.slice(2));
+setTimeout(() => process.exit(), EXIT_GRACE_MS).unref();

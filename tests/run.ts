@@ -45,9 +45,15 @@ async function count(command: string, args: string[], lines: RegExp[]): Promise<
   return { passed, failed: isSilentFailure ? 1 : failed };
 }
 
-if (!preparePackages()) process.exit(1);
+/** Ends with the closing line that every run has. */
+function giveUp(why: string): never {
+  console.log(`${why}\n0 passed, 1 failed`);
+  process.exit(1);
+}
+
+if (!preparePackages()) giveUp("The tests need programs that are not there.");
 const build = spawnSync(process.execPath, ["run", "-A", "compile.ts"], { stdio: "inherit" });
-if (build.status !== 0) process.exit(1);
+if (build.status !== 0) giveUp("The build failed.");
 
 const files = process.argv.slice(2);
 const start_ms = performance.now();

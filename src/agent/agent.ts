@@ -4,11 +4,8 @@
  */
 import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
 import type { AgentControl, Readiness, TokenAdmin } from "../api/control.ts";
-import type { Backend } from "../backend/backend.ts";
-import { selectBackend } from "../backend/select.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
-import { checkOuterAddresses } from "../config/parse_network_config.ts";
-import { errorText, hasCode, SelvageError } from "../errors.ts";
+import { errorText, SelvageError } from "../errors.ts";
 import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
 import { Reconciler } from "../kernel/reconciler.ts";
 import { type Lease, leaseKey } from "../lease/lease.ts";
@@ -20,7 +17,9 @@ import type { LeaseStore } from "../store/store.ts";
 import { VERSION } from "../version.ts";
 import { DataPath } from "./data_path.ts";
 import { LeaseKeeper } from "./lease_keeper.ts";
+import { awaitNetwork, type Network } from "./network.ts";
 import { type OpenedStore, openStore } from "./open_store.ts";
+import { probeTunnel } from "./open_tunnel.ts";
 import type { RunOptions } from "./options.ts";
 import { requireCapabilities, requireTun } from "./preflight.ts";
 import { Backoff, pause } from "../retry.ts";
@@ -28,19 +27,15 @@ import { notifyServiceManager } from "./service_manager.ts";
 import { snapshot } from "./snapshot.ts";
 import type { Phase, Status } from "./status.ts";
 
-/** flannel's: a configuration that is missing or invalid is asked for each second, for ever. */
-const CONFIG_RETRY_MS = 1_000;
+const MOVE_RETRY_FIRST_MS = 1_000;
+const MOVE_RETRY_MAX_MS = 30_000;
+/** How long a tidy end waits for a registry that may be away. */
+const RELEASE_TIMEOUT_MS = 3_000;
 /** How long the store may be away before the node says that it is not ready. */
 const STORE_LOSS_READY_MS = 60_000;
 
 export interface Closable {
   close(): Promise<void>;
-}
-
-/** What the network's configuration means on this host. */
-interface Network {
-  readonly config: NetworkConfig;
-  readonly backend: Backend;
 }
 
 export class Agent implements AgentControl {
@@ -57,11 +52,15 @@ export class Agent implements AgentControl {
   #path: DataPath | null = null;
   #leases = LeaseTable.EMPTY;
   #reconciler: Reconciler | null = null;
+  /** Rejects with a failure that only a new process can mend. */
+  readonly #fatal = Promise.withResolvers<never>();
 
   /** `workerUrl` is the entry point of the packet loops' worker. */
   constructor(options: RunOptions, workerUrl: URL) {
     this.#options = options;
     this.#workerUrl = workerUrl;
+    // Nobody may be waiting for it when it comes, or ever.
+    this.#fatal.promise.catch(() => {});
   }
 
   /**
@@ -73,69 +72,66 @@ export class Agent implements AgentControl {
     requireCapabilities("selvage run", "CAP_NET_ADMIN", "CAP_NET_RAW");
     requireTun();
     const socket = new NetlinkRouteSocket();
-    const connection = new NetlinkConnection(socket);
     let listeners: Closable | null = null;
     try {
+      const connection = new NetlinkConnection(socket);
       this.#reconciler = new Reconciler(connection);
       this.#link = chooseOuterLink(connection, this.#options.link);
       this.#log.info`interface ${this.#link.name}, address ${this.#link.addresses.join(", ")}`;
       this.#opened = await openStore(this.#options, this.#link);
       listeners = await listen();
+      this.#putConfig(this.#opened);
       await this.#operate(signal);
     } finally {
-      await listeners?.close();
-      await this.#end();
+      await this.#end(listeners);
       socket.close();
     }
   }
 
+  /** Last of all that can be refused: a start that is refused changes nothing. */
+  #putConfig({ newConfig }: OpenedStore): void {
+    if (newConfig === null) return;
+    this.#probe(newConfig.network);
+    newConfig.put();
+  }
+
+  /** Throws if the network's tunnel cannot be opened on this host. */
+  #probe({ backend, config }: Network): void {
+    const tunnel = backend.tunnel(config);
+    if (tunnel !== null) probeTunnel(tunnel, this.#link!, this.#reconciler!);
+  }
+
   async #operate(signal: AbortSignal): Promise<void> {
     try {
-      const network = await this.#awaitNetwork(signal);
-      this.#network = network;
+      this.#network = await this.#awaitNetwork(signal);
+      this.#probe(this.#network);
       const keeper = new LeaseKeeper({
         store: this.store,
-        attributes: network.backend.attributes(this.#link!),
+        attributes: this.#network.backend.attributes(this.#link!),
         renewMargin_ms: this.#options.renewMargin_ms,
         onWaiting: (reason) => this.#waitingFor = reason,
       });
       this.#keeper = keeper;
+      this.#phase = "waiting_for_lease";
       const lease = await keeper.acquire(this.#previousSubnets(), signal);
-      this.#path = await this.#openPath(lease);
-      this.#announce(lease);
-      await Promise.all([
-        keeper.keep(signal, (moved) => this.#move(moved, signal)),
-        this.#followLeases(signal),
+      await this.#openPath(lease);
+      await Promise.race([
+        Promise.all([
+          keeper.keep(signal, (moved) => this.#move(moved, signal)),
+          this.#followLeases(signal),
+        ]),
+        this.#fatal.promise,
       ]);
     } catch (error) {
       if (!signal.aborted) throw error;
     }
   }
 
-  /** Waits until the store has a configuration that this host can obey. */
-  async #awaitNetwork(signal: AbortSignal): Promise<Network> {
-    while (true) {
-      signal.throwIfAborted();
-      try {
-        const config = await this.store.readConfig(signal);
-        return this.#judge(config);
-      } catch (error) {
-        signal.throwIfAborted();
-        if (hasCode(error, "unauthorized")) throw error;
-        const reason = errorText(error);
-        this.#phase = hasCode(error, "unavailable") ? "waiting_for_store" : "waiting_for_config";
-        if (reason !== this.#waitingFor) this.#log.warning`waiting: ${reason}`;
-        this.#waitingFor = reason;
-      }
-      await pause(CONFIG_RETRY_MS, signal);
-    }
-  }
-
-  #judge(config: NetworkConfig): Network {
-    checkOuterAddresses(config, this.#link!.addresses);
-    const backend = selectBackend(config);
-    backend.tunnel(config);
-    return { config, backend };
+  #awaitNetwork(signal: AbortSignal): Promise<Network> {
+    return awaitNetwork(this.store, this.#link!, signal, (phase, reason) => {
+      this.#phase = phase;
+      this.#waitingFor = reason;
+    });
   }
 
   #previousSubnets() {
@@ -144,23 +140,23 @@ export class Agent implements AgentControl {
     return file.subnets;
   }
 
-  #openPath(lease: Lease): Promise<DataPath> {
-    return DataPath.open({
-      ...this.#network!,
+  /** Brings packets to flow and tells the host's other programs which subnet is theirs. */
+  async #openPath(lease: Lease): Promise<void> {
+    const { config, backend } = this.#network!;
+    this.#path = await DataPath.open({
+      config,
+      backend,
       link: this.#link!,
       lease,
       reconciler: this.#reconciler!,
       workerUrl: this.#workerUrl,
+      onFatal: this.#fatal.reject,
     });
-  }
-
-  /** Tells the host's other programs which subnet is theirs, and that packets flow. */
-  #announce(lease: Lease): void {
-    const { config } = this.#network!;
+    this.#path.apply(this.#peers());
     writeSubnetFile(this.#options.subnetFile, {
       network: config,
       subnets: lease.subnets,
-      mtu_bytes: this.#path!.mtu_bytes,
+      mtu_bytes: this.#path.mtu_bytes,
       ipMasq: this.#options.ipMasq,
     });
     this.#phase = "ready";
@@ -168,6 +164,12 @@ export class Agent implements AgentControl {
     const state = `holding ${leaseKey(lease.subnets)}, backend ${config.backend.type}`;
     this.#log.info`selvage ${VERSION} is ready: ${state}`;
     this.#notify(`READY=1\nSTATUS=${state}`);
+  }
+
+  async #closePath(): Promise<void> {
+    const path = this.#path;
+    this.#path = null;
+    await path?.close();
   }
 
   #notify(state: string): void {
@@ -178,18 +180,19 @@ export class Agent implements AgentControl {
     }
   }
 
-  /** Goes on with other subnets than before. Tries until the path stands. */
+  /** Goes on with other subnets than before, under the configuration of now, until that stands. */
   async #move(lease: Lease, signal: AbortSignal): Promise<void> {
-    const backoff = new Backoff(CONFIG_RETRY_MS, 30_000);
-    await this.#path?.close();
-    this.#path = null;
+    const backoff = new Backoff(MOVE_RETRY_FIRST_MS, MOVE_RETRY_MAX_MS);
+    this.#phase = "starting";
+    this.#waitingFor = `moving to ${leaseKey(lease.subnets)}`;
     while (!signal.aborted) {
+      await this.#closePath();
       try {
-        this.#path = await this.#openPath(lease);
-        this.#path.apply(this.#peers());
-        this.#announce(lease);
+        this.#network = await this.#awaitNetwork(signal);
+        await this.#openPath(lease);
         return;
       } catch (error) {
+        if (signal.aborted) return;
         this.#waitingFor = `cannot move to ${leaseKey(lease.subnets)}: ${errorText(error)}`;
         this.#log.error`${this.#waitingFor}`;
         await pause(backoff.next_ms(), signal);
@@ -200,37 +203,43 @@ export class Agent implements AgentControl {
   async #followLeases(signal: AbortSignal): Promise<void> {
     for await (const changes of this.store.watch(signal)) {
       this.#leases = this.#leases.apply(changes);
-      this.#keeper?.observe(changes);
-      for (const change of changes) {
-        this.#log.debug`lease ${change.key}: ${change.type}`;
-      }
-      try {
-        this.#path?.apply(this.#peers());
-      } catch (error) {
-        this.#log.error`cannot bring the peers up to date: ${errorText(error)}`;
-      }
+      for (const change of changes) this.#log.debug`lease ${change.key}: ${change.type}`;
+      this.#keeper?.observe(this.#leases);
+      this.#path?.apply(this.#peers());
     }
   }
 
+  /** Every lease but our own, in the order of the subnets. */
   #peers(): Lease[] {
     const own = this.#keeper?.lease;
     const ownKey = own ? leaseKey(own.subnets) : null;
     return this.#leases.leases.filter((lease) => leaseKey(lease.subnets) !== ownKey);
   }
 
-  async #end(): Promise<void> {
+  async #release(): Promise<void> {
+    const lease = this.#keeper?.lease ?? null;
+    if (!this.#options.releaseOnExit || lease === null) return;
+    await this.#opened?.store.release(lease, AbortSignal.timeout(RELEASE_TIMEOUT_MS));
+  }
+
+  /** Closes everything, each part whatever became of the others. */
+  async #end(listeners: Closable | null): Promise<void> {
     this.#phase = "stopping";
     this.#waitingFor = "stopping";
     this.#notify("STOPPING=1");
-    const lease = this.#keeper?.lease ?? null;
-    if (this.#options.releaseOnExit && lease !== null) {
-      await this.#opened?.store.release(lease).catch((error) => {
-        this.#log.warning`cannot give the lease back: ${errorText(error)}`;
-      });
+    const steps: [string, () => Promise<void> | undefined][] = [
+      ["close the API", () => listeners?.close()],
+      ["give the lease back", () => this.#release()],
+      ["close the data path", () => this.#closePath()],
+      ["close the store", () => this.#opened?.close()],
+    ];
+    for (const [what, step] of steps) {
+      try {
+        await step();
+      } catch (error) {
+        this.#log.error`cannot ${what}: ${errorText(error)}`;
+      }
     }
-    await this.#path?.close();
-    this.#path = null;
-    await this.#opened?.close();
   }
 
   get store(): LeaseStore {
@@ -255,6 +264,7 @@ export class Agent implements AgentControl {
       link: this.#link,
       config: this.#network?.config ?? null,
       lease: this.#keeper?.lease ?? null,
+      expiry_ms: this.#keeper?.expiry_ms ?? null,
       renewal_ms: this.#keeper?.renewal_ms ?? null,
       path: this.#path,
       peers: this.#peers(),
@@ -267,11 +277,10 @@ export class Agent implements AgentControl {
     const now_ms = Date.now();
     const reasons: string[] = [];
     if (this.#waitingFor !== null) reasons.push(this.#waitingFor);
+    reasons.push(...(this.#path?.problems ?? []));
     if (this.#path?.status()?.running === false) reasons.push("the data plane is not running");
-    const lease = this.#keeper?.lease;
-    if (lease && lease.expiry_ms !== null && lease.expiry_ms < now_ms) {
-      reasons.push("the lease has run out");
-    }
+    const expiry_ms = this.#keeper?.expiry_ms ?? null;
+    if (expiry_ms !== null && expiry_ms < now_ms) reasons.push("the lease has run out");
     const store = this.#opened?.store.state();
     if (store && !store.connected && now_ms - store.since_ms > STORE_LOSS_READY_MS) {
       reasons.push(`the store cannot be reached: ${store.lastError ?? store.location}`);

@@ -1,102 +1,32 @@
 /**
  * From leases to packets: asks the backend for a plan and has it carried out, by the reconciler in
- * the kernel and by the data plane in user space. Starts the data plane anew when it fails.
+ * the kernel and by the data plane in user space. What cannot be done is tried again; a data plane
+ * that fails is started anew.
  */
-import { closeFd } from "../../ffi/fd.ts";
-import { openRawSocket } from "../../ffi/raw_socket.ts";
-import { openTun } from "../../ffi/tun.ts";
-import { openUdpSocket } from "../../ffi/udp_socket.ts";
-import { SystemError } from "../../ffi/errno.ts";
-import type { Backend, Plan, SkippedPeer, Tunnel } from "../backend/backend.ts";
-import type { NetworkConfig } from "../config/network_config.ts";
-import { Dataplane, type DataplaneStatus } from "../dataplane/dataplane.ts";
+import { type Plan, type SkippedPeer, type Tunnel } from "../backend/backend.ts";
+import type { DataplaneStatus } from "../dataplane/dataplane.ts";
 import type { PeerCounters } from "../dataplane/peer_table.ts";
-import { errorText, SelvageError } from "../errors.ts";
+import { errorText } from "../errors.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import type { Reconciler } from "../kernel/reconciler.ts";
 import type { Lease } from "../lease/lease.ts";
-import { type IpAddress, ofFamily } from "../net/ip.ts";
 import { logger } from "../log.ts";
 import { Backoff, pause } from "../retry.ts";
+import type { Network } from "./network.ts";
+import { closeTunnel, type OpenTunnel, openTunnel } from "./open_tunnel.ts";
 import type { DataPlaneStatus } from "./status.ts";
 
-const RESTART_FIRST_MS = 100;
-const RESTART_MAX_MS = 30_000;
+const RETRY_FIRST_MS = 100;
+const RETRY_MAX_MS = 30_000;
 
-export interface DataPathOptions {
-  readonly backend: Backend;
-  readonly config: NetworkConfig;
+export interface DataPathOptions extends Network {
   readonly link: OuterLink;
   readonly lease: Lease;
   readonly reconciler: Reconciler;
   /** Entry point of the packet loops' worker. */
   readonly workerUrl: URL;
-}
-
-/** The userspace part of a path that is up. */
-interface OpenTunnel {
-  readonly dataplane: Dataplane;
-  /** Descriptors that are closed once the loops have ended. */
-  readonly fds: readonly number[];
-}
-
-function outerAddress(link: OuterLink): IpAddress {
-  const address = ofFamily(link.addresses, 4);
-  if (address !== undefined) return address;
-  throw new SelvageError("unsupported", `interface ${link.name} has no IPv4 address`, {
-    hint: "Choose another interface with --iface.",
-  });
-}
-
-/** Opens what the loops work on, and gives it back to the kernel if not all of it can be had. */
-async function openTunnel(options: DataPathOptions, tunnel: Tunnel): Promise<OpenTunnel> {
-  const address = outerAddress(options.link);
-  options.reconciler.ensureNameFree(tunnel.device);
-  const open: number[] = [];
-  try {
-    const own = (fd: number): number => {
-      open.push(fd);
-      return fd;
-    };
-    const udp_fd = own(openUdpSocket(address.toBytes(), tunnel.port));
-    const tun_fd = own(openTun(tunnel.device));
-    const icmp_fd = own(openRawSocket());
-    const dataplane = await Dataplane.start({
-      workerUrl: options.workerUrl,
-      tun_fd,
-      udp_fd,
-      icmp_fd,
-      tunAddress: options.lease.subnets[0]!.address,
-    });
-    return { dataplane, fds: open };
-  } catch (error) {
-    open.forEach(closeFd);
-    throw explain(error, tunnel);
-  }
-}
-
-/** Says what a failed system call means to whoever runs this host. */
-function explain(error: unknown, tunnel: Tunnel): unknown {
-  if (!(error instanceof SystemError)) return error;
-  if (error.code === "EADDRINUSE") {
-    return new SelvageError("conflict", `UDP port ${tunnel.port} is in use: ${error.message}`, {
-      hint: "Stop the other program (ss -lunp shows it), or set Backend.Port.",
-      cause: error,
-    });
-  }
-  if (error.code === "EBUSY") {
-    return new SelvageError("conflict", `device ${tunnel.device} is taken: ${error.message}`, {
-      hint: "Another selvage may be running here; stop it, or remove the device.",
-      cause: error,
-    });
-  }
-  if (error.code === "EPERM" || error.code === "EACCES") {
-    return new SelvageError("permission", error.message, {
-      hint: "Run it as root, or with CAP_NET_ADMIN, CAP_NET_RAW and access to /dev/net/tun.",
-      cause: error,
-    });
-  }
-  return error;
+  /** Told of a failure that only a new process can mend. */
+  readonly onFatal: (error: unknown) => void;
 }
 
 export class DataPath {
@@ -109,8 +39,13 @@ export class DataPath {
   #plan: Plan;
   /** Peers that the plan has and the forwarding table cannot take. */
   #refused: readonly SkippedPeer[] = [];
+  #problems: readonly string[] = [];
+  #retry: ReturnType<typeof setTimeout> | undefined;
+  readonly #retryBackoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
   #lastStatus: DataplaneStatus | null = null;
   #restartCount = 0;
+  /** Whether the kernel may hold something of ours. */
+  #isInKernel = false;
 
   private constructor(options: DataPathOptions) {
     this.#options = options;
@@ -119,8 +54,8 @@ export class DataPath {
   }
 
   /**
-   * Brings everything up that needs no peers. Throws, with nothing left behind, if a name or port
-   * is taken or a privilege is missing.
+   * Brings everything up that needs no peers. Throws, with nothing left behind and nothing of
+   * others' touched, if a name or port is taken or a privilege is missing.
    */
   static async open(options: DataPathOptions): Promise<DataPath> {
     const path = new DataPath(options);
@@ -130,49 +65,80 @@ export class DataPath {
       await path.close();
       throw error;
     }
-    path.#supervisor = path.#supervise();
+    path.#supervisor = path.#supervise().catch(options.onFatal);
     return path;
   }
 
   async #bringUp(): Promise<void> {
-    if (this.#tunnel !== null) this.#open = await openTunnel(this.#options, this.#tunnel);
+    const { link, lease, reconciler, workerUrl } = this.#options;
+    if (this.#tunnel !== null) {
+      reconciler.ensureNameFree(this.#tunnel.device);
+      this.#open = await openTunnel({ tunnel: this.#tunnel, link, lease, workerUrl });
+    }
+    this.#isInKernel = true;
     this.#carryOut();
   }
 
-  /** Brings the kernel and the forwarding table in line with the plan. */
+  /** Brings forwarding table and kernel in line with the plan; what fails is tried again later. */
   #carryOut(): void {
-    for (const problem of this.#options.reconciler.reconcile(this.#plan.kernel).problems) {
-      this.#log.warning`${problem}`;
-    }
+    clearTimeout(this.#retry);
+    // First the peers: they are served also while the kernel's tables cannot be read.
     this.#refused = this.#open?.dataplane.apply(this.#plan.forwarding) ?? [];
+    const problems = this.#reconcile();
+    if (problems.join() !== this.#problems.join()) {
+      for (const problem of problems) this.#log.warning`${problem}`;
+    }
+    this.#problems = problems;
+    if (problems.length === 0 && this.#refused.length === 0) {
+      this.#retryBackoff.reset();
+    } else {
+      this.#retry = setTimeout(() => this.#carryOutIfOpen(), this.#retryBackoff.next_ms());
+    }
+  }
+
+  #reconcile(): readonly string[] {
+    try {
+      return this.#options.reconciler.reconcile(this.#plan.kernel).problems;
+    } catch (error) {
+      return [errorText(error)];
+    }
+  }
+
+  /** While the data plane is being started anew, the plan waits for it. */
+  #carryOutIfOpen(): void {
+    if (this.#closing.signal.aborted) return;
+    if (this.#tunnel === null || this.#open !== null) this.#carryOut();
   }
 
   /** Forwards to these peers from now on. */
   apply(peers: readonly Lease[]): void {
     this.#plan = this.#options.backend.plan({ ...this.#options, peers });
-    // While the data plane is being started anew, the plan waits for it.
-    if (this.#tunnel === null || this.#open !== null) this.#carryOut();
+    this.#carryOutIfOpen();
   }
 
   /** Starts the data plane anew whenever a loop ends unasked, for as long as the path is open. */
   async #supervise(): Promise<void> {
-    const backoff = new Backoff(RESTART_FIRST_MS, RESTART_MAX_MS);
-    while (this.#open !== null && !this.#closing.signal.aborted) {
-      const aborted = new Promise<null>((resolve) =>
-        this.#closing.signal.addEventListener("abort", () => resolve(null), { once: true })
-      );
-      const ended = await Promise.race([this.#open.dataplane.ended, aborted]);
+    const { signal } = this.#closing;
+    const closed = new Promise<null>((resolve) =>
+      signal.addEventListener("abort", () => resolve(null), { once: true })
+    );
+    const backoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
+    while (this.#open !== null && !signal.aborted) {
+      const start_ms = performance.now();
+      const ended = await Promise.race([this.#open.dataplane.ended, closed]);
       if (ended === null) return;
       this.#log.error`${ended.reason}; starting the data plane anew`;
+      if (performance.now() - start_ms > RETRY_MAX_MS) backoff.reset();
       await this.#shutDown();
       await this.#restart(backoff);
     }
   }
 
   async #restart(backoff: Backoff): Promise<void> {
-    while (!this.#closing.signal.aborted) {
-      await pause(backoff.next_ms(), this.#closing.signal);
-      if (this.#closing.signal.aborted) return;
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      await pause(backoff.next_ms(), signal);
+      if (signal.aborted) return;
       try {
         await this.#bringUp();
         this.#restartCount++;
@@ -190,8 +156,7 @@ export class DataPath {
     this.#open = null;
     if (open === null) return;
     this.#lastStatus = open.dataplane.status();
-    await open.dataplane.stop();
-    open.fds.forEach(closeFd);
+    await closeTunnel(open);
   }
 
   get device(): string | null {
@@ -210,6 +175,11 @@ export class DataPath {
     return [...this.#plan.skipped, ...this.#refused];
   }
 
+  /** What in the kernel is not as it should be, one sentence each; tried again by and by. */
+  get problems(): readonly string[] {
+    return this.#problems;
+  }
+
   /** Counters since the data plane was last started; null where the kernel forwards. */
   status(): DataPlaneStatus | null {
     const counters = this.#open?.dataplane.status() ?? this.#lastStatus;
@@ -222,11 +192,14 @@ export class DataPath {
     return this.#open?.dataplane.peer(key) ?? null;
   }
 
-  /** Takes everything down; the device goes with its descriptor. */
+  /** Takes everything down; the device goes with its descriptor. Throws if a loop hangs. */
   async close(): Promise<void> {
     this.#closing.abort();
+    clearTimeout(this.#retry);
     await this.#supervisor;
     await this.#shutDown();
-    this.#options.reconciler.clear();
+    // A path that never came up has nothing there: what is there is another's.
+    if (this.#isInKernel) this.#options.reconciler.clear();
+    this.#isInKernel = false;
   }
 }

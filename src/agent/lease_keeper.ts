@@ -1,66 +1,94 @@
 /** Takes our lease, renews it in time, and takes it again when it was revoked. */
 import { errorText, hasCode } from "../errors.ts";
-import {
-  type Lease,
-  type LeaseAttributes,
-  type LeaseChange,
-  leaseKey,
-  sameNode,
-} from "../lease/lease.ts";
-import type { IpPrefix } from "../net/ip.ts";
-import type { LeaseStore } from "../store/store.ts";
+import { type Lease, type LeaseAttributes, leaseKey, sameNode } from "../lease/lease.ts";
+import type { LeaseTable } from "../lease/lease_table.ts";
 import { logger } from "../log.ts";
+import type { IpPrefix } from "../net/ip.ts";
+import { LinkedSignal } from "../net/linked_signal.ts";
 import { Backoff, pause } from "../retry.ts";
+import { LEASE_TTL_MS, type LeaseStore } from "../store/store.ts";
 
 const RETRY_FIRST_MS = 1_000;
 /** flannel's: a renewal that failed is tried again each minute at the latest. */
 const RETRY_MAX_MS = 60_000;
-/** setTimeout counts in 31 bits. */
-const TIMER_MS_MAX = 2 ** 31 - 1;
+/** How often the time of day is looked at: it may jump, and timers stand still while we sleep. */
+const CLOCK_CHECK_MS = 60_000;
 
 export interface LeaseKeeperOptions {
   readonly store: LeaseStore;
   readonly attributes: LeaseAttributes;
   readonly renewMargin_ms: number;
+  /** How long a lease is good for when it was just taken or renewed. */
+  readonly ttl_ms?: number;
   /** Told why the lease cannot be had yet; null once it can. */
   readonly onWaiting: (reason: string | null) => void;
 }
 
-/** When a lease is to be renewed: the margin before its end, but not before half of it is over. */
-export function renewalTime_ms(lease: Lease, margin_ms: number, now_ms: number): number | null {
-  if (lease.expiry_ms === null) return null;
-  return Math.max(lease.expiry_ms - margin_ms, now_ms + (lease.expiry_ms - now_ms) / 2);
+/**
+ * After how long a lease is renewed: the margin before its end, but not before half of it is over.
+ * It counts from when the store said yes, by our own clocks: the expiry is by the store's.
+ */
+export function renewalDelay_ms(ttl_ms: number, margin_ms: number): number {
+  return Math.max(ttl_ms - margin_ms, ttl_ms / 2);
 }
 
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
+  readonly #ttl_ms: number;
   readonly #log = logger("lease");
   #lease: Lease | null = null;
-  #renewal_ms: number | null = null;
+  /** By the time of day, and by the clock that never jumps; null for a reservation. */
+  #due: {
+    readonly taken_ms: number;
+    readonly at_ms: number;
+    readonly monotonic_ms: number;
+  } | null = null;
   /** Aborted when the store says that the lease is no longer ours. */
   #lost = new AbortController();
+  /**
+   * Whether a watch must show the lease. One that runs while the lease is taken again may have
+   * changes under way that are older than it.
+   */
+  #mustShow = true;
 
   constructor(options: LeaseKeeperOptions) {
     this.#options = options;
+    this.#ttl_ms = options.ttl_ms ?? LEASE_TTL_MS;
   }
 
   get lease(): Lease | null {
     return this.#lease;
   }
 
+  /** When it ends unless renewed, by our own clock, in ms since 1970; null for a reservation. */
+  get expiry_ms(): number | null {
+    return this.#due === null ? null : this.#due.taken_ms + this.#ttl_ms;
+  }
+
+  /** When it is to be renewed, in ms since 1970; null for a reservation. */
   get renewal_ms(): number | null {
-    return this.#renewal_ms;
+    return this.#due?.at_ms ?? null;
   }
 
   #take(lease: Lease): Lease {
     this.#lease = lease;
-    this.#renewal_ms = renewalTime_ms(lease, this.#options.renewMargin_ms, Date.now());
+    const delay_ms = renewalDelay_ms(this.#ttl_ms, this.#options.renewMargin_ms);
+    const taken_ms = Date.now();
+    const monotonic_ms = performance.now() + delay_ms;
+    this.#due = lease.expiry_ms === null
+      ? null
+      : { taken_ms, at_ms: taken_ms + delay_ms, monotonic_ms };
     return lease;
+  }
+
+  #isDue(): boolean {
+    return this.#due !== null &&
+      (Date.now() >= this.#due.at_ms || performance.now() >= this.#due.monotonic_ms);
   }
 
   /**
    * Takes a lease, trying until it gets one. Rejects with what the store refuses for good
-   * (`unauthorized`) and, with the signal's reason, when aborted.
+   * (`unauthorized`, while there is no lease) and, with the signal's reason, when aborted.
    */
   async acquire(previousSubnets: readonly IpPrefix[], signal: AbortSignal): Promise<Lease> {
     const backoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
@@ -70,6 +98,7 @@ export class LeaseKeeper {
       try {
         const lease = await this.#options.store.acquire(request, signal);
         this.#lost = new AbortController();
+        this.#mustShow = this.#lease === null;
         this.#options.onWaiting(null);
         return this.#take(lease);
       } catch (error) {
@@ -82,70 +111,71 @@ export class LeaseKeeper {
     }
   }
 
-  /** Looks for our own lease in what the store says has changed. */
-  observe(changes: readonly LeaseChange[]): void {
+  /** Looks for our own lease in what a watch has shown so far. */
+  observe(table: LeaseTable): void {
     if (this.#lease === null) return;
-    const key = leaseKey(this.#lease.subnets);
-    for (const change of changes) {
-      if (change.key !== key) continue;
-      if (change.type === "delete" || !sameNode(change.lease, this.#options.attributes)) {
-        this.#lost.abort();
-      } else {
-        this.#take(change.lease);
-      }
+    const shown = table.getBySubnets(this.#lease.subnets);
+    if (shown === undefined) {
+      if (this.#mustShow) this.#lost.abort();
+    } else if (!sameNode(shown, this.#options.attributes)) {
+      this.#lost.abort();
+    } else {
+      this.#mustShow = true;
+      // A reservation may have been made of it: that needs no renewal.
+      if (shown.expiry_ms === null) this.#take({ ...this.#lease, expiry_ms: null });
     }
   }
 
   /**
    * Keeps the lease until the signal is aborted. `onMoved` is called, and awaited, when only other
-   * subnets could be had.
+   * subnets could be had; what it throws ends the keeping.
    */
   async keep(signal: AbortSignal, onMoved: (lease: Lease) => Promise<void>): Promise<void> {
     const backoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
     while (!signal.aborted) {
-      const before = this.#lease!;
-      await this.#untilDue(signal);
-      if (signal.aborted) return;
-      if (this.#lost.signal.aborted) {
-        await this.#reacquire(before, signal, onMoved);
-        continue;
-      }
-      // The timer may have been cut short; and a watch may have brought a later expiry.
-      if (this.#renewal_ms === null || this.#renewal_ms > Date.now()) continue;
-      try {
-        const lease = this.#take(await this.#options.store.renew(this.#lease!, signal));
-        this.#log.info`renewed ${leaseKey(lease.subnets)}`;
-        backoff.reset();
-      } catch (error) {
-        if (signal.aborted) return;
-        if (hasCode(error, "lease_lost")) this.#lost.abort();
-        else {
-          this.#log.warning`cannot renew the lease: ${errorText(error)}`;
-          await pause(backoff.next_ms(), AbortSignal.any([signal, this.#lost.signal]));
-        }
-      }
+      if (this.#lost.signal.aborted) await this.#reacquire(signal, onMoved);
+      else if (this.#isDue()) await this.#renew(signal, backoff);
+      else await this.#sleep(this.#untilDue_ms(), signal);
     }
   }
 
-  async #untilDue(signal: AbortSignal): Promise<void> {
-    const due_ms = this.#renewal_ms ?? Infinity;
-    const delay_ms = Math.min(Math.max(due_ms - Date.now(), 0), TIMER_MS_MAX);
-    await pause(delay_ms, AbortSignal.any([signal, this.#lost.signal]));
+  #untilDue_ms(): number {
+    const left_ms = (this.#due?.monotonic_ms ?? Infinity) - performance.now();
+    return Math.min(Math.max(left_ms, 0), CLOCK_CHECK_MS);
   }
 
-  async #reacquire(
-    before: Lease,
-    signal: AbortSignal,
-    onMoved: (lease: Lease) => Promise<void>,
-  ): Promise<void> {
-    this.#log.warning`lease ${leaseKey(before.subnets)} was revoked; trying for the same subnet`;
+  /** Sleeps, unless the lease is lost meanwhile. */
+  async #sleep(delay_ms: number, signal: AbortSignal): Promise<void> {
+    const link = new LinkedSignal([signal, this.#lost.signal]);
+    await pause(delay_ms, link.signal);
+    link.dispose();
+  }
+
+  async #renew(signal: AbortSignal, backoff: Backoff): Promise<void> {
+    const { store, attributes } = this.#options;
     try {
-      const lease = await this.acquire(before.subnets, signal);
-      if (leaseKey(lease.subnets) === leaseKey(before.subnets)) {
-        this.#log.info`holding ${leaseKey(lease.subnets)} again`;
+      const lease = this.#take(await store.renew({ ...this.#lease!, ...attributes }, signal));
+      this.#log.info`renewed ${leaseKey(lease.subnets)}`;
+      backoff.reset();
+    } catch (error) {
+      if (signal.aborted) return;
+      if (hasCode(error, "lease_lost")) return this.#lost.abort();
+      this.#log.warning`cannot renew the lease: ${errorText(error)}`;
+      await this.#sleep(backoff.next_ms(), signal);
+    }
+  }
+
+  async #reacquire(signal: AbortSignal, onMoved: (lease: Lease) => Promise<void>): Promise<void> {
+    const before = leaseKey(this.#lease!.subnets);
+    this.#log.warning`lease ${before} was revoked; trying for the same subnet`;
+    try {
+      const lease = await this.acquire(this.#lease!.subnets, signal);
+      const after = leaseKey(lease.subnets);
+      if (after === before) {
+        this.#log.info`holding ${after} again`;
         return;
       }
-      this.#log.warning`the subnet is taken; this host moves to ${leaseKey(lease.subnets)}`;
+      this.#log.warning`the subnet is taken; this host moves to ${after}`;
       await onMoved(lease);
     } catch (error) {
       if (!signal.aborted) throw error;

@@ -1,9 +1,8 @@
 /** Opens the lease store that the flags ask for, and the registry's listener where it is wanted. */
 import { mkdirSync } from "node:fs";
 import type { CreatedToken, TokenAdmin, TokenRequest } from "../api/control.ts";
-import { selectBackend } from "../backend/select.ts";
-import { checkOuterAddresses, parseNetworkConfig } from "../config/parse_network_config.ts";
-import { SelvageError } from "../errors.ts";
+import { parseNetworkConfig } from "../config/parse_network_config.ts";
+import { errorText, SelvageError } from "../errors.ts";
 import { readFileBounded } from "../files.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import { type HostPort, parseHostPort } from "../net/host_port.ts";
@@ -12,6 +11,7 @@ import { formatJoinString, type JoinString } from "../registry/join_string.ts";
 import type { RegistryServer } from "../registry/server.ts";
 import { tokensPath, TokenStore } from "../registry/tokens.ts";
 import type { LeaseStore } from "../store/store.ts";
+import { judgeNetwork, type Network } from "./network.ts";
 import type { RunOptions } from "./options.ts";
 import type { Status } from "./status.ts";
 
@@ -19,6 +19,8 @@ export interface OpenedStore {
   readonly store: LeaseStore;
   readonly tokens: TokenAdmin;
   readonly registry: Status["registry"];
+  /** The configuration that `--net-config` named, read and judged, not yet in force; null: none. */
+  readonly newConfig: { readonly network: Network; put(): void } | null;
   close(): Promise<void>;
 }
 
@@ -95,12 +97,9 @@ class HostTokens implements TokenAdmin {
 }
 
 /** Reads the network configuration file and holds it against this host. Throws naming the file. */
-function readNetConfig(path: string, link: OuterLink): string {
+function readNetConfig(path: string, link: OuterLink): { text: string; network: Network } {
   const text = readFileBounded(path);
-  const config = parseNetworkConfig(text, path);
-  checkOuterAddresses(config, link.addresses);
-  selectBackend(config).tunnel(config);
-  return text;
+  return { text, network: judgeNetwork(parseNetworkConfig(text, path), link) };
 }
 
 async function openEmbedded(
@@ -115,12 +114,15 @@ async function openEmbedded(
   const { EmbeddedStore, registryPath } = await import("../store/embedded_store.ts");
   const store = new EmbeddedStore({ path: registryPath(options.stateDir) });
   try {
-    if (netConfig !== null) store.setConfig(netConfig, options.netConfigFile!);
     const server = await listenIfAsked(options, store, tokens);
     return {
       store,
       tokens: new HostTokens(tokens, server, options.registryListen, link),
       registry: server && { listen: server.location, fingerprint: server.fingerprint },
+      newConfig: netConfig && {
+        network: netConfig.network,
+        put: () => void store.setConfig(netConfig.text, options.netConfigFile!),
+      },
       async close() {
         await server?.close();
         await store.close();
@@ -155,8 +157,20 @@ async function openRemote(
     store,
     tokens: new HostTokens(tokens, null, null, link),
     registry: null,
+    newConfig: null,
     close: () => store.close(),
   };
+}
+
+function makeStateDir(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new SelvageError("permission", `state directory ${path}: ${errorText(error)}`, {
+      hint: "Name a directory that can be written to: --state-dir PATH.",
+      cause: error,
+    });
+  }
 }
 
 /**
@@ -164,7 +178,7 @@ async function openRemote(
  * join string that is none, a state directory that cannot be used, or a port in use.
  */
 export async function openStore(options: RunOptions, link: OuterLink): Promise<OpenedStore> {
-  mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
+  makeStateDir(options.stateDir);
   const tokens = new TokenStore(tokensPath(options.stateDir));
   try {
     const opened = options.join === null

@@ -36,3 +36,9 @@ export const DEFAULTS = {
   registryPort: 8286,
   logLevel: "info",
 } as const;
+
+/**
+ * The variable by which whoever starts a daemon for a while only, such as the demo, has it end with
+ * itself: its own process id.
+ */
+export const END_WITH_PARENT = "SELVAGE_END_WITH_PARENT";

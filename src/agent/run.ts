@@ -6,21 +6,22 @@ import { errorText } from "../errors.ts";
 import { IpAddress } from "../net/ip.ts";
 import { logger, setUpLog } from "../log.ts";
 import { Agent, type Closable } from "./agent.ts";
-import type { RunOptions } from "./options.ts";
-
-/** Set by what starts a daemon for a while only, such as the demo. */
-export const END_WITH_PARENT = "SELVAGE_END_WITH_PARENT";
+import { END_WITH_PARENT, type RunOptions } from "./options.ts";
 
 const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
 
+/** Each is a watch of the store, which may be another host's. */
+const TCP_WATCHER_COUNT_MAX = 16;
+
 async function listen(agent: Agent, options: RunOptions): Promise<Closable> {
-  const watchers = new WatcherPool();
   const listeners: ApiListener[] = [];
   const close = async () => void await Promise.all(listeners.map((one) => one.close()));
   try {
-    listeners.push(await listenUnix(agent, options.apiSocket, { watchers }));
+    listeners.push(await listenUnix(agent, options.apiSocket, { watchers: new WatcherPool() }));
     if (options.apiListen !== null) {
       const certificate = await certificateFor(options);
+      // A pool of its own: who has no rights cannot take the places of who has.
+      const watchers = new WatcherPool(TCP_WATCHER_COUNT_MAX);
       listeners.push(await listenTcp(agent, options.apiListen, { watchers, ...certificate }));
     }
     logger("api").info`listening at ${listeners.map((one) => one.location).join(" and ")}`;
@@ -52,7 +53,8 @@ function surviveDefects(): void {
  */
 export async function runAgent(options: RunOptions, workerUrl: URL): Promise<number> {
   await setUpLog(options.logLevel);
-  if (process.env[END_WITH_PARENT] === "1") endWithParent();
+  const parentPid = process.env[END_WITH_PARENT];
+  if (parentPid !== undefined) endWithParent(Number(parentPid));
   const ending = new AbortController();
   for (const signal of SIGNALS) {
     process.on(signal, () => {

@@ -14,6 +14,8 @@ export interface SnapshotParts {
   readonly link: OuterLink | null;
   readonly config: NetworkConfig | null;
   readonly lease: Lease | null;
+  /** Both by this host's clock. */
+  readonly expiry_ms: number | null;
   readonly renewal_ms: number | null;
   readonly path: DataPath | null;
   /** Every lease but our own, in the order of the subnets. */
@@ -57,7 +59,7 @@ export function snapshot(parts: SnapshotParts): Status {
     network: texts(config?.ranges.map((range) => range.network) ?? []),
     lease: lease && {
       subnets: texts(lease.subnets),
-      expiry_ms: lease.expiry_ms,
+      expiry_ms: parts.expiry_ms,
       renewal_ms: parts.renewal_ms,
     },
     backend: config && path && {
@@ -67,6 +69,7 @@ export function snapshot(parts: SnapshotParts): Status {
       port: path.port,
     },
     peers: parts.peers.map((peer) => peerStatus(peer, path)),
+    problems: path?.problems ?? [],
     skippedPeers: path?.skipped ?? [],
     store: parts.store,
     dataPlane: path?.status() ?? null,

@@ -2,7 +2,13 @@
 import type { StoreState } from "../store/store.ts";
 
 /** Where start-up has got to; "ready" once packets flow and subnet.env is written. */
-export type Phase = "starting" | "waiting_for_store" | "waiting_for_config" | "ready" | "stopping";
+export type Phase =
+  | "starting"
+  | "waiting_for_store"
+  | "waiting_for_config"
+  | "waiting_for_lease"
+  | "ready"
+  | "stopping";
 
 /** Texts of addresses and prefixes; times in ms since 1970; sizes in bytes. */
 export interface Status {
@@ -31,6 +37,8 @@ export interface Status {
     readonly port: number | null;
   } | null;
   readonly peers: readonly PeerStatus[];
+  /** What in the kernel is not as it should be, one sentence each; it is tried again. */
+  readonly problems: readonly string[];
   readonly skippedPeers: readonly { readonly key: string; readonly reason: string }[];
   readonly store: StoreState | null;
   readonly dataPlane: DataPlaneStatus | null;

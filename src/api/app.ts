@@ -1,7 +1,7 @@
 /** The routes of the HTTP API. What may be asked, and what is answered; not who listens where. */
 import { type Context, Hono, type MiddlewareHandler } from "hono";
 import { errorText, SelvageError } from "../errors.ts";
-import { leaseKey, parseLeaseKey } from "../lease/lease.ts";
+import { type Lease, leaseKey, parseLeaseKey } from "../lease/lease.ts";
 import { logger } from "../log.ts";
 import { jsonBody } from "../net/json_body.ts";
 import { problemResponse } from "../net/problem.ts";
@@ -19,7 +19,6 @@ export interface ApiOptions {
   readonly guard: GuardOptions | null;
   /** Ends every watch stream. */
   readonly shutdown: AbortSignal;
-  /** Shared by the listeners. */
   readonly watchers: WatcherPool;
   readonly storeTimeout_ms?: number;
   readonly stall_ms?: number;
@@ -40,6 +39,14 @@ const securityHeaders: MiddlewareHandler = async (context, next) => {
     context.res.headers.set(name, value);
   }
 };
+
+/** The result of something that goes on without us when the signal is aborted. */
+function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    work.then(resolve, reject);
+  });
+}
 
 /** Runs a call on the store, ended by the client's leaving or by the timeout. */
 async function withDeadline<T>(
@@ -86,6 +93,9 @@ function notFound(app: Hono, context: Context): Response {
 }
 
 function onError(error: unknown, context: Context): Response {
+  // Nobody reads the answer, and a client that goes away is no defect of ours.
+  const isGone = context.req.raw.signal.aborted;
+  if (isGone) return problemResponse(new SelvageError("unavailable", "the client went away"));
   if (!(error instanceof SelvageError) || error.code === "internal") {
     const { method, path } = context.req;
     logger("api").error("{method} {path} failed: {error}", {
@@ -97,9 +107,19 @@ function onError(error: unknown, context: Context): Response {
   return problemResponse(error);
 }
 
+/** One list at a time, shared by all who ask meanwhile: the store may be another host's. */
+function sharedList(control: AgentControl): () => Promise<Lease[]> {
+  let running: Promise<Lease[]> | null = null;
+  return () => {
+    running ??= control.store.list().finally(() => running = null);
+    return running;
+  };
+}
+
 /** Reading: health, status, configuration, leases and their watch. */
 function readingRoutes(control: AgentControl, options: ApiOptions) {
   const timeout_ms = options.storeTimeout_ms ?? STORE_TIMEOUT_MS;
+  const list = sharedList(control);
   return new Hono()
     .get("/healthz", (context) => context.json({ running: true }))
     .get("/readyz", (context) => {
@@ -110,7 +130,7 @@ function readingRoutes(control: AgentControl, options: ApiOptions) {
     .get("/v1/config", async (context) => context.json(configView(await control.config())))
     .get("/v1/leases", async (context) => {
       const leases = await withDeadline(context, timeout_ms, (signal) => {
-        return control.store.list(signal);
+        return untilAborted(list(), signal);
       });
       return context.json({ leases: leases.map(leaseView) });
     })

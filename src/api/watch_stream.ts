@@ -3,7 +3,7 @@ import { SelvageError } from "../errors.ts";
 import type { LeaseChange } from "../lease/lease.ts";
 import { type ChangeLine, changeView } from "./views.ts";
 
-/** How many clients may watch at once, over all listeners. */
+/** How many clients may watch at once, unless it is said otherwise. */
 export const WATCHER_COUNT_MAX = 64;
 
 /** How long a client may leave what it was sent unread before its stream is cut. */

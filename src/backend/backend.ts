@@ -47,7 +47,9 @@ export interface Tunnel {
 
 export interface Backend {
   readonly type: string;
-  /** What to forward in user space; null where the kernel does it. Throws on bad options. */
+  /** Throws if this backend cannot do what the configuration asks for over this link. */
+  check(config: NetworkConfig, link: OuterLink): void;
+  /** What to forward in user space; null where the kernel does it. */
   tunnel(config: NetworkConfig): Tunnel | null;
   /** Largest inner IP packet in bytes: the outer link's MTU less what encapsulation adds. */
   mtu_bytes(link: OuterLink): number;

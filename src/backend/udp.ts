@@ -77,7 +77,10 @@ function planPeer(peer: Lease, input: PlanInput): ForwardingEntry | string {
   if (address.isUnspecified() || address.isMulticast() || address.isLoopback()) {
     return `its public address ${address} is not a host's`;
   }
-  if (!rangeOf(input.config).network.containsPrefix(subnet)) return "it lies outside the network";
+  const { network } = rangeOf(input.config);
+  // Its datagrams would be routed into the tunnel, and each into another, without end.
+  if (network.contains(address)) return `its public address ${address} lies in the network`;
+  if (!network.containsPrefix(subnet)) return "it lies outside the network";
   if (subnet.overlaps(subnetOf(input.lease))) return "its subnet overlaps ours";
   return { key: leaseKey(peer.subnets), subnet, address, port: portOf(input.config) };
 }
@@ -109,6 +112,15 @@ function planPeers(input: PlanInput): Pick<Plan, "forwarding" | "skipped"> {
 
 export const udpBackend: Backend = {
   type: UDP_TYPE,
+  check(config: NetworkConfig, link: OuterLink): void {
+    rangeOf(config);
+    portOf(config);
+    mtuOf(link);
+    if (ofFamily(link.addresses, 4) !== undefined) return;
+    throw new SelvageError("unsupported", `interface ${link.name} has no IPv4 address`, {
+      hint: "Choose another interface with --iface.",
+    });
+  },
   tunnel(config: NetworkConfig): Tunnel {
     return { device: UDP_DEVICE, port: portOf(config) };
   },

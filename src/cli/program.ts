@@ -13,7 +13,7 @@ import type { CliDeps, CommandContext } from "./context.ts";
 import { applyEnv } from "./flags.ts";
 import { normaliseGoFlags } from "./go_flags.ts";
 import { type CliIo, processIo } from "./io.ts";
-import { printable } from "./table.ts";
+import { printable } from "../printable.ts";
 import { EXIT, UsageError } from "./usage_error.ts";
 
 const EXAMPLES = `

@@ -1,6 +1,7 @@
 /** The status snapshot as text for people. */
 import type { DataPlaneStatus, PeerStatus, Status } from "../agent/status.ts";
-import { printable, renderPairs, renderTable } from "./table.ts";
+import { printable } from "../printable.ts";
+import { renderPairs, renderTable } from "./table.ts";
 import { formatAgo, formatBytes, formatDuration } from "./units.ts";
 
 export interface StatusTextOptions {
@@ -13,6 +14,7 @@ const PHASES: Readonly<Record<Status["phase"], string>> = {
   starting: "starting",
   waiting_for_store: "waiting for the store",
   waiting_for_config: "waiting for the network configuration",
+  waiting_for_lease: "waiting for a lease",
   ready: "ready",
   stopping: "stopping",
 };
@@ -115,11 +117,14 @@ function dropTable(plane: DataPlaneStatus, verbose: boolean): string {
 
 /** The whole status, each line ended: the node, its peers, what it dropped. */
 export function statusText(status: Status, options: StatusTextOptions): string {
-  const skipped = status.skippedPeers.map(({ key, reason }) =>
-    `Skipped ${printable(key)}: ${printable(reason)}\n`
-  );
+  const notes = [
+    ...status.problems.map((problem) => `Problem: ${printable(problem)}\n`),
+    ...status.skippedPeers.map(({ key, reason }) =>
+      `Skipped ${printable(key)}: ${printable(reason)}\n`
+    ),
+  ];
   return header(status, options.now_ms) +
     peerTable(status.peers, options.now_ms) +
-    (skipped.length === 0 ? "" : `\n${skipped.join("")}`) +
+    (notes.length === 0 ? "" : `\n${notes.join("")}`) +
     (status.dataPlane === null ? "" : dropTable(status.dataPlane, options.verbose));
 }

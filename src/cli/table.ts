@@ -1,13 +1,5 @@
 /** Aligned text for terminals. */
-
-/**
- * Text with every control character made visible as `?`: what a peer or a store sent must not
- * drive the terminal.
- */
-export function printable(text: string): string {
-  // deno-lint-ignore no-control-regex -- control characters are what is looked for
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, "?");
-}
+import { printable } from "../printable.ts";
 
 export interface Column {
   readonly title: string;

@@ -13,6 +13,8 @@ import type { PeerCounters } from "./peer_table.ts";
 import type { WorkerMessage, WorkerStart } from "./worker_protocol.ts";
 
 const ROLES: readonly Role[] = ["egress", "ingress"];
+/** Loading the module and instantiating the loops takes some ten milliseconds. */
+const START_WAIT_MS = 10_000;
 /** A loop ends within one batch; one that takes longer hangs in the kernel. */
 const STOP_WAIT_MS = 5000;
 
@@ -63,10 +65,17 @@ function startWorker(url: URL, start: WorkerStart): LoopWorker {
     ended.resolve(loopEnd);
     ready.reject(new SelvageError("internal", loopEnd.reason));
   };
+  const timer = setTimeout(() => {
+    worker.terminate();
+    end(0, `its worker did not start within ${START_WAIT_MS / 1000} s`);
+  }, START_WAIT_MS);
+  ended.promise.then(() => clearTimeout(timer));
   worker.onmessage = ({ data }: MessageEvent<WorkerMessage>) => {
     if (data.type === "loaded") worker.postMessage(start);
-    else if (data.type === "ready") ready.resolve();
-    else end(data.errno, data.error);
+    else if (data.type === "ready") {
+      clearTimeout(timer);
+      ready.resolve();
+    } else end(data.errno, data.error);
   };
   worker.onerror = (event) => {
     // Unhandled, it would end the whole process.

@@ -1,5 +1,5 @@
 /** One container of the demo, driven through the probe that runs in it. */
-import type { ChildProcess } from "node:child_process";
+import type { ChildProcess, StdioOptions } from "node:child_process";
 import { createInterface } from "node:readline";
 import { SelvageError } from "../errors.ts";
 import type { IpAddress } from "../net/ip.ts";
@@ -21,34 +21,23 @@ const TRANSFER_TIMEOUT_MS = 120_000;
 export class Container {
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;
+  #port = 0;
 
-  private constructor(
-    readonly network: HostNetwork,
-    readonly address: IpAddress,
-    child: ChildProcess,
-    lines: AsyncIterator<string>,
-    private readonly port: number,
-  ) {
-    this.#child = child;
-    this.#lines = lines;
+  /** Starts the probe, which `ready` waits for. The caller stops it in any case. */
+  constructor(self: SelfCommand, readonly network: HostNetwork, readonly address: IpAddress) {
+    const args = [...self.args, PROBE_COMMAND];
+    const stdio: StdioOptions = ["pipe", "pipe", "inherit"];
+    this.#child = spawnInNetns(network.container, self.command, args, stdio);
+    this.#lines = createInterface({ input: this.#child.stdout! })[Symbol.asyncIterator]();
+    // A request to a probe that has ended: the missing answer says so.
+    this.#child.stdin!.on("error", () => {});
   }
 
-  /** Starts the probe and waits until it takes transfers. */
-  static async start(
-    self: SelfCommand,
-    network: HostNetwork,
-    address: IpAddress,
-  ): Promise<Container> {
-    const args = [...self.args, PROBE_COMMAND];
-    const child = spawnInNetns(network.container, self.command, args, ["pipe", "pipe", "inherit"]);
-    const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
-    try {
-      const { port } = await nextLine<ProbeReady>(lines, network.name);
-      return new Container(network, address, child, lines, port);
-    } catch (error) {
-      await endProcess(child);
-      throw error;
-    }
+  /** Waits until the probe takes transfers. */
+  async ready(): Promise<this> {
+    const { port } = await nextLine<ProbeReady>(this.#lines, this.network.name);
+    this.#port = port;
+    return this;
   }
 
   async #ask(request: ProbeRequest): Promise<PingResult | TransferResult> {
@@ -68,7 +57,7 @@ export class Container {
     return await this.#ask({
       do: "send",
       address: other.address.toString(),
-      port: other.port,
+      port: other.#port,
       size_bytes,
       timeout_ms: TRANSFER_TIMEOUT_MS,
     }) as TransferResult;

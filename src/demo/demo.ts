@@ -176,9 +176,10 @@ class Demo {
       const subnet = IpPrefix.parse(status.lease!.subnets[0]!);
       return this.#topology!.attachContainer(network, subnet, status.backend!.mtu_bytes);
     });
-    await Promise.all(this.#topology!.hosts.map(async (network, i) => {
-      this.#containers[i] = await Container.start(this.#self, network, addresses[i]!);
-    }));
+    for (const [i, network] of this.#topology!.hosts.entries()) {
+      this.#containers.push(new Container(this.#self, network, addresses[i]!));
+    }
+    await Promise.all(this.#containers.map((container) => container.ready()));
   }
 
   async #pingAll(): Promise<PingReport[]> {
@@ -264,9 +265,10 @@ class Demo {
     });
   }
 
+  /** Ends all processes, and then the namespaces, whatever becomes of any of them. */
   async #tearDown(): Promise<void> {
-    await Promise.all(this.#containers.filter(Boolean).map((container) => container.stop()));
-    await Promise.all(this.#hosts.map((host) => host.stop()));
+    await Promise.allSettled(this.#containers.map((container) => container.stop()));
+    await Promise.allSettled(this.#hosts.map((host) => host.stop()));
     this.#topology?.close();
     rmSync(this.#directory, { recursive: true, force: true });
   }

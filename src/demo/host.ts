@@ -5,7 +5,6 @@ import { join } from "node:path";
 import type { Status } from "../agent/status.ts";
 import { openClient } from "../cli/client.ts";
 import { SelvageError } from "../errors.ts";
-import { END_WITH_PARENT } from "../agent/run.ts";
 import { pause } from "../retry.ts";
 import { endProcess, spawnInNetns } from "./child.ts";
 import type { HostNetwork } from "./topology.ts";
@@ -53,10 +52,7 @@ export class DemoHost {
     ];
     const log = openSync(join(directory, "log"), "a", 0o600);
     try {
-      const child = spawnInNetns(network.host, self.command, args, ["ignore", log, log], {
-        [END_WITH_PARENT]: "1",
-        ...env,
-      });
+      const child = spawnInNetns(network.host, self.command, args, ["ignore", log, log], env);
       return new DemoHost(network, directory, child);
     } finally {
       closeSync(log);

@@ -1,6 +1,7 @@
 /** The probe: stands in for a program in a container; pings and transfers when it is asked to. */
 import { createInterface } from "node:readline";
 import { endWithParent } from "../../ffi/process.ts";
+import { END_WITH_PARENT } from "../agent/options.ts";
 import { errorText } from "../errors.ts";
 import { IpAddress } from "../net/ip.ts";
 import { ping } from "./ping.ts";
@@ -26,7 +27,7 @@ async function carryOut(request: ProbeRequest): Promise<ProbeAnswer> {
 
 /** Serves requests from stdin, one after the other, until it ends. Gives the exit status. */
 export async function runProbe(): Promise<number> {
-  endWithParent();
+  endWithParent(Number(process.env[END_WITH_PARENT]));
   const { server, port } = await serveTransfers();
   say({ port });
   for await (const line of createInterface({ input: process.stdin })) {

@@ -1,5 +1,6 @@
 /** The demo's result, for people and for machines. */
-import { printable, renderTable } from "../cli/table.ts";
+import { renderTable } from "../cli/table.ts";
+import { printable } from "../printable.ts";
 import type { PingReport, TransferReport } from "./measure.ts";
 
 export interface DemoReport {

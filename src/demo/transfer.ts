@@ -1,5 +1,6 @@
 /** A TCP transfer that proves every byte: both ends hash what they sent and received. */
 import { createCipheriv, createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 
 const CHUNK_BYTES = 64 * 1024;
@@ -46,48 +47,55 @@ async function writeAll(socket: Socket, size_bytes: number): Promise<string> {
   for (let left = size_bytes; left > 0; left -= CHUNK_BYTES) {
     const chunk = cipher.update(zeros.subarray(0, Math.min(left, CHUNK_BYTES)));
     hash.update(chunk);
-    if (!socket.write(chunk)) await new Promise<void>((resolve) => socket.once("drain", resolve));
+    if (!socket.write(chunk)) await Promise.race([once(socket, "drain"), once(socket, "close")]);
     if (socket.destroyed) throw new Error("the connection was lost");
   }
   socket.end();
   return hash.digest("hex");
 }
 
+/** What the receiver said it got. Throws if that is not a whole report of this transfer. */
+function readReport(text: string, size_bytes: number): string {
+  const report = JSON.parse(text) as { size_bytes?: unknown; sha256?: unknown };
+  if (report.size_bytes !== size_bytes) {
+    throw new Error(`${report.size_bytes} of ${size_bytes} bytes arrived`);
+  }
+  if (typeof report.sha256 !== "string" || !/^[0-9a-f]{64}$/.test(report.sha256)) {
+    throw new Error("the receiver reported no hash");
+  }
+  return report.sha256;
+}
+
+/** The text that the other end sends until it is done. */
+async function readAll(socket: Socket): Promise<string> {
+  let text = "";
+  for await (const part of socket.setEncoding("utf8")) text += part;
+  return text;
+}
+
 /** Sends random bytes and waits for the receiver's hash. Rejects if that takes too long. */
-export function sendTransfer(
+export async function sendTransfer(
   host: string,
   port: number,
   size_bytes: number,
   timeout_ms: number,
 ): Promise<TransferResult> {
-  return new Promise((resolve, reject) => {
-    const start_ms = performance.now();
-    const socket = connect({ host, port, allowHalfOpen: true });
-    const fail = (error: Error) => {
-      clearTimeout(timer);
-      socket.destroy();
-      // A write that waits for "drain" must not wait for ever.
-      socket.emit("drain");
-      reject(error);
-    };
-    const timer = setTimeout(
-      () => fail(new Error(`transfer to ${host}: not done within ${timeout_ms / 1000} s`)),
-      timeout_ms,
-    );
-    let answer = "";
-    let sentSha256 = "";
-    socket.setEncoding("utf8");
-    socket.on("error", fail);
-    socket.on("data", (text) => answer += text);
-    socket.on("connect", () => {
-      writeAll(socket, size_bytes).then((sha256) => sentSha256 = sha256, fail);
-    });
-    socket.on("end", () => {
-      clearTimeout(timer);
-      socket.destroy();
-      const { sha256 } = JSON.parse(answer || '{"sha256":""}') as { sha256: string };
-      const duration_ms = performance.now() - start_ms;
-      resolve({ size_bytes, duration_ms, sentSha256, receivedSha256: sha256 });
-    });
-  });
+  const start_ms = performance.now();
+  const socket = connect({ host, port, allowHalfOpen: true });
+  const late = new Error(`transfer to ${host}: not done within ${timeout_ms / 1000} s`);
+  const failed = new Promise<never>((_, reject) => socket.once("error", reject));
+  const timer = setTimeout(() => socket.destroy(late), timeout_ms);
+  try {
+    const connected = new Promise<void>((resolve) => socket.once("connect", resolve));
+    await Promise.race([connected, failed]);
+    const [sentSha256, report] = await Promise.race([
+      Promise.all([writeAll(socket, size_bytes), readAll(socket)]),
+      failed,
+    ]);
+    const receivedSha256 = readReport(report, size_bytes);
+    return { size_bytes, duration_ms: performance.now() - start_ms, sentSha256, receivedSha256 };
+  } finally {
+    clearTimeout(timer);
+    socket.destroy();
+  }
 }

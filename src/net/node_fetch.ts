@@ -132,6 +132,8 @@ export function createFetch(options: FetchOptions = {}): typeof fetch {
           : { socketPath: options.socketPath }),
         ...(options.agent === undefined ? { agent: false } : { agent: options.agent }),
         ...options.tls,
+        // Also against NODE_TLS_REJECT_UNAUTHORIZED=0 in the environment.
+        rejectUnauthorized: true,
       });
       const onAbort = () => {
         reject(signal.reason);

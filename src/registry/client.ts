@@ -193,6 +193,8 @@ export class RegistryClient {
     const connection = await this.#request(path, { method: "GET" }, signal);
     const { response, link } = connection;
     try {
+      // A refusal is short: it comes in time, or the connection is dead.
+      if (!response.ok) link.setDeadline(this.deadline_ms, this.#deadlineError());
       if (!response.ok) throw await this.#refusal(connection);
       return { body: response.body ?? new ReadableStream(), dispose: () => link.dispose() };
     } catch (error) {

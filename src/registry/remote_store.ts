@@ -19,7 +19,7 @@ import type { LeaseStore, StoreState } from "../store/store.ts";
 import { closedError } from "../store/closed_error.ts";
 import { GoneError, RegistryClient } from "./client.ts";
 import type { JoinString } from "./join_string.ts";
-import { readLines } from "./line_reader.ts";
+import { readLines } from "../net/line_reader.ts";
 import {
   fromWireChange,
   fromWireLease,
@@ -205,8 +205,9 @@ export class RemoteStore implements LeaseStore {
     const path = `/watch?id=${encodeURIComponent(id)}&revision=${revision}`;
     const stream = await this.#client.stream(path, signal);
     const opened_ms = performance.now();
+    const { silence_ms } = this.#options;
     try {
-      for await (const text of readLines(stream.body, this.#options.silence_ms)) {
+      for await (const text of readLines(stream.body, { silence_ms })) {
         // Not for a stream that the registry ends as soon as it has begun.
         if (performance.now() - opened_ms > this.#options.backoffMax_ms) backoff.reset();
         yield this.#readLine(text);

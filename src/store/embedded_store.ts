@@ -7,7 +7,11 @@
  */
 import { join } from "node:path";
 import type { NetworkConfig } from "../config/network_config.ts";
-import { formatNetworkConfig, parseNetworkConfig } from "../config/parse_network_config.ts";
+import {
+  checkOuterAddresses,
+  formatNetworkConfig,
+  parseNetworkConfig,
+} from "../config/parse_network_config.ts";
 import { SelvageError } from "../errors.ts";
 import { allocate, isReservable } from "../lease/allocator.ts";
 import {
@@ -21,7 +25,7 @@ import {
 } from "../lease/lease.ts";
 import { diffTables, LeaseTable, putChange } from "../lease/lease_table.ts";
 import { formatLeaseValue } from "../lease/lease_value.ts";
-import type { IpPrefix } from "../net/ip.ts";
+import { type IpPrefix, ofFamily } from "../net/ip.ts";
 import { type Clock, ExpiryRule, ExpiryTimer, SYSTEM_CLOCK } from "./expiry.ts";
 import { closedError } from "./closed_error.ts";
 import { type ChangesSince, RegistryState, type Snapshot } from "./registry_state.ts";
@@ -46,14 +50,25 @@ export interface EmbeddedStoreOptions {
 }
 
 /** Attributes that no store takes are refused before anything is changed. */
-function checkAttributes(attributes: LeaseAttributes): void {
+function checkAttributes(attributes: LeaseAttributes, config: NetworkConfig): void {
   if (attributes.publicAddresses.length === 0) {
     throw new SelvageError("invalid_argument", "a node needs a public address to hold a lease");
   }
   formatLeaseValue(attributes);
+  // Packets to such a host would be routed into the overlay that they are to leave.
+  checkOuterAddresses(config, attributes.publicAddresses);
 }
 
 /** A lease store over one SQLite file; a file is open in one store of one process at a time. */
+/** A node of a network with IPv4 is known by its IPv4 address; a reservation must name it. */
+function checkIdentity({ publicAddresses }: LeaseAttributes, config: NetworkConfig): void {
+  const needsIpv4 = ofFamily(config.ranges, 4) !== undefined;
+  if (!needsIpv4 || ofFamily(publicAddresses, 4) !== undefined) return;
+  throw new SelvageError("invalid_argument", "a reservation needs the host's public IPv4 address", {
+    hint: "Give it with --public-ip; by it the host is known.",
+  });
+}
+
 export class EmbeddedStore implements LeaseStore {
   readonly #state: RegistryState;
   readonly #ttl_ms: number;
@@ -106,12 +121,23 @@ export class EmbeddedStore implements LeaseStore {
   /** Deletes the leases that have run out. The timer calls it, and so does every other call. */
   expire(): void {
     const now_ms = this.#rule.now_ms();
-    if (this.#isClosed || now_ms < this.#firstEnd_ms) return;
+    if (this.#isClosed) return;
+    if (this.#rule.takeSetBack()) this.#shorten(now_ms + this.#ttl_ms);
+    if (now_ms < this.#firstEnd_ms) return;
     const gone = this.#state.table.leases.filter((lease) =>
       lease.expiry_ms !== null && this.#rule.end_ms(lease.expiry_ms) <= now_ms
     );
     this.#state.apply(gone.map((lease) => ({ type: "delete", key: leaseKey(lease.subnets) })));
     this.#firstEnd_ms = Infinity;
+    this.#expectEnds(this.#state.table.leases);
+  }
+
+  /** Has no lease end after `end_ms`: the clock was ahead when such a lease was given. */
+  #shorten(end_ms: number): void {
+    const late = this.#state.table.leases.filter((lease) => (lease.expiry_ms ?? 0) > end_ms);
+    this.#state.apply(late.map((lease) => putChange({ ...lease, expiry_ms: end_ms })));
+    this.#firstEnd_ms = Infinity;
+    this.#timer.clear();
     this.#expectEnds(this.#state.table.leases);
   }
 
@@ -159,9 +185,10 @@ export class EmbeddedStore implements LeaseStore {
   // deno-lint-ignore require-await
   async acquire(request: LeaseRequest, signal?: AbortSignal): Promise<Lease> {
     const { table } = this.#enter(signal);
-    checkAttributes(request.attributes);
+    const config = this.#config();
+    checkAttributes(request.attributes, config);
     const { subnets, held, deletedKeys } = allocate(
-      this.#config(),
+      config,
       table.leases,
       request,
       this.#random,
@@ -176,7 +203,7 @@ export class EmbeddedStore implements LeaseStore {
   // deno-lint-ignore require-await
   async renew(lease: Lease, signal?: AbortSignal): Promise<Lease> {
     const { table } = this.#enter(signal);
-    checkAttributes(lease);
+    checkAttributes(lease, this.#config());
     const held = table.getBySubnets(lease.subnets);
     if (held === undefined || !sameNode(held, lease)) {
       const who = held === undefined ? "nobody" : held.publicAddresses.join(", ");
@@ -209,17 +236,22 @@ export class EmbeddedStore implements LeaseStore {
     signal?: AbortSignal,
   ): Promise<Lease> {
     const { table } = this.#enter(signal);
-    checkAttributes(attributes);
     const config = this.#config();
+    checkAttributes(attributes, config);
+    checkIdentity(attributes, config);
     const key = leaseKey(subnets);
     if (!isReservable(config, subnets)) {
       const networks = config.ranges.map((range) => range.network).join(" and ");
       const text = `${key} cannot be reserved: not one part each of ${networks}`;
       throw new SelvageError("invalid_argument", text);
     }
+    let published = attributes;
     for (const other of table.leases) {
-      const isSame = leaseKey(other.subnets) === key;
-      if (isSame && sameNode(other, attributes)) continue;
+      if (leaseKey(other.subnets) === key && sameNode(other, attributes)) {
+        // What the node itself says about itself stays.
+        published = other;
+        continue;
+      }
       if (!other.subnets.some((taken) => subnets.some((subnet) => subnet.overlaps(taken)))) {
         continue;
       }
@@ -228,7 +260,7 @@ export class EmbeddedStore implements LeaseStore {
       }`;
       throw new SelvageError("conflict", text);
     }
-    const lease: Lease = { ...attributes, subnets, expiry_ms: null };
+    const lease: Lease = { ...published, subnets, expiry_ms: null };
     this.#apply([putChange(lease)]);
     return lease;
   }

@@ -26,6 +26,7 @@ const JUMP_MS = 60 * 1000;
  */
 export class ExpiryRule {
   #floor_ms: number;
+  #wasSetBack = true;
   #seen: { readonly now_ms: number; readonly monotonic_ms: number };
 
   constructor(readonly clock: Clock) {
@@ -38,6 +39,11 @@ export class ExpiryRule {
     const seen = { now_ms: this.clock.now_ms(), monotonic_ms: this.clock.monotonic_ms() };
     const ahead = (seen.now_ms - this.#seen.now_ms) - (seen.monotonic_ms - this.#seen.monotonic_ms);
     if (ahead > JUMP_MS) this.#floor_ms = seen.now_ms + EXPIRY_GRACE_MS;
+    if (ahead < -JUMP_MS) {
+      // The floor comes back too: else nothing would end before the time that was wrong.
+      this.#floor_ms = Math.min(this.#floor_ms, seen.now_ms + EXPIRY_GRACE_MS);
+      this.#wasSetBack = true;
+    }
     this.#seen = seen;
     return seen.now_ms;
   }
@@ -45,6 +51,16 @@ export class ExpiryRule {
   /** When a lease with this expiry really ends, in ms since 1970. */
   end_ms(expiry_ms: number): number {
     return Math.max(expiry_ms, this.#floor_ms);
+  }
+
+  /**
+   * Whether leases may end later than one that is given now: once after the start, and after each
+   * time that the time of day was set back.
+   */
+  takeSetBack(): boolean {
+    const wasSetBack = this.#wasSetBack;
+    this.#wasSetBack = false;
+    return wasSetBack;
   }
 }
 

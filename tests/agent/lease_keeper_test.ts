@@ -1,13 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { LeaseKeeper, renewalTime_ms } from "../../src/agent/lease_keeper.ts";
+import { LeaseKeeper, renewalDelay_ms } from "../../src/agent/lease_keeper.ts";
 import { SelvageError } from "../../src/errors.ts";
-import {
-  type Lease,
-  type LeaseChange,
-  type LeaseRequest,
-  parseLeaseKey,
-} from "../../src/lease/lease.ts";
+import { type Lease, type LeaseRequest, parseLeaseKey } from "../../src/lease/lease.ts";
+import { LeaseTable } from "../../src/lease/lease_table.ts";
 import { IpAddress } from "../../src/net/ip.ts";
 import type { LeaseStore } from "../../src/store/store.ts";
 
@@ -16,27 +12,40 @@ const ATTRIBUTES = {
   backendType: "udp",
   backendData: {},
 };
+const OTHER = { publicAddresses: [IpAddress.parse("192.0.2.66")] };
+const MUST_NOT_MOVE = () => Promise.reject(new Error("must not move"));
 
 function lease(key: string, changes: Partial<Lease> = {}): Lease {
   const expiry_ms = Date.now() + 24 * 3600_000;
   return { ...ATTRIBUTES, subnets: parseLeaseKey(key), expiry_ms, ...changes };
 }
 
-/** A store that answers from a script and keeps what it was asked. */
+/** A store that answers from a script, keeps what it was asked, and tells when. */
 class ScriptedStore {
   readonly acquired: LeaseRequest[] = [];
   readonly renewed: Lease[] = [];
+  #wake: () => void = () => {};
+
   constructor(
     readonly acquireAnswers: (Lease | Error)[],
     readonly renewAnswers: (Lease | Error)[] = [],
   ) {}
+
   acquire(request: LeaseRequest): Promise<Lease> {
     this.acquired.push(request);
+    this.#wake();
     return settle(this.acquireAnswers.shift());
   }
+
   renew(held: Lease): Promise<Lease> {
     this.renewed.push(held);
+    this.#wake();
     return settle(this.renewAnswers.shift());
+  }
+
+  /** Resolves when it has been asked so often; the test's time limit is the runner's. */
+  async asked(count: () => number, expected: number): Promise<void> {
+    while (count() < expected) await new Promise<void>((resolve) => this.#wake = resolve);
   }
 }
 
@@ -45,29 +54,41 @@ function settle(answer: Lease | Error | undefined): Promise<Lease> {
   return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
 }
 
-function keeperOf(store: ScriptedStore, waits: (string | null)[] = []): LeaseKeeper {
+function keeperOf(
+  store: ScriptedStore,
+  options: { ttl_ms?: number; waits?: (string | null)[] } = {},
+): LeaseKeeper {
   return new LeaseKeeper({
     store: store as unknown as LeaseStore,
     attributes: ATTRIBUTES,
     renewMargin_ms: 3600_000,
-    onWaiting: (reason) => waits.push(reason),
+    ...(options.ttl_ms === undefined ? {} : { ttl_ms: options.ttl_ms }),
+    onWaiting: (reason) => options.waits?.push(reason),
   });
 }
 
-const deleted = (key: string): LeaseChange => ({ type: "delete", key });
+const table = (...leases: Lease[]) => LeaseTable.of(leases);
 
-describe("when a lease is renewed", () => {
+/** Runs `keep` while `act` runs, and ends it then. */
+async function whileKeeping(
+  keeper: LeaseKeeper,
+  act: (end: () => void) => Promise<void> | void,
+  onMoved: (lease: Lease) => Promise<void> = MUST_NOT_MOVE,
+): Promise<void> {
+  const ending = new AbortController();
+  const kept = keeper.keep(ending.signal, onMoved);
+  await Promise.race([act(() => ending.abort()), kept]);
+  ending.abort();
+  await kept;
+}
+
+describe("after how long a lease is renewed", () => {
   const hour_ms = 3600_000;
-  const at = (expiry_ms: number | null) => lease("10.1.0.0-24", { expiry_ms });
-
   test("the margin before its end", () => {
-    assert.equal(renewalTime_ms(at(24 * hour_ms), hour_ms, 0), 23 * hour_ms);
+    assert.equal(renewalDelay_ms(24 * hour_ms, hour_ms), 23 * hour_ms);
   });
   test("not before half of it is over, however long the margin", () => {
-    assert.equal(renewalTime_ms(at(2 * hour_ms), 10 * hour_ms, 0), hour_ms);
-  });
-  test("never, for a reservation", () => {
-    assert.equal(renewalTime_ms(at(null), hour_ms, 0), null);
+    assert.equal(renewalDelay_ms(2 * hour_ms, 10 * hour_ms), hour_ms);
   });
 });
 
@@ -78,7 +99,7 @@ describe("lease keeper", () => {
       lease("10.1.0.0-24"),
     ]);
     const waits: (string | null)[] = [];
-    const held = await keeperOf(store, waits).acquire([], new AbortController().signal);
+    const held = await keeperOf(store, { waits }).acquire([], new AbortController().signal);
     assert.equal(held.subnets[0]!.toString(), "10.1.0.0/24");
     assert.deepEqual(waits, ["no lease: nobody there", null]);
   });
@@ -89,62 +110,88 @@ describe("lease keeper", () => {
     assert.equal(store.acquired.length, 1);
   });
 
-  test("renews when it is due, and takes what comes back", async () => {
-    const ending = new AbortController();
-    const long = lease("10.1.0.0-24", { expiry_ms: Date.now() + 24 * 3600_000 });
-    const store = new ScriptedStore([lease("10.1.0.0-24", { expiry_ms: Date.now() + 40 })], [long]);
-    const keeper = keeperOf(store);
-    await keeper.acquire([], ending.signal);
-    const kept = keeper.keep(ending.signal, () => Promise.reject(new Error("must not move")));
-    while (store.renewed.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
-    ending.abort();
-    await kept;
+  test("renews when due, publishes its own attributes, and takes what comes back", async () => {
+    const long = lease("10.1.0.0-24", { expiry_ms: Date.now() + 48 * 3600_000 });
+    const store = new ScriptedStore([lease("10.1.0.0-24", OTHER)], [long]);
+    const keeper = keeperOf(store, { ttl_ms: 60 });
+    await keeper.acquire([], new AbortController().signal);
+    await whileKeeping(keeper, () => store.asked(() => store.renewed.length, 1));
     assert.equal(keeper.lease?.expiry_ms, long.expiry_ms);
-    assert.equal(store.renewed.length, 1);
+    assert.deepEqual(store.renewed[0]!.publicAddresses, ATTRIBUTES.publicAddresses);
   });
 
-  test("a revoked lease is asked for again, and nothing moves if it is had", async () => {
-    const ending = new AbortController();
+  test("the store's clock may be days behind: that makes no renewal due", async () => {
+    const past = lease("10.1.0.0-24", { expiry_ms: Date.now() - 3 * 24 * 3600_000 });
+    const store = new ScriptedStore([past]);
+    const keeper = keeperOf(store);
+    await keeper.acquire([], new AbortController().signal);
+    await whileKeeping(keeper, () => new Promise((resolve) => setTimeout(resolve, 50)));
+    assert.equal(store.renewed.length, 0);
+    assert.ok(keeper.renewal_ms! > Date.now() + 22 * 3600_000);
+  });
+
+  test("a reservation is never renewed", async () => {
+    const store = new ScriptedStore([lease("10.1.0.0-24", { expiry_ms: null })]);
+    const keeper = keeperOf(store, { ttl_ms: 1 });
+    await keeper.acquire([], new AbortController().signal);
+    assert.equal(keeper.renewal_ms, null);
+    await whileKeeping(keeper, () => new Promise((resolve) => setTimeout(resolve, 30)));
+    assert.equal(store.renewed.length, 0);
+  });
+
+  for (
+    const [when, shown] of [
+      ["after the watch had shown it", [table(lease("10.1.0.0-24")), table()]],
+      ["before the watch began", [table(lease("10.9.0.0-24", OTHER))]],
+    ] as const
+  ) {
+    test(`a lease revoked ${when} is asked for again; nothing moves if it is had`, async () => {
+      const store = new ScriptedStore([lease("10.1.0.0-24"), lease("10.1.0.0-24")]);
+      const keeper = keeperOf(store);
+      await keeper.acquire([], new AbortController().signal);
+      await whileKeeping(keeper, () => {
+        for (const leases of shown) keeper.observe(leases);
+        return store.asked(() => store.acquired.length, 2);
+      });
+      assert.equal(store.acquired[1]!.previousSubnets[0]!.toString(), "10.1.0.0/24");
+    });
+  }
+
+  test("changes that are older than the new lease do not lose it again", async () => {
     const store = new ScriptedStore([lease("10.1.0.0-24"), lease("10.1.0.0-24")]);
     const keeper = keeperOf(store);
-    await keeper.acquire([], ending.signal);
-    const kept = keeper.keep(ending.signal, () => Promise.reject(new Error("must not move")));
-    keeper.observe([deleted("10.9.0.0-24"), deleted("10.1.0.0-24")]);
-    while (store.acquired.length < 2) await new Promise((resolve) => setTimeout(resolve, 1));
-    ending.abort();
-    await kept;
-    assert.equal(store.acquired[1]!.previousSubnets[0]!.toString(), "10.1.0.0/24");
+    await keeper.acquire([], new AbortController().signal);
+    await whileKeeping(keeper, async () => {
+      keeper.observe(table());
+      await store.asked(() => store.acquired.length, 2);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      // Another host's change, from before ours.
+      keeper.observe(table(lease("10.9.0.0-24", OTHER)));
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      keeper.observe(table(lease("10.1.0.0-24")));
+    });
+    assert.equal(store.acquired.length, 2);
   });
 
   test("a subnet that went to another node moves this one", async () => {
-    const ending = new AbortController();
     const store = new ScriptedStore([lease("10.1.0.0-24"), lease("10.2.0.0-24")]);
     const keeper = keeperOf(store);
-    await keeper.acquire([], ending.signal);
-    const other = lease("10.1.0.0-24", { publicAddresses: [IpAddress.parse("192.0.2.66")] });
-    const moved: string[] = [];
-    const kept = keeper.keep(ending.signal, (to) => {
-      moved.push(String(to.subnets[0]));
-      ending.abort();
-      return Promise.resolve();
-    });
-    keeper.observe([{ type: "put", key: "10.1.0.0-24", lease: other }]);
-    await kept;
-    assert.deepEqual(moved, ["10.2.0.0/24"]);
+    await keeper.acquire([], new AbortController().signal);
+    const moved = Promise.withResolvers<string>();
+    await whileKeeping(keeper, async () => {
+      keeper.observe(table(lease("10.1.0.0-24", OTHER)));
+      assert.equal(await moved.promise, "10.2.0.0/24");
+    }, (to) => Promise.resolve(moved.resolve(String(to.subnets[0]))));
   });
 
   test("a lease lost at renewal is taken anew", async () => {
-    const ending = new AbortController();
     const store = new ScriptedStore(
-      [lease("10.1.0.0-24", { expiry_ms: Date.now() + 40 }), lease("10.1.0.0-24")],
+      [lease("10.1.0.0-24"), lease("10.1.0.0-24")],
       [new SelvageError("lease_lost", "gone")],
     );
-    const keeper = keeperOf(store);
-    await keeper.acquire([], ending.signal);
-    const kept = keeper.keep(ending.signal, () => Promise.reject(new Error("must not move")));
-    while (store.acquired.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
-    ending.abort();
-    await kept;
+    const keeper = keeperOf(store, { ttl_ms: 40 });
+    await keeper.acquire([], new AbortController().signal);
+    await whileKeeping(keeper, () => store.asked(() => store.acquired.length, 2));
     assert.equal(store.renewed.length, 1);
   });
 });

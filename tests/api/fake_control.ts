@@ -235,6 +235,7 @@ export function sampleStatus(): Status {
       },
       { ...peer, key: "10.5.8.0-24", subnets: ["10.5.8.0/24"], publicAddresses: ["192.0.2.30"] },
     ],
+    problems: [],
     skippedPeers: [{ key: "10.5.9.0-24", reason: "its backend is vxlan" }],
     store: new FakeStore().state(),
     dataPlane: {

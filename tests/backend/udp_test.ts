@@ -64,6 +64,7 @@ describe("udp backend", () => {
     [lease("10.210.9.0-24", "203.0.113.1"), /our public address/],
     [lease("10.210.9.0-24", "0.0.0.0"), /not a host's/],
     [lease("10.210.9.0-24", "239.1.1.1"), /not a host's/],
+    [lease("10.210.9.0-24", "10.210.9.9"), /lies in the network/],
     [lease("10.211.9.0-24", "192.0.2.9"), /outside the network/],
     [lease("10.210.5.128-25", "192.0.2.9"), /overlaps ours/],
     [lease("10.210.7.128-25", "192.0.2.9"), /overlaps 10\.210\.7\.0\/24/],

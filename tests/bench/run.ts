@@ -39,16 +39,13 @@ async function measureTransfers(rounds: number, size_bytes: number): Promise<Fig
     await lab.startAll();
     const inside = await Promise.all(
       [1, 2].map((host) =>
-        Container.start(EXECUTABLE, lab.network(host), lab.containers[host - 1]!)
+        new Container(EXECUTABLE, lab.network(host), lab.containers[host - 1]!).ready()
       ),
     );
     const outside = await Promise.all([1, 2].map((host) => {
       const network = lab.network(host);
-      return Container.start(
-        EXECUTABLE,
-        { ...network, container: network.host },
-        network.outerAddress,
-      );
+      const inHost = { ...network, container: network.host };
+      return new Container(EXECUTABLE, inHost, network.outerAddress).ready();
     }));
     try {
       for (let round = 0; round < rounds; round++) {

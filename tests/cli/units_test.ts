@@ -1,7 +1,8 @@
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { formatAgo, formatBytes, formatDuration, formatTime } from "../../src/cli/units.ts";
-import { printable, renderPairs, renderTable } from "../../src/cli/table.ts";
+import { printable } from "../../src/printable.ts";
+import { renderPairs, renderTable } from "../../src/cli/table.ts";
 
 describe("units", () => {
   test("sizes", () => {

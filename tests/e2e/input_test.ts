@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { describe, test } from "node:test";
 import { closeFd } from "../../ffi/fd.ts";
 import { check, libc } from "../../ffi/libc.ts";
@@ -59,19 +60,34 @@ function assertUntouched(lab: Lab, directory: string): void {
   for (const name of ["subnet.env", "api.sock"]) {
     assert.ok(!existsSync(join(directory, name)), `${name} was left`);
   }
+  const registry = join(directory, "state", "registry.db");
+  if (existsSync(registry)) {
+    const database = new DatabaseSync(registry, { readOnly: true });
+    for (const table of ["config", "leases", "events"]) {
+      const row = database.prepare(`SELECT count(*) AS count FROM ${table}`).get();
+      assert.equal(row?.count, 0, `${table} of the registry`);
+    }
+    database.close();
+  }
   const { stdout } = lab.exec(lab.network(1).host, "ip", "-o", "route", "show", "proto", "83");
   assert.equal(stdout, "");
 }
 
-/** Starts `selvage run` with these flags and holds that it fails as described. */
+/**
+ * Starts `selvage run` with these flags and holds that it fails as described and leaves nothing.
+ * `isShared`: another daemon runs on this host, and what is in the kernel is its.
+ */
 function assertRefused(
   lab: Lab,
   flags: readonly string[],
   expected: { status: number; text: RegExp },
+  isShared = false,
 ): void {
   const directory = join(lab.directory, "refused");
   mkdirSync(directory, { recursive: true });
+  const isChoice = flags.some((flag) => flag.startsWith("--iface"));
   const place = placeFlags(directory).filter((flag) =>
+    !(isChoice && flag === "--iface=eth0") &&
     !flags.some((other) => other.startsWith(flag.split("=")[0]!))
   );
   const { status, stderr } = runInHost(lab, EXECUTABLE.command, ["run", ...place, ...flags]);
@@ -79,7 +95,7 @@ function assertRefused(
   assert.equal(status, expected.status, stderr);
   const lines = stderr.split("\n").filter((line) => line.startsWith("selvage: "));
   assert.equal(lines.length, 1, `said once: ${stderr}`);
-  assertUntouched(lab, directory);
+  if (!isShared) assertUntouched(lab, directory);
   rmSync(directory, { recursive: true, force: true });
 }
 
@@ -150,8 +166,8 @@ describe("files, names and strings that do not fit", () => {
   const ROWS: [string[], RegExp][] = [
     [["--net-config=/no/such/file"], /\/no\/such\/file/],
     [["--net-config=/"], /read \/|directory/],
-    [["--iface=eth9"], /eth9.*|eth0/],
-    [["--iface-regex=^wlan", "--iface="], /wlan|iface/],
+    [["--iface=eth9"], /eth9.*eth0/s],
+    [["--iface-regex=^wlan"], /\^wlan.*eth0/s],
     [["--join=@/no/such/file"], /\/no\/such\/file/],
     [["--join=hello"], /not a join string/],
     [["--join=selvage1.AAAA"], /cut short|mistyped/],
@@ -161,8 +177,7 @@ describe("files, names and strings that do not fit", () => {
   for (const [flags, text] of ROWS) {
     test(flags.join(" "), () =>
       withLab(1, (lab) => {
-        const status = flags.some((flag) => flag === "--iface=") ? 2 : 1;
-        assertRefused(lab, flags, { status, text });
+        assertRefused(lab, flags, { status: 1, text });
         return Promise.resolve();
       }));
   }
@@ -190,19 +205,20 @@ function lab2(lab: Lab): Lab {
   return Object.create(lab, { network: { value: () => Lab.prototype.network.call(lab, 2) } });
 }
 
-describe("what others hold already", () => {
-  const config = (lab: Lab): string => {
-    const file = join(lab.directory, "good-net-conf.json");
-    writeFileSync(file, JSON.stringify({ Network: "10.210.0.0/16" }));
-    return `--net-config=${file}`;
-  };
+/** The flag of a good network configuration. */
+function goodConfig(lab: Lab): string {
+  const file = join(lab.directory, "good-net-conf.json");
+  writeFileSync(file, JSON.stringify({ Network: "10.210.0.0/16" }));
+  return `--net-config=${file}`;
+}
 
+describe("what others hold already", () => {
   test("the UDP port", () =>
     withLab(1, (lab) => {
       const address = lab.network(1).outerAddress.toBytes();
       const fd = withNetns(lab.network(1).host, () => openUdpSocket(address, 8285));
       try {
-        assertRefused(lab, [config(lab)], { status: 1, text: /UDP port 8285 is in use/ });
+        assertRefused(lab, [goodConfig(lab)], { status: 1, text: /UDP port 8285 is in use/ });
       } finally {
         closeFd(fd);
       }
@@ -213,7 +229,7 @@ describe("what others hold already", () => {
     withLab(1, (lab) => {
       const { host } = lab.network(1);
       lab.exec(host, "ip", "tuntap", "add", "dev", "selvage0", "mode", "tun");
-      assertRefused(lab, [config(lab)], { status: 1, text: /selvage0.*(exists|taken)/ });
+      assertRefused(lab, [goodConfig(lab)], { status: 1, text: /selvage0.*(exists|taken)/ });
       const { stdout } = lab.exec(host, "ip", "-o", "link", "show", "selvage0");
       assert.match(stdout, /selvage0/, "the foreign device was left alone");
       return Promise.resolve();
@@ -229,7 +245,7 @@ describe("what others hold already", () => {
       withLab(1, (lab) => {
         const fd = withNetns(lab.network(1).host, () => holdTcpPort(8300));
         try {
-          assertRefused(lab, [config(lab), `${flag}=127.0.0.1:8300`], { status: 1, text });
+          assertRefused(lab, [goodConfig(lab), `${flag}=127.0.0.1:8300`], { status: 1, text });
         } finally {
           closeFd(fd);
         }
@@ -244,7 +260,7 @@ describe("what others hold already", () => {
       const flags = [
         "run",
         "--iface=eth0",
-        config(lab),
+        goodConfig(lab),
         `--api-socket=${socket}`,
         `--state-dir=${join(lab.directory, "other")}`,
         `--subnet-file=${join(lab.directory, "s.env")}`,
@@ -255,6 +271,34 @@ describe("what others hold already", () => {
       assert.equal((await lab.host(1).status())?.phase, "ready", "the first is unharmed");
     }));
 });
+
+test("a second daemon on this host is refused, and the first forwards on", () =>
+  withLab(2, async (lab) => {
+    await lab.startAll();
+    const ping = lab.startPing(1, 2);
+    await ping.flowing();
+    assertRefused(lab, ["--api-listen=off", goodConfig(lab)], {
+      status: 1,
+      text: /selvage0.*exists/,
+    }, true);
+    await ping.flowing(20);
+    const { sent, received } = await ping.end();
+    assert.ok(sent - received <= 1, `${received} of ${sent} came back`);
+  }));
+
+test("a configuration that is refused is not in force at the next start", () =>
+  withLab(1, async (lab) => {
+    const bad = join(lab.directory, "bad.json");
+    const value = { Network: "10.210.0.0/16", EnableIPv6: true, IPv6Network: "fc00::/48" };
+    writeFileSync(bad, JSON.stringify(value));
+    const state = `--state-dir=${lab.hostDirectory(1)}`;
+    const flags = [state, `--net-config=${bad}`];
+    assertRefused(lab, flags, { status: 1, text: /IPv4 alone/ });
+    lab.launch(1, []);
+    const isWaiting = ({ phase }: { phase: string }) => phase === "waiting_for_config";
+    const status = await lab.until(1, "not waiting", isWaiting);
+    assert.match(status.waitingFor!, /no network configuration/);
+  }));
 
 describe("what this host does not give", () => {
   test("no root", () =>

@@ -45,12 +45,18 @@ export class RunningPing {
     child.stdout!.setEncoding("utf8").on("data", (part: string) => this.#text += part);
   }
 
+  get #replyCount(): number {
+    return this.#text.match(/bytes from/g)?.length ?? 0;
+  }
+
   /** Waits until replies have come in, so that what follows happens to flowing traffic. */
   async flowing(count = 5): Promise<void> {
-    const target = (this.#text.match(/bytes from/g)?.length ?? 0) + count;
-    while ((this.#text.match(/bytes from/g)?.length ?? 0) < target) {
+    const target = this.#replyCount + count;
+    // A ping that is not answered says nothing at all.
+    const signal = AbortSignal.timeout(TIMEOUT_MS);
+    while (this.#replyCount < target) {
       assert.equal(this.child.exitCode, null, `ping ended: ${this.#text}`);
-      await once(this.child.stdout!, "data");
+      await once(this.child.stdout!, "data", { signal });
     }
   }
 
@@ -200,6 +206,11 @@ export class Lab {
     ]);
     this.#children.push(child);
     return new RunningPing(child);
+  }
+
+  /** Sends a signal to a daemon; not by child.kill(), which Deno takes for its end. */
+  signal(host: number, signal: "SIGSTOP" | "SIGCONT"): void {
+    process.kill(this.host(host).pid, signal);
   }
 
   /** Ends a daemon as a power cut would, and waits until it is gone. */

@@ -1,6 +1,6 @@
 /** The life of a cluster, with the built executable in real namespaces (see lab.ts). */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { type PingCount, withLab } from "./lab.ts";
@@ -128,5 +128,53 @@ describe("a cluster", () => {
       assert.notEqual(after, before);
       const file = readFileSync(join(lab.hostDirectory(2), "subnet.env"), "utf8");
       assert.match(file, new RegExp(`FLANNEL_SUBNET=${after.replace(/\.0\/24$/, "\\.1/24")}`));
+    }));
+
+  test("a running host whose subnet another takes moves, also if subnet.env resists at first", () =>
+    withLab(3, async (lab) => {
+      await lab.startAll();
+      const before = (await lab.host(2).status())!.lease!.subnets[0]!;
+      const file = join(lab.hostDirectory(2), "subnet.env");
+      // Nothing can be renamed over a directory that is not empty.
+      rmSync(file);
+      mkdirSync(join(file, "in-the-way"), { recursive: true });
+      lab.signal(2, "SIGSTOP");
+      assert.equal(lab.run(1, ["leases", "revoke", before]).status, 0);
+      const reserved = lab.run(1, ["leases", "reserve", before, "--public-ip=198.18.0.77"]);
+      assert.equal(reserved.status, 0, reserved.stderr);
+      lab.signal(2, "SIGCONT");
+      await lab.until(2, "did not try", ({ waitingFor }) => /cannot move/.test(waitingFor ?? ""));
+      rmSync(file, { recursive: true });
+      const after = await lab.until(
+        2,
+        "has not moved",
+        ({ phase, lease, waitingFor }) =>
+          phase === "ready" && waitingFor === null && lease!.subnets[0] !== before,
+      );
+      const subnet = after.lease!.subnets[0]!;
+      assert.match(readFileSync(file, "utf8"), new RegExp(subnet.replace(".0/24", ".1/24")));
+      const { host } = lab.network(2);
+      const route = lab.exec(host, "ip", "route", "show", "10.210.0.0/16").stdout;
+      assert.match(route, /dev selvage0/);
+      const address = lab.exec(host, "ip", "-o", "-4", "addr", "show", "selvage0").stdout;
+      assert.ok(address.includes(`${subnet.replace("/24", "")}/32`), address);
+      await lab.untilPeers(3, 1, 3);
+    }));
+
+  test("a host that moves takes up a network that was changed meanwhile", () =>
+    withLab(2, async (lab) => {
+      await lab.startAll();
+      const before = (await lab.host(2).status())!.lease!.subnets[0]!;
+      await lab.stop(1);
+      await lab.startRegistry({ Network: "10.220.0.0/16" });
+      await lab.until(2, "not back", (status) => status.store!.connected);
+      assert.equal(lab.run(1, ["leases", "revoke", before]).status, 0);
+      const after = await lab.until(
+        2,
+        "has not moved",
+        ({ lease, phase }) => phase === "ready" && lease!.subnets[0]!.startsWith("10.220."),
+      );
+      assert.deepEqual(after.network, ["10.220.0.0/16"]);
+      await lab.untilPeers(1, 1, 2);
     }));
 });

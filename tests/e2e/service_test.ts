@@ -124,19 +124,28 @@ test("the TUN deleted by a foreign hand: made anew, and traffic goes on", () =>
     assert.deepEqual(lab.ping(2, 1), { sent: 3, received: 3 });
   }));
 
-test("an idle node uses no processor time to speak of", () =>
+test("an idle node sleeps: no loop of it spins", () =>
   withLab(2, async (lab) => {
     await lab.startAll();
+    /** Processor time so far, in ticks of 10 ms. */
     const ticks = () => {
       const stat = readFileSync(`/proc/${lab.host(2).pid}/stat`, "utf8");
       const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
       return Number(fields[11]) + Number(fields[12]);
     };
-    // Half a second after the start the runtime has settled.
-    await new Promise((resolve) => setTimeout(resolve, 500));
     const before = ticks();
-    await new Promise((resolve) => setTimeout(resolve, 3_000));
-    assert.ok(ticks() - before <= 3, `${ticks() - before} ticks of 10 ms in 3 s`);
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    // The runtime tidies up after the start; one thread that spins would take 200.
+    assert.ok(ticks() - before <= 20, `${ticks() - before} ticks in 2 s`);
+  }));
+
+test("no debugger, whatever the environment says", () =>
+  withLab(1, async (lab) => {
+    lab.env["BUN_INSPECT"] = "ws://127.0.0.1:6499/x";
+    await lab.startRegistry();
+    const { stdout } = lab.exec(lab.network(1).host, "ss", "-Hltn");
+    assert.match(stdout, /127\.0\.0\.1:8285/);
+    assert.doesNotMatch(stdout, /6499/);
   }));
 
 describe("what the environment and the working directory cannot do", () => {
@@ -165,7 +174,7 @@ describe("what the environment and the working directory cannot do", () => {
     {},
     { BUN_BE_BUN: "1" },
     { BUN_OPTIONS: "--preload=./trap.js" },
-    { BUN_INSPECT_PRELOAD: "./trap.js" },
+    { BUN_INSPECT: "1", BUN_INSPECT_PRELOAD: "./trap.js" },
     { NODE_OPTIONS: "--require ./trap.js" },
   ];
   for (const env of TRAPS) {
@@ -180,7 +189,7 @@ describe("what the environment and the working directory cannot do", () => {
       writeFileSync(join(directory, ".env"), "SELVAGE_API_SOCKET=/trapped\n");
       const options = { cwd: directory, encoding: "utf8", timeout: 20_000 } as const;
       const { stderr } = spawnSync(EXECUTABLE.command, ["status"], options);
-      assert.doesNotMatch(stderr, /trapped/);
+      assert.match(stderr, /no socket at \/run\/selvage\/api\.sock/);
     } finally {
       rmSync(directory, { recursive: true, force: true });
     }
@@ -192,7 +201,7 @@ test("a daemon whose parent is killed ends, when it was asked to", () =>
     const { host } = lab.network(1);
     const flags = `--iface=eth0 --state-dir=${lab.hostDirectory(1)} ` +
       `--subnet-file=${lab.directory}/s.env --api-socket=${lab.directory}/api.sock`;
-    const script = `SELVAGE_END_WITH_PARENT=1 ${EXECUTABLE.command} run ${flags} & ` +
+    const script = `SELVAGE_END_WITH_PARENT=$$ ${EXECUTABLE.command} run ${flags} & ` +
       `echo $!; wait`;
     const shell = spawnInNetns(host, "sh", ["-c", script], ["ignore", "pipe", "ignore"]);
     const pid = await new Promise<number>((resolve) =>
@@ -207,7 +216,9 @@ test("a daemon whose parent is killed ends, when it was asked to", () =>
     };
     // The daemon has asked the kernel by the time it has its socket.
     const isUp = () => statSync(`${lab.directory}/api.sock`, { throwIfNoEntry: false });
-    while (!isUp()) await new Promise((resolve) => setTimeout(resolve, 10));
+    for (let i = 0; i < 1000 && !isUp(); i++) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
     shell.kill("SIGKILL");
     for (let i = 0; i < 500 && state() !== null; i++) {
       await new Promise((resolve) => setTimeout(resolve, 10));

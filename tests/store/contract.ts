@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { type Lease, leaseKey, parseLeaseKey } from "../../src/lease/lease.ts";
 import { equalLeases } from "../../src/lease/lease_table.ts";
-import { IpPrefix } from "../../src/net/ip.ts";
+import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import type { LeaseStore } from "../../src/store/store.ts";
 import { node, nodeNumber, seededRandom } from "../lease/sample.ts";
 import { Follower, type OpenHarness, rejectsWith, type StoreHarness, TTL_MS } from "./harness.ts";
@@ -191,6 +191,30 @@ function holdTests(harness: () => StoreHarness): void {
     const held = await acquire(store, 1);
     assert.equal((await store.reserve(held.subnets, nodeNumber(1))).expiry_ms, null);
     assert.equal((await store.renew(held)).expiry_ms, null);
+  });
+
+  test("what a node publishes stays when its lease becomes a reservation", async () => {
+    const { store } = harness();
+    const attributes = {
+      publicAddresses: [...nodeNumber(1).publicAddresses, IpAddress.parse("fd00::1")],
+      backendType: "vxlan",
+      backendData: { 4: { VNI: 1, VtepMAC: "aa:bb:cc:dd:ee:ff" } },
+    };
+    const held = await store.acquire({ attributes, previousSubnets: [] });
+    const reserved = await store.reserve(held.subnets, nodeNumber(1));
+    assert.deepEqual(reserved, { ...held, expiry_ms: null });
+  });
+
+  test("nobody may have a public address inside the network, or reserve without one", async () => {
+    const { store } = harness();
+    const inside = { ...nodeNumber(1), publicAddresses: [IpAddress.parse("10.5.9.9")] };
+    const acquired = store.acquire({ attributes: inside, previousSubnets: [] });
+    assert.match((await rejectsWith("conflict", acquired)).message, /10\.5\.9\.9/);
+    await rejectsWith("conflict", store.reserve(parseLeaseKey("10.5.8.0-24"), inside));
+    const nameless = { ...nodeNumber(1), publicAddresses: [IpAddress.parse("fd00::1")] };
+    const reserved = store.reserve(parseLeaseKey("10.5.8.0-24"), nameless);
+    await rejectsWith("invalid_argument", reserved);
+    assert.deepEqual(await store.list(), []);
   });
 
   test("a reservation that overlaps, or lies elsewhere, is refused", async () => {

@@ -199,6 +199,32 @@ describe("the embedded store's expiry", () => {
     await store.close();
   });
 
+  test("is not put off by a time of day that was ahead, and was set right", async () => {
+    await withStateDir(async (stateDir) => {
+      const years_ms = 10 * 365 * 24 * 60 * 60 * 1000;
+      const clock = new FakeClock();
+      const store = open(registryPath(stateDir), { clock });
+      store.setConfig('{"Network": "10.5.0.0/16"}', "test");
+      clock.jump(years_ms);
+      await store.acquire(request(1));
+      clock.jump(-years_ms);
+      await store.acquire(request(2));
+      assert.equal((await store.list()).length, 2);
+      clock.advance(TTL_MS + EXPIRY_GRACE_MS);
+      assert.deepEqual(await store.list(), []);
+      // The same where the clock is set right while the registry is down.
+      clock.jump(years_ms);
+      await store.acquire(request(3));
+      await store.close();
+      clock.jump(-years_ms);
+      const second = open(registryPath(stateDir), { clock });
+      assert.equal((await second.list()).length, 1);
+      clock.advance(TTL_MS + EXPIRY_GRACE_MS);
+      assert.deepEqual(await second.list(), []);
+      await second.close();
+    });
+  });
+
   test("happens by itself, by the timer", async () => {
     const store = new EmbeddedStore({
       path: ":memory:",

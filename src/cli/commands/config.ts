@@ -1,6 +1,7 @@
 /** `selvage config`: the network's configuration, shown or checked. */
 import type { Command } from "commander";
 import { readFileBounded } from "../../files.ts";
+import { printableJson } from "../../printable.ts";
 import { addClientFlags, type ClientFlags, openClient, succeeded } from "../client.ts";
 import type { CommandContext } from "../context.ts";
 
@@ -9,7 +10,7 @@ function addShow(config: Command, { io }: CommandContext): void {
     .description("print the configuration in force, every default filled in, as flannel's JSON");
   addClientFlags(command).action(async (flags: ClientFlags) => {
     const response = await succeeded(openClient(flags).v1.config.$get());
-    io.out(`${JSON.stringify(await response.json(), null, 2)}\n`);
+    io.out(printableJson(await response.json()));
   });
 }
 
@@ -23,7 +24,7 @@ function addCheck(config: Command, { io }: CommandContext): void {
       const value: unknown = JSON.parse(
         parser.formatNetworkConfig(parser.parseNetworkConfig(text, file)),
       );
-      io.out(`${JSON.stringify(value, null, 2)}\n`);
+      io.out(printableJson(value));
     });
 }
 

@@ -3,12 +3,13 @@ import type { Command } from "commander";
 import type { ChangeLine, LeaseView } from "../../api/views.ts";
 import { SelvageError } from "../../errors.ts";
 import { leaseKey, parseLeaseKey } from "../../lease/lease.ts";
+import { readLines } from "../../net/line_reader.ts";
 import type { IpAddress } from "../../net/ip.ts";
 import { addClientFlags, type ClientFlags, openClient, succeeded } from "../client.ts";
 import type { CommandContext } from "../context.ts";
 import { boolFlag, valueFlag } from "../flags.ts";
-import { readLines } from "../lines.ts";
-import { printable, renderTable } from "../table.ts";
+import { printable, printableJson, printableLine } from "../../printable.ts";
+import { renderTable } from "../table.ts";
 import { formatDuration, formatTime } from "../units.ts";
 import { UsageError } from "../usage_error.ts";
 import { address } from "../values.ts";
@@ -63,9 +64,7 @@ function addList(leases: Command, { io }: CommandContext): void {
   addClientFlags(command).action(async (flags: LeaseFlags) => {
     const { leases } = await (await succeeded(openClient(flags).v1.leases.$get())).json();
     io.out(
-      flags.json === true
-        ? `${JSON.stringify(leases, null, 2)}\n`
-        : leaseTable(leases, io.now_ms()),
+      flags.json === true ? printableJson(leases) : leaseTable(leases, io.now_ms()),
     );
   });
 }
@@ -106,7 +105,7 @@ function addReserve(leases: Command, { io }: CommandContext): void {
     const lease = await response.json();
     io.out(
       flags.json === true
-        ? `${JSON.stringify(lease, null, 2)}\n`
+        ? printableJson(lease)
         : printable(`reserved ${lease.key} for ${lease.publicAddresses.join(", ")}`) + "\n",
     );
   });
@@ -134,9 +133,9 @@ function addWatch(leases: Command, { io }: CommandContext): void {
     try {
       const get = openClient(flags).v1.leases.watch.$get({}, { init: { signal } });
       const response = await succeeded(get);
-      for await (const line of readLines(response.body, signal)) {
+      for await (const line of readLines(response.body!, { signal })) {
         if (flags.json === true) {
-          io.out(`${line}\n`);
+          io.out(printableLine(line));
           continue;
         }
         const { changes } = JSON.parse(line) as ChangeLine;

@@ -1,5 +1,6 @@
 /** `selvage status`: what the node does, once or again and again. */
 import type { Command } from "commander";
+import { printableJson } from "../../printable.ts";
 import { addClientFlags, type ClientFlags, openClient, succeeded } from "../client.ts";
 import type { CommandContext } from "../context.ts";
 import { boolFlag } from "../flags.ts";
@@ -33,7 +34,7 @@ function pause(duration_ms: number, signal: AbortSignal): Promise<void> {
 async function readText(flags: StatusFlags, context: CommandContext): Promise<string> {
   const response = await succeeded(openClient(flags).v1.status.$get());
   const status = await response.json();
-  if (flags.json === true) return `${JSON.stringify(status, null, 2)}\n`;
+  if (flags.json === true) return printableJson(status);
   return statusText(status, { now_ms: context.io.now_ms(), verbose: flags.verbose === true });
 }
 

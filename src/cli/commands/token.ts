@@ -1,6 +1,7 @@
 /** `selvage token`: what lets other hosts join, and programs use the API. */
 import type { Command } from "commander";
 import type { TokenScope, TokenView } from "../../api/control.ts";
+import { printableJson } from "../../printable.ts";
 import { addClientFlags, type ClientFlags, openClient, succeeded } from "../client.ts";
 import type { CommandContext } from "../context.ts";
 import { boolFlag, valueFlag } from "../flags.ts";
@@ -58,7 +59,7 @@ function addCreate(token: Command, { io }: CommandContext): void {
       ...(description === undefined ? {} : { description }),
     };
     const created = await (await succeeded(openClient(flags).v1.tokens.$post({ json }))).json();
-    if (flags.json === true) return io.out(`${JSON.stringify(created, null, 2)}\n`);
+    if (flags.json === true) return io.out(printableJson(created));
     io.out(`${created.secret}\n`);
     io.err(`${NEXT_STEPS[scope]}\nKeep it secret: it is not shown again.\n`);
   });
@@ -79,7 +80,7 @@ function addList(token: Command, { io }: CommandContext): void {
     .addOption(boolFlag({ term: "json", description: "as JSON" }));
   addClientFlags(command).action(async (flags: ListFlags) => {
     const { tokens } = await (await succeeded(openClient(flags).v1.tokens.$get())).json();
-    io.out(flags.json === true ? `${JSON.stringify(tokens, null, 2)}\n` : tokenTable(tokens));
+    io.out(flags.json === true ? printableJson(tokens) : tokenTable(tokens));
   });
 }
 

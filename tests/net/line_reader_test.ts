@@ -1,6 +1,6 @@
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
-import { readLines } from "../../src/registry/line_reader.ts";
+import { readLines } from "../../src/net/line_reader.ts";
 import { rejectsWith } from "../store/harness.ts";
 
 describe("a stream of lines", () => {
@@ -23,7 +23,7 @@ describe("a stream of lines", () => {
     for (let size = 1; size <= bytes.length; size++) {
       const chunks = [];
       for (let at = 0; at < bytes.length; at += size) chunks.push(bytes.slice(at, at + size));
-      const lines = await collect(readLines(stream(...chunks), 1000));
+      const lines = await collect(readLines(stream(...chunks), { silence_ms: 1000 }));
       assert.deepEqual(lines, ["één", "two", "three"], `chunks of ${size}`);
     }
   });
@@ -35,9 +35,9 @@ describe("a stream of lines", () => {
         isCancelled = true;
       },
     });
-    await rejectsWith("unavailable", collect(readLines(silent, 5)));
+    await rejectsWith("unavailable", collect(readLines(silent, { silence_ms: 5 })));
     assert.ok(isCancelled);
     const long = stream(new Uint8Array(101).fill(65));
-    await rejectsWith("too_large", collect(readLines(long, 1000, 100)));
+    await rejectsWith("too_large", collect(readLines(long, { sizeMax_bytes: 100 })));
   });
 });

@@ -1,0 +1,56 @@
+/** The network's configuration, and what it means on this host. */
+import type { Backend } from "../backend/backend.ts";
+import { selectBackend } from "../backend/select.ts";
+import type { NetworkConfig } from "../config/network_config.ts";
+import { checkOuterAddresses } from "../config/parse_network_config.ts";
+import { errorText, hasCode } from "../errors.ts";
+import type { OuterLink } from "../kernel/outer_link.ts";
+import { logger } from "../log.ts";
+import { pause } from "../retry.ts";
+import type { LeaseStore } from "../store/store.ts";
+import type { Phase } from "./status.ts";
+
+/** flannel's: a configuration that is missing or invalid is asked for each second, for ever. */
+const RETRY_MS = 1_000;
+
+export interface Network {
+  readonly config: NetworkConfig;
+  readonly backend: Backend;
+}
+
+/** Throws if this host cannot obey the configuration: what is wrong, and what to do. */
+export function judgeNetwork(config: NetworkConfig, link: OuterLink): Network {
+  checkOuterAddresses(config, [...link.addresses, ...link.publicAddresses]);
+  const backend = selectBackend(config);
+  backend.check(config, link);
+  return { config, backend };
+}
+
+/**
+ * Waits until the store has a configuration that this host can obey. `onWaiting` is told the phase
+ * and the reason each time they change. Rejects with `unauthorized`, which waiting does not mend,
+ * and with the signal's reason.
+ */
+export async function awaitNetwork(
+  store: LeaseStore,
+  link: OuterLink,
+  signal: AbortSignal,
+  onWaiting: (phase: Phase, reason: string) => void,
+): Promise<Network> {
+  let told = "";
+  while (true) {
+    signal.throwIfAborted();
+    try {
+      return judgeNetwork(await store.readConfig(signal), link);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (hasCode(error, "unauthorized")) throw error;
+      const reason = errorText(error);
+      const phase = hasCode(error, "unavailable") ? "waiting_for_store" : "waiting_for_config";
+      if (reason !== told) logger("agent").warning`waiting: ${reason}`;
+      told = reason;
+      onWaiting(phase, reason);
+    }
+    await pause(RETRY_MS, signal);
+  }
+}

@@ -151,6 +151,7 @@ export class Agent implements AgentControl {
       lease,
       reconciler: this.#reconciler!,
       workerUrl: this.#workerUrl,
+      offloads: this.#options.offloads,
     });
   }
 

@@ -5,11 +5,12 @@
 import { closeFd } from "../../ffi/fd.ts";
 import { openRawSocket } from "../../ffi/raw_socket.ts";
 import { openTun } from "../../ffi/tun.ts";
-import { openUdpSocket } from "../../ffi/udp_socket.ts";
+import { enableUdpOffloads, openUdpSocket } from "../../ffi/udp_socket.ts";
 import { SystemError } from "../../ffi/errno.ts";
 import type { Backend, Plan, SkippedPeer, Tunnel } from "../backend/backend.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { Dataplane, type DataplaneStatus } from "../dataplane/dataplane.ts";
+import type { Offload } from "../dataplane/offloads.ts";
 import type { PeerCounters } from "../dataplane/peer_table.ts";
 import { errorText, SelvageError } from "../errors.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
@@ -20,6 +21,8 @@ import { logger } from "../log.ts";
 import { Backoff, pause } from "../retry.ts";
 import type { DataPlaneStatus } from "./status.ts";
 
+const TUN_OFFLOADS = ["csum", "tso", "uso"] as const satisfies readonly Offload[];
+const UDP_OFFLOADS = ["udp-segment", "udp-gro"] as const satisfies readonly Offload[];
 const RESTART_FIRST_MS = 100;
 const RESTART_MAX_MS = 30_000;
 
@@ -31,6 +34,8 @@ export interface DataPathOptions {
   readonly reconciler: Reconciler;
   /** Entry point of the packet loops' worker. */
   readonly workerUrl: URL;
+  /** See `RunOptions`. */
+  readonly offloads: "auto" | readonly Offload[];
 }
 
 /** The userspace part of a path that is up. */
@@ -59,7 +64,11 @@ async function openTunnel(options: DataPathOptions, tunnel: Tunnel): Promise<Ope
       return fd;
     };
     const udp_fd = own(openUdpSocket(address.toBytes(), tunnel.port));
-    const tun_fd = own(openTun(tunnel.device));
+    const isWanted = (one: Offload): boolean =>
+      options.offloads === "auto" || options.offloads.includes(one);
+    const tun = openTun(tunnel.device, TUN_OFFLOADS.filter(isWanted));
+    const tun_fd = own(tun.fd);
+    const udpOffloads = enableUdpOffloads(udp_fd, UDP_OFFLOADS.filter(isWanted));
     const icmp_fd = own(openRawSocket());
     const dataplane = await Dataplane.start({
       workerUrl: options.workerUrl,
@@ -67,6 +76,7 @@ async function openTunnel(options: DataPathOptions, tunnel: Tunnel): Promise<Ope
       udp_fd,
       icmp_fd,
       tunAddress: options.lease.subnets[0]!.address,
+      offloads: [...tun.offloads, ...udpOffloads],
     });
     return { dataplane, fds: open };
   } catch (error) {

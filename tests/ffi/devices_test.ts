@@ -29,7 +29,7 @@ describe("TUN", () => {
   test("lives as long as its descriptor, and its name is its own", () =>
     inNetns(() => {
       const devices = () => readFileSync("/proc/thread-self/net/dev", "utf8");
-      const fd = openTun("selvage0");
+      const { fd } = openTun("selvage0");
       assert.match(devices(), /selvage0:/);
       assert.throws(() => openTun("selvage0"), failsWith("EBUSY"));
       closeFd(fd);

@@ -6,6 +6,7 @@ import { PACKET_SYMBOLS } from "./symbols.ts";
 export interface PacketIo {
   read(fd: number, offset: number, size_bytes: number): number;
   write(fd: number, offset: number, size_bytes: number): number;
+  writev(fd: number, iovecs_offset: number, count: number): number;
   recvmmsg(fd: number, vector_offset: number, count: number, flags: number): number;
   sendmmsg(fd: number, vector_offset: number, count: number, flags: number): number;
   poll(fds_offset: number, count: number, timeout_ms: number): number;
@@ -32,6 +33,7 @@ export function packetIo(memory: WebAssembly.Memory): PacketIo {
   return {
     read: (fd, offset, size_bytes) => result(native.read(fd, base + offset, size_bytes)),
     write: (fd, offset, size_bytes) => result(native.write(fd, base + offset, size_bytes)),
+    writev: (fd, iovecs_offset, count) => result(native.writev(fd, base + iovecs_offset, count)),
     recvmmsg: (fd, vector_offset, count, flags) =>
       result(native.recvmmsg(fd, base + vector_offset, count, flags, 0)),
     sendmmsg: (fd, vector_offset, count, flags) =>

@@ -30,10 +30,16 @@ export const SYMBOLS = {
   prctl: { parameters: ["i32", "usize", "usize", "usize", "usize"] },
 } as const satisfies Record<string, Signature>;
 
+/** `ioctl` for requests whose argument is a number instead of a pointer. */
+export const NUMBER_IOCTL = {
+  ioctl: { parameters: ["i32", "usize", "usize"] },
+} as const satisfies Record<string, Signature>;
+
 /** The same on native addresses, for the packet loops. */
 export const PACKET_SYMBOLS = {
   read: { parameters: ["i32", "usize", "usize"] },
   write: { parameters: ["i32", "usize", "usize"] },
+  writev: { parameters: ["i32", "usize", "i32"] },
   recvmmsg: { parameters: ["i32", "usize", "u32", "i32", "usize"] },
   syscall: { parameters: ["usize", "i32", "usize", "u32", "i32"] },
   poll: { parameters: ["usize", "usize", "i32"] },

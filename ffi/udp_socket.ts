@@ -14,6 +14,10 @@ import {
 /** `asm-generic/socket.h`; the FORCE forms pass `net.core.{r,w}mem_max` and need CAP_NET_ADMIN. */
 const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
+/** `linux/in.h`, `linux/udp.h`. */
+const IPPROTO_UDP = 17;
+const UDP_SEGMENT = 103;
+const UDP_GRO = 104;
 /** Room for a burst while the other loop has the processor. */
 const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
 
@@ -37,4 +41,24 @@ export function openUdpSocket(address: Uint8Array, port: number): number {
     closeFd(fd);
     throw error;
   }
+}
+
+/**
+ * What the kernel can do with many datagrams at once: send those of one size as one (Linux 4.18),
+ * and hand over those of one sender as one (5.0).
+ */
+export type UdpOffload = "udp-segment" | "udp-gro";
+
+/**
+ * Switches on what is wanted and the kernel has, and returns that. A socket with `udp-gro` must be
+ * read with room for a control message; `udp-segment` needs one with each send.
+ */
+export function enableUdpOffloads(fd: number, wanted: readonly UdpOffload[]): UdpOffload[] {
+  // Size 0 changes nothing: whether it can be set is what is asked.
+  const options = { "udp-segment": [UDP_SEGMENT, 0], "udp-gro": [UDP_GRO, 1] } as const;
+  return wanted.filter((offload) => {
+    const [option, value] = options[offload];
+    const bytes = int32Option(value);
+    return libc.setsockopt(fd, IPPROTO_UDP, option, bytes, bytes.length) === 0;
+  });
 }

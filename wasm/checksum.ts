@@ -1,7 +1,7 @@
 /** The Internet checksum (RFC 1071) and its incremental update (RFC 1624). */
 
 /** Folds a sum of 16-bit words into one, with end-around carry. */
-function fold(sum: u64): u32 {
+export function fold(sum: u64): u32 {
   let folded = (sum & 0xffffffff) + (sum >> 32);
   folded = (folded & 0xffff) + (folded >> 16);
   folded = (folded & 0xffff) + (folded >> 16);

@@ -1,78 +1,93 @@
 /**
  * The loop from the peers to the TUN: receives datagrams, checks that a peer sent each and that it
- * is one whole IPv4 packet, and writes it to the TUN (flannel's udp backend).
+ * is one whole IPv4 packet, and writes it to the TUN (flannel's udp backend). With offloads a
+ * message brings many datagrams of one sender.
  */
 import {
   BATCH_SIZE_MAX,
   COUNTER_BYTES_IN,
-  COUNTER_BYTES_OUT,
   COUNTER_PACKETS_IN,
-  COUNTER_PACKETS_OUT,
   DROP_DATAGRAM_TRUNCATED,
   DROP_SOURCE_NOT_PEER,
   DROP_TTL_EXPIRED,
-  DROP_TUN_WRITE_FAILED,
   INGRESS_COUNTERS_OFFSET,
   INGRESS_EPOCH_OFFSET,
   INGRESS_WORK_OFFSET,
 } from "./layout.ts";
 import { count } from "./counters.ts";
 import { enter, leave } from "./epoch.ts";
-import { isDead, MSG_DONTWAIT, MSG_TRUNC } from "./kernel.ts";
+import { MSG_DONTWAIT, MSG_TRUNC } from "./kernel.ts";
 import {
   message,
-  packetBuffer,
-  prepare,
+  prepareIngress,
+  receiveBuffer,
   receivedFlags,
   receivedFrom,
+  receivedSegment,
   receivedSize,
   resetReceived,
 } from "./messages.ts";
 import { countReceived } from "./peer.ts";
 import { lookupSource } from "./source_table.ts";
-import { now_ms, recvmmsg, write } from "./sys.ts";
+import { now_ms, recvmmsg } from "./sys.ts";
+import * as tun from "./tun_writer.ts";
 import { isStopped, startWaiting, waitForMore, WOKEN } from "./wait.ts";
 import * as ipv4 from "./wire/ipv4.ts";
 
-let tunFd: i32 = -1;
 let udpFd: i32 = -1;
-/** -errno if a write showed that the TUN is gone. */
-let tunError: i32 = 0;
+/** Packets of the message at hand that its peer is credited with, and their bytes. */
+let heardPackets: i32 = 0;
+let heardBytes: i32 = 0;
 
-/** Handles message i; returns 0, or the reason why it is dropped. */
-function forward(index: i32, now: u64): i32 {
-  const size = receivedSize(INGRESS_WORK_OFFSET, index);
-  const slot = lookupSource(receivedFrom(INGRESS_WORK_OFFSET, index));
-  if (slot < 0) return DROP_SOURCE_NOT_PEER;
-  if ((receivedFlags(INGRESS_WORK_OFFSET, index) & MSG_TRUNC) !== 0) return DROP_DATAGRAM_TRUNCATED;
-  const packet = packetBuffer(INGRESS_WORK_OFFSET, index);
-  const reason = ipv4.check(packet, size);
-  if (reason !== 0) return reason;
-  countReceived(slot, size, now);
-  if (!ipv4.decrementTtl(packet)) return DROP_TTL_EXPIRED;
-  const written = write(tunFd, packet, size);
-  if (written < 0) {
-    if (isDead(written)) tunError = written;
-    return DROP_TUN_WRITE_FAILED;
-  }
-  count(INGRESS_COUNTERS_OFFSET, COUNTER_PACKETS_OUT, 1);
-  count(INGRESS_COUNTERS_OFFSET, COUNTER_BYTES_OUT, size);
-  return 0;
+function drop(reason: i32, packets: i32): void {
+  count(INGRESS_COUNTERS_OFFSET, reason, packets);
 }
 
-/** Receives and handles one batch. Returns how many came, or -errno. */
+/** Handles one datagram of a peer. */
+function forward(packet: i32, size: i32): void {
+  const reason = ipv4.check(packet, size);
+  if (reason !== 0) return drop(reason, 1);
+  heardPackets++;
+  heardBytes += size;
+  if (!ipv4.decrementTtl(packet)) return drop(DROP_TTL_EXPIRED, 1);
+  tun.deliver(packet, size);
+}
+
+/** Handles message i, of one datagram or of many; returns how many. */
+function handle(index: i32, now: u64): i32 {
+  const size = receivedSize(INGRESS_WORK_OFFSET, index);
+  const segment = receivedSegment(INGRESS_WORK_OFFSET, index);
+  const datagrams = size === 0 ? 1 : (size + segment - 1) / segment;
+  const slot = lookupSource(receivedFrom(INGRESS_WORK_OFFSET, index));
+  const isTruncated = (receivedFlags(INGRESS_WORK_OFFSET, index) & MSG_TRUNC) !== 0;
+  if (slot < 0 || isTruncated) {
+    drop(slot < 0 ? DROP_SOURCE_NOT_PEER : DROP_DATAGRAM_TRUNCATED, datagrams);
+    return datagrams;
+  }
+  const buffer = receiveBuffer(index);
+  heardPackets = heardBytes = 0;
+  for (let i = 0; i < datagrams; i++) {
+    const at = i * segment;
+    forward(buffer + at, min(segment, size - at));
+  }
+  if (heardPackets > 0) countReceived(slot, heardPackets, heardBytes, now);
+  return datagrams;
+}
+
+/** Receives and handles one batch. Returns how many messages came, or -errno. */
 function receiveBatch(): i32 {
   const messages = message(INGRESS_WORK_OFFSET, 0);
   const received = recvmmsg(udpFd, messages, BATCH_SIZE_MAX, MSG_DONTWAIT);
   if (received < 0) return received;
   const now = <u64> now_ms();
+  let datagrams = 0;
   let bytes = 0;
   for (let i = 0; i < received; i++) {
     bytes += receivedSize(INGRESS_WORK_OFFSET, i);
-    const reason = forward(i, now);
-    if (reason !== 0) count(INGRESS_COUNTERS_OFFSET, reason, 1);
+    datagrams += handle(i, now);
   }
-  count(INGRESS_COUNTERS_OFFSET, COUNTER_PACKETS_IN, received);
+  tun.flush();
+  count(INGRESS_COUNTERS_OFFSET, COUNTER_PACKETS_IN, datagrams);
   count(INGRESS_COUNTERS_OFFSET, COUNTER_BYTES_IN, bytes);
   resetReceived(INGRESS_WORK_OFFSET, received);
   return received;
@@ -80,20 +95,19 @@ function receiveBatch(): i32 {
 
 /**
  * Runs until it is asked to stop (0) or a descriptor is dead (-errno). `base` is the native address
- * of the shared memory.
+ * of the shared memory; `offloads` says which bits of `OFFLOAD_…` the descriptors have.
  */
-export function runIngress(base: f64, tun: i32, udp: i32, wakeFd: i32): i32 {
-  tunFd = tun;
+export function runIngress(base: f64, tunFd: i32, udp: i32, wakeFd: i32, offloads: i32): i32 {
   udpFd = udp;
-  tunError = 0;
-  prepare(INGRESS_WORK_OFFSET, <u64> base);
+  prepareIngress(INGRESS_WORK_OFFSET, <u64> base);
+  tun.setUp(tunFd, offloads);
   startWaiting();
   let end = 0;
   while (end === 0 && !isStopped()) {
     enter(INGRESS_EPOCH_OFFSET);
     const result = receiveBatch();
     leave(INGRESS_EPOCH_OFFSET);
-    end = tunError;
+    end = tun.lastError();
     if (end === 0) {
       end = waitForMore(INGRESS_WORK_OFFSET, INGRESS_COUNTERS_OFFSET, udpFd, wakeFd, result);
     }

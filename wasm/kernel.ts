@@ -8,8 +8,11 @@ export const EBADF = 9;
 export const EAGAIN = 11;
 export const EFAULT = 14;
 export const ENODEV = 19;
+export const EINVAL = 22;
 export const EBADFD = 77;
 export const ENOTSOCK = 88;
+export const EMSGSIZE = 90;
+export const EOPNOTSUPP = 95;
 
 // include/uapi/asm-generic/poll.h
 export const POLLIN = 0x0001;
@@ -21,6 +24,11 @@ export const AF_INET = 2;
 export const MSG_TRUNC = 0x20;
 export const MSG_DONTWAIT = 0x40;
 
+// include/uapi/linux/udp.h
+export const SOL_UDP = 17;
+export const UDP_SEGMENT = 103;
+export const UDP_GRO = 104;
+
 /**
  * Whether a result says that the descriptor itself is dead: closed, or its device deleted (a TUN
  * descriptor answers EBADFD then). Nothing done again on it can succeed.
@@ -29,4 +37,13 @@ export function isDead(result: i32): bool {
   const errno = -result;
   return errno === EBADF || errno === EBADFD || errno === ENODEV || errno === ENXIO ||
     errno === EFAULT || errno === ENOTSOCK;
+}
+
+/**
+ * Whether a failed send of many packets says that they cannot go together, while each by itself
+ * can: one is longer than the path's MTU, or the way out has no checksum offload.
+ */
+export function isTooMuchAtOnce(result: i32): bool {
+  const errno = -result;
+  return errno === EINVAL || errno === EMSGSIZE || errno === EIO || errno === EOPNOTSUPP;
 }

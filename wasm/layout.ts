@@ -12,7 +12,7 @@
  */
 
 /** Raise it when the meaning of a cell changes and no offset does. */
-export const LAYOUT_VERSION = 1;
+export const LAYOUT_VERSION = 2;
 
 export const WASM_PAGE_SIZE = 65536;
 export const CACHE_LINE_SIZE = 64;
@@ -63,8 +63,10 @@ export const DROP_SEND_FAILED = 15;
 export const DROP_SOURCE_NOT_PEER = 16;
 export const DROP_DATAGRAM_TRUNCATED = 17;
 export const DROP_TUN_WRITE_FAILED = 18;
+/** Egress: a virtio header that does not fit its packet, or asks for what was not offered. */
+export const DROP_BAD_OFFLOAD = 19;
 /** Slots from here to `COUNTER_COUNT` are reserved. */
-export const DROP_END = 19;
+export const DROP_END = 20;
 
 // ---------------------------------------------------------------- look-up by destination
 
@@ -119,43 +121,89 @@ export const SOURCE_TABLE_SIZE = SOURCE_CELL_COUNT * 8;
 export const SOURCE_TABLE_A_OFFSET = PEERS_OFFSET + PEER_COUNT_MAX * PEER_SIZE;
 export const SOURCE_TABLE_B_OFFSET = SOURCE_TABLE_A_OFFSET + SOURCE_TABLE_SIZE;
 
-// ---------------------------------------------------------------- work area, one a loop
+// ---------------------------------------------------------------- offloads
 
-/** Packets handled between two waits. */
+/** Bits of what the kernel was found to have and the loops are to use. */
+export const OFFLOAD_CSUM = 1;
+export const OFFLOAD_TSO = 2;
+export const OFFLOAD_USO = 4;
+export const OFFLOAD_UDP_SEGMENT = 8;
+export const OFFLOAD_UDP_GRO = 16;
+
+// ---------------------------------------------------------------- work areas, one a loop
+
+/** Reads of the TUN, or receives from the socket, between two waits. */
 export const BATCH_SIZE_MAX = 64;
 /** Room for a packet: no IPv4 packet is longer. */
 export const PACKET_SIZE_MAX = 65536;
-/** Two cache lines more, lest the headers of a batch all fall into one set of the cache. */
-export const PACKET_STRIDE = PACKET_SIZE_MAX + 2 * CACHE_LINE_SIZE;
+/** Before each packet: room for a virtio header, which ends where the packet starts. */
+export const PACKET_HEADROOM = 16;
+/** Packets in one message (the kernel's UDP_MAX_SEGMENTS), or in one write to the TUN. */
+export const SEGMENT_COUNT_MAX = 64;
+/** Bytes in one message, whatever it is cut into: what an IPv4 packet leaves for UDP. */
+export const MESSAGE_PAYLOAD_MAX = 65507;
+/** Room for an IPv4 and a TCP header, with all their options. */
+export const SEGMENT_HEADER_SIZE = 128;
 
 /** Sizes of the kernel's structures on 64-bit Linux; see `messages.ts`. */
 export const POLLFD_SIZE = 8;
 export const MMSGHDR_SIZE = 64;
 export const IOVEC_SIZE = 16;
 export const SOCKADDR_IN_SIZE = 16;
+/** Room for one control message: `cmsghdr` and up to 8 bytes, and 8 bytes reserved. */
+export const CONTROL_SIZE = 32;
 
-/** Two pollfds; 48 bytes reserved. */
+/** What both areas start with. Two pollfds; 48 bytes reserved. */
 export const WORK_POLL_OFFSET = 0;
-/** u32 a message: the slot of its peer. Egress only. */
-export const WORK_SLOTS_OFFSET = 64;
-export const WORK_MESSAGES_OFFSET = WORK_SLOTS_OFFSET + BATCH_SIZE_MAX * 4;
-export const WORK_IOVECS_OFFSET = WORK_MESSAGES_OFFSET + BATCH_SIZE_MAX * MMSGHDR_SIZE;
-export const WORK_NAMES_OFFSET = WORK_IOVECS_OFFSET + BATCH_SIZE_MAX * IOVEC_SIZE;
-/** The message of an ICMP error: mmsghdr, iovec, name. Egress only. */
-export const WORK_ICMP_MESSAGE_OFFSET = WORK_NAMES_OFFSET + BATCH_SIZE_MAX * SOCKADDR_IN_SIZE;
-export const WORK_ICMP_IOVEC_OFFSET = WORK_ICMP_MESSAGE_OFFSET + MMSGHDR_SIZE;
-export const WORK_ICMP_NAME_OFFSET = WORK_ICMP_IOVEC_OFFSET + IOVEC_SIZE;
-/** The ICMP error being built; reserved from its end to the packets. Egress only. */
-export const WORK_ICMP_OFFSET = WORK_ICMP_NAME_OFFSET + SOCKADDR_IN_SIZE;
-export const WORK_PACKETS_OFFSET = 8192;
-export const WORK_SIZE = WORK_PACKETS_OFFSET + BATCH_SIZE_MAX * PACKET_STRIDE;
+export const WORK_MESSAGES_OFFSET = 64;
+export const WORK_NAMES_OFFSET = WORK_MESSAGES_OFFSET + BATCH_SIZE_MAX * MMSGHDR_SIZE;
+export const WORK_CONTROLS_OFFSET = WORK_NAMES_OFFSET + BATCH_SIZE_MAX * SOCKADDR_IN_SIZE;
+export const WORK_COMMON_SIZE = WORK_CONTROLS_OFFSET + BATCH_SIZE_MAX * CONTROL_SIZE;
 
 export const EGRESS_WORK_OFFSET = SOURCE_TABLE_B_OFFSET + SOURCE_TABLE_SIZE;
-export const INGRESS_WORK_OFFSET = EGRESS_WORK_OFFSET + WORK_SIZE;
+/** A message: slot of its peer, packets, bytes, bytes of each packet but the last; u32 each. */
+export const SEND_INFO_OFFSET = EGRESS_WORK_OFFSET + WORK_COMMON_SIZE;
+export const SEND_INFO_SIZE = 16;
+export const SEND_INFO_PACKETS = 4;
+export const SEND_INFO_BYTES = 8;
+export const SEND_INFO_SEGMENT = 12;
+/** A message for one packet of those that the kernel did not take together. */
+export const SINGLE_MESSAGE_OFFSET = SEND_INFO_OFFSET + BATCH_SIZE_MAX * SEND_INFO_SIZE;
+/** The message of an ICMP error: mmsghdr, iovec, name; and the error, 128 bytes reserved for it. */
+export const ICMP_MESSAGE_OFFSET = SINGLE_MESSAGE_OFFSET + MMSGHDR_SIZE;
+export const ICMP_IOVEC_OFFSET = ICMP_MESSAGE_OFFSET + MMSGHDR_SIZE;
+export const ICMP_NAME_OFFSET = ICMP_IOVEC_OFFSET + IOVEC_SIZE;
+export const ICMP_ERROR_OFFSET = ICMP_NAME_OFFSET + SOCKADDR_IN_SIZE + 32;
+export const ICMP_ERROR_SIZE_MAX = 128;
+/** What all messages of a batch together consist of: two iovecs and a header a packet at most. */
+export const SEND_PACKET_COUNT_MAX = 1024;
+export const SEND_IOVECS_OFFSET = ICMP_ERROR_OFFSET + ICMP_ERROR_SIZE_MAX;
+export const SEND_HEADERS_OFFSET = SEND_IOVECS_OFFSET + SEND_PACKET_COUNT_MAX * 2 * IOVEC_SIZE;
+/** What was read from the TUN, one after the other; a batch ends where no packet has room. */
+export const ARENA_OFFSET = SEND_HEADERS_OFFSET + SEND_PACKET_COUNT_MAX * SEGMENT_HEADER_SIZE;
+export const ARENA_SIZE = 6 * PACKET_SIZE_MAX;
+export const EGRESS_WORK_SIZE = ARENA_OFFSET + ARENA_SIZE - EGRESS_WORK_OFFSET;
+
+export const INGRESS_WORK_OFFSET = EGRESS_WORK_OFFSET + EGRESS_WORK_SIZE;
+export const RECEIVE_IOVECS_OFFSET = INGRESS_WORK_OFFSET + WORK_COMMON_SIZE;
+/** One write to the TUN: iovecs, the first of which is a virtio header and the packet's. */
+export const WRITE_IOVECS_OFFSET = RECEIVE_IOVECS_OFFSET + BATCH_SIZE_MAX * IOVEC_SIZE;
+/** 48 bytes reserved, which align what follows. */
+export const WRITE_HEADER_OFFSET = WRITE_IOVECS_OFFSET + (SEGMENT_COUNT_MAX + 4) * IOVEC_SIZE;
+export const WRITE_HEADER_SIZE = PACKET_HEADROOM + SEGMENT_HEADER_SIZE + 48;
+/** A write of one packet: two iovecs, the first being a virtio header of zeros behind them. */
+export const PLAIN_IOVECS_OFFSET = WRITE_HEADER_OFFSET + WRITE_HEADER_SIZE;
+export const PLAIN_HEADER_OFFSET = PLAIN_IOVECS_OFFSET + 2 * IOVEC_SIZE;
+/** 16 bytes reserved. A buffer a message; what is in one stays until the batch ends. */
+export const RECEIVE_BUFFERS_OFFSET = PLAIN_HEADER_OFFSET + 32;
+/** Two cache lines more, lest the headers of a batch all fall into one set of the cache. */
+export const RECEIVE_BUFFER_STRIDE = PACKET_SIZE_MAX + 2 * CACHE_LINE_SIZE;
+export const INGRESS_WORK_SIZE = RECEIVE_BUFFERS_OFFSET + BATCH_SIZE_MAX * RECEIVE_BUFFER_STRIDE -
+  INGRESS_WORK_OFFSET;
 
 // ---------------------------------------------------------------- size and hash
 
-export const MEMORY_END = INGRESS_WORK_OFFSET + WORK_SIZE;
+export const MEMORY_END = INGRESS_WORK_OFFSET + INGRESS_WORK_SIZE;
 /** Initial and maximum size of the memory. Pages that nobody touches take no room. */
 export const MEMORY_PAGES = (MEMORY_END + WASM_PAGE_SIZE - 1 - (MEMORY_END - 1) % WASM_PAGE_SIZE) /
   WASM_PAGE_SIZE;
@@ -168,4 +216,5 @@ export const LAYOUT_HASH_2 = (LAYOUT_HASH_1 << 5) ^ (LAYOUT_HASH_1 >>> 27) ^ FIB
 export const LAYOUT_HASH_3 = (LAYOUT_HASH_2 << 5) ^ (LAYOUT_HASH_2 >>> 27) ^ SOURCE_TABLE_A_OFFSET ^
   SOURCE_TABLE_B_OFFSET ^ SOURCE_PROBE_MAX ^ SOURCE_HASH_MULTIPLIER;
 export const LAYOUT_HASH = (LAYOUT_HASH_3 << 5) ^ (LAYOUT_HASH_3 >>> 27) ^ EGRESS_WORK_OFFSET ^
-  INGRESS_WORK_OFFSET ^ MEMORY_END ^ WORK_ICMP_OFFSET ^ (WORK_PACKETS_OFFSET << 11);
+  INGRESS_WORK_OFFSET ^ MEMORY_END ^ ICMP_ERROR_OFFSET ^ (ARENA_OFFSET << 11) ^
+  (RECEIVE_BUFFERS_OFFSET << 3) ^ OFFLOAD_UDP_GRO;

@@ -16,15 +16,15 @@ export function endpoint(slot: i32): u64 {
   return atomic.load<u64>(PEERS_OFFSET + slot * PEER_SIZE + PEER_ENDPOINT_OFFSET);
 }
 
-export function countSent(slot: i32, size: i32): void {
+export function countSent(slot: i32, packets: i32, size: i32): void {
   const peer = PEERS_OFFSET + slot * PEER_SIZE;
-  add(peer + PEER_SENT_PACKETS_OFFSET, 1);
+  add(peer + PEER_SENT_PACKETS_OFFSET, packets);
   add(peer + PEER_SENT_BYTES_OFFSET, size);
 }
 
-export function countReceived(slot: i32, size: i32, now: u64): void {
+export function countReceived(slot: i32, packets: i32, size: i32, now: u64): void {
   const peer = PEERS_OFFSET + slot * PEER_SIZE;
-  add(peer + PEER_RECEIVED_PACKETS_OFFSET, 1);
+  add(peer + PEER_RECEIVED_PACKETS_OFFSET, packets);
   add(peer + PEER_RECEIVED_BYTES_OFFSET, size);
   store<u64>(peer + PEER_LAST_HEARD_OFFSET, now);
 }

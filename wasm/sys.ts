@@ -5,6 +5,7 @@
 
 export declare function read(fd: i32, offset: i32, size: i32): i32;
 export declare function write(fd: i32, offset: i32, size: i32): i32;
+export declare function writev(fd: i32, iovecs_offset: i32, count: i32): i32;
 export declare function recvmmsg(fd: i32, vector_offset: i32, count: i32, flags: i32): i32;
 export declare function sendmmsg(fd: i32, vector_offset: i32, count: i32, flags: i32): i32;
 export declare function poll(fds_offset: i32, count: i32, timeout_ms: i32): i32;

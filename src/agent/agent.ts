@@ -151,6 +151,7 @@ export class Agent implements AgentControl {
       reconciler: this.#reconciler!,
       workerUrl: this.#workerUrl,
       onFatal: this.#fatal.reject,
+      offloads: this.#options.offloads,
     });
     this.#path.apply(this.#peers());
     writeSubnetFile(this.#options.subnetFile, {

@@ -5,6 +5,7 @@
  */
 import { type Plan, type SkippedPeer, type Tunnel } from "../backend/backend.ts";
 import type { DataplaneStatus } from "../dataplane/dataplane.ts";
+import type { Offload } from "../dataplane/offloads.ts";
 import type { PeerCounters } from "../dataplane/peer_table.ts";
 import { errorText } from "../errors.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
@@ -27,6 +28,8 @@ export interface DataPathOptions extends Network {
   readonly workerUrl: URL;
   /** Told of a failure that only a new process can mend. */
   readonly onFatal: (error: unknown) => void;
+  /** See `RunOptions`. */
+  readonly offloads: "auto" | readonly Offload[];
 }
 
 export class DataPath {
@@ -70,10 +73,10 @@ export class DataPath {
   }
 
   async #bringUp(): Promise<void> {
-    const { link, lease, reconciler, workerUrl } = this.#options;
+    const { link, lease, reconciler, workerUrl, offloads } = this.#options;
     if (this.#tunnel !== null) {
       reconciler.ensureNameFree(this.#tunnel.device);
-      this.#open = await openTunnel({ tunnel: this.#tunnel, link, lease, workerUrl });
+      this.#open = await openTunnel({ tunnel: this.#tunnel, link, lease, workerUrl, offloads });
     }
     this.#isInKernel = true;
     this.#carryOut();

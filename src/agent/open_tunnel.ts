@@ -3,9 +3,10 @@ import { closeFd } from "../../ffi/fd.ts";
 import { SystemError } from "../../ffi/errno.ts";
 import { openRawSocket } from "../../ffi/raw_socket.ts";
 import { openTun } from "../../ffi/tun.ts";
-import { openUdpSocket } from "../../ffi/udp_socket.ts";
+import { enableUdpOffloads, openUdpSocket } from "../../ffi/udp_socket.ts";
 import type { Tunnel } from "../backend/backend.ts";
 import { Dataplane } from "../dataplane/dataplane.ts";
+import type { Offload } from "../dataplane/offloads.ts";
 import { SelvageError } from "../errors.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import type { Reconciler } from "../kernel/reconciler.ts";
@@ -24,7 +25,12 @@ export interface TunnelOptions {
   readonly link: OuterLink;
   readonly lease: Lease;
   readonly workerUrl: URL;
+  /** See `RunOptions`. */
+  readonly offloads: "auto" | readonly Offload[];
 }
+
+const TUN_OFFLOADS = ["csum", "tso", "uso"] as const satisfies readonly Offload[];
+const UDP_OFFLOADS = ["udp-segment", "udp-gro"] as const satisfies readonly Offload[];
 
 /** Says what a failed system call means to whoever runs this host. */
 function explain(error: unknown, tunnel: Tunnel): unknown {
@@ -62,7 +68,7 @@ export function probeTunnel(tunnel: Tunnel, link: OuterLink, reconciler: Reconci
 
 /** Starts the loops. Throws, with all of it given back to the kernel, if one thing fails. */
 export async function openTunnel(options: TunnelOptions): Promise<OpenTunnel> {
-  const { tunnel, link, lease, workerUrl } = options;
+  const { tunnel, link, lease, workerUrl, offloads: wanted } = options;
   const fds: number[] = [];
   const own = (fd: number): number => {
     fds.push(fd);
@@ -71,10 +77,15 @@ export async function openTunnel(options: TunnelOptions): Promise<OpenTunnel> {
   try {
     const address = ofFamily(link.addresses, 4)!.toBytes();
     const udp_fd = own(openUdpSocket(address, tunnel.port));
-    const tun_fd = own(openTun(tunnel.device));
+    const isWanted = (one: Offload) => wanted === "auto" || wanted.includes(one);
+    const tun = openTun(tunnel.device, TUN_OFFLOADS.filter(isWanted));
+    const tun_fd = own(tun.fd);
+    const udpOffloads = enableUdpOffloads(udp_fd, UDP_OFFLOADS.filter(isWanted));
     const icmp_fd = own(openRawSocket());
     const tunAddress = ofFamily(lease.subnets, 4)!.address;
-    const dataplane = await Dataplane.start({ workerUrl, tun_fd, udp_fd, icmp_fd, tunAddress });
+    const offloads = [...tun.offloads, ...udpOffloads];
+    const fdsOfLoops = { tun_fd, udp_fd, icmp_fd };
+    const dataplane = await Dataplane.start({ workerUrl, ...fdsOfLoops, tunAddress, offloads });
     return { dataplane, fds };
   } catch (error) {
     fds.forEach(closeFd);

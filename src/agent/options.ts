@@ -3,6 +3,9 @@ import type { OuterLinkChoice } from "../kernel/outer_link.ts";
 import type { HostPort } from "../net/host_port.ts";
 import type { JoinString } from "../registry/join_string.ts";
 import type { Level } from "../log.ts";
+import type { Offload } from "../dataplane/offloads.ts";
+
+export { type Offload, OFFLOADS } from "../dataplane/offloads.ts";
 
 export interface RunOptions {
   readonly link: OuterLinkChoice;
@@ -23,6 +26,8 @@ export interface RunOptions {
   readonly apiSocket: string;
   /** Give the lease back on a tidy end; otherwise it is kept for the next start. */
   readonly releaseOnExit: boolean;
+  /** The kernel's offloads to use, as far as it has them; "auto": all. */
+  readonly offloads: "auto" | readonly Offload[];
   /** What is logged: this level and all above it. */
   readonly logLevel: Level;
 }

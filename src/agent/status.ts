@@ -70,4 +70,6 @@ export interface DataPlaneStatus {
   readonly drops: Readonly<Record<string, number>>;
   readonly peerCount: number;
   readonly peerCountMax: number;
+  /** The kernel's offloads in use, by the names of `--offload`. */
+  readonly offloads: readonly string[];
 }

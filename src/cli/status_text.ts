@@ -82,6 +82,7 @@ function header(status: Status, now_ms: number): string {
     ["Store", store === null ? null : storeText(store, now_ms)],
     ["Registry", registry === null ? null : `${registry.listen}, ${registry.fingerprint}`],
     ["Data plane", dataPlane === null ? null : dataPlaneText(dataPlane)],
+    ["Offloads", dataPlane === null ? null : list(dataPlane.offloads)],
   ]);
 }
 

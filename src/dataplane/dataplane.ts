@@ -9,6 +9,7 @@ import type { IpAddress } from "../net/ip.ts";
 import { type LoopCounters, readCounters, type Role } from "./counters.ts";
 import { ForwardingTable } from "./forwarding_table.ts";
 import { createMemory, type SharedMemory } from "./memory.ts";
+import { type Offload, offloadBits } from "./offloads.ts";
 import type { PeerCounters } from "./peer_table.ts";
 import type { WorkerMessage, WorkerStart } from "./worker_protocol.ts";
 
@@ -28,6 +29,8 @@ export interface DataplaneOptions {
   readonly icmp_fd: number;
   /** The TUN's IPv4 address: the source of ICMP errors. */
   readonly tunAddress: IpAddress;
+  /** What is active on the two descriptors. */
+  readonly offloads: readonly Offload[];
 }
 
 /** How a loop ended that nobody had asked to. */
@@ -42,6 +45,7 @@ export interface LoopEnd {
 export interface DataplaneStatus extends LoopCounters {
   readonly peerCount: number;
   readonly peerCountMax: number;
+  readonly offloads: readonly Offload[];
 }
 
 interface LoopWorker {
@@ -91,6 +95,7 @@ export class Dataplane {
   readonly #shared: SharedMemory;
   readonly #table: ForwardingTable;
   readonly #wake_fd: number;
+  readonly #offloads: readonly Offload[];
   readonly #workers: readonly LoopWorker[];
   #stopping: Promise<void> | null = null;
 
@@ -102,7 +107,9 @@ export class Dataplane {
     this.#wake_fd = createEventFd();
     const { memory } = this.#shared;
     const wake_fd = this.#wake_fd;
-    const start = { memory, tun_fd, udp_fd, icmp_fd, wake_fd, tunAddress };
+    const offloads = offloadBits(options.offloads);
+    const start = { memory, tun_fd, udp_fd, icmp_fd, wake_fd, tunAddress, offloads };
+    this.#offloads = options.offloads;
     this.#workers = ROLES.map((role) => startWorker(workerUrl, { role, ...start }));
     const unasked = Promise.withResolvers<LoopEnd>();
     for (const { ended } of this.#workers) {
@@ -132,7 +139,8 @@ export class Dataplane {
 
   status(): DataplaneStatus {
     const { peerCount, peerCountMax } = this.#table;
-    return { ...readCounters(this.#shared), peerCount, peerCountMax };
+    const offloads = this.#offloads;
+    return { ...readCounters(this.#shared), peerCount, peerCountMax, offloads };
   }
 
   /** A peer's counters by its lease key; null if it is not served. */

@@ -15,13 +15,30 @@ export interface Loops {
     icmp_fd: number,
     wake_fd: number,
     source: number,
+    offloads: number,
   ): number;
-  runIngress(base: number, tun_fd: number, udp_fd: number, wake_fd: number): number;
+  runIngress(
+    base: number,
+    tun_fd: number,
+    udp_fd: number,
+    wake_fd: number,
+    offloads: number,
+  ): number;
   /** A peer's slot, or -1. */
   lookupPeer(address: number): number;
   lookupSource(address: number): number;
   checksum(offset: number, size_bytes: number): number;
   adjust(before: number, oldWord: number, newWord: number): number;
+  /** Starts cutting the packet at an offset: how many segments it has, or 0 if it has none. */
+  segmentOpen(packet: number, size_bytes: number, gsoType: number, gsoSize: number): number;
+  segmentHeadersSize(): number;
+  /** Writes the headers of segment i to an offset; returns its payload's size. */
+  segmentWrite(headers: number, index: number): number;
+  /** Starts a group with the packet at an offset; appends one to it if it belongs there. */
+  coalesceBegin(packet: number, size_bytes: number): void;
+  coalesceAppend(packet: number, size_bytes: number): number;
+  /** Readies a group's iovecs at `WRITE_IOVECS_OFFSET`; returns how many. */
+  coalesceFinish(): number;
 }
 
 /**

@@ -17,13 +17,13 @@ const scope = globalThis as unknown as WorkerScope;
 
 /** Blocks until the loop ends; returns 0 or the errno it ended with. */
 async function run(start: WorkerStart): Promise<number> {
-  const { memory, tun_fd, udp_fd, icmp_fd, wake_fd } = start;
+  const { memory, tun_fd, udp_fd, icmp_fd, wake_fd, offloads } = start;
   const loops = await instantiateLoops(memory, packetIo(memory));
   const base = memoryAddress(memory);
   scope.postMessage({ type: "ready" });
   const result = start.role === "egress"
-    ? loops.runEgress(base, tun_fd, udp_fd, icmp_fd, wake_fd, start.tunAddress)
-    : loops.runIngress(base, tun_fd, udp_fd, wake_fd);
+    ? loops.runEgress(base, tun_fd, udp_fd, icmp_fd, wake_fd, start.tunAddress, offloads)
+    : loops.runIngress(base, tun_fd, udp_fd, wake_fd, offloads);
   return -result;
 }
 

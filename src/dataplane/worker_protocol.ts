@@ -13,6 +13,8 @@ export interface WorkerStart {
   readonly wake_fd: number;
   /** IPv4 source of ICMP errors, in host order. */
   readonly tunAddress: number;
+  /** `OFFLOAD_…` bits. */
+  readonly offloads: number;
 }
 
 /**

@@ -39,6 +39,15 @@ export function serveTransfers(): Promise<{ server: Server; port: number }> {
   });
 }
 
+/** Waits until the socket takes more, or is closed. */
+async function untilDrained(socket: Socket): Promise<void> {
+  const left = new AbortController();
+  const options = { signal: left.signal };
+  await Promise.race([once(socket, "drain", options), once(socket, "close", options)]);
+  // Takes the other listeners away again.
+  left.abort();
+}
+
 /** Writes `size_bytes` of a key stream, no two chunks alike, as fast as the socket takes them. */
 async function writeAll(socket: Socket, size_bytes: number): Promise<string> {
   const cipher = createCipheriv("aes-128-ctr", randomBytes(16), randomBytes(16));
@@ -47,7 +56,7 @@ async function writeAll(socket: Socket, size_bytes: number): Promise<string> {
   for (let left = size_bytes; left > 0; left -= CHUNK_BYTES) {
     const chunk = cipher.update(zeros.subarray(0, Math.min(left, CHUNK_BYTES)));
     hash.update(chunk);
-    if (!socket.write(chunk)) await Promise.race([once(socket, "drain"), once(socket, "close")]);
+    if (!socket.write(chunk)) await untilDrained(socket);
     if (socket.destroyed) throw new Error("the connection was lost");
   }
   socket.end();

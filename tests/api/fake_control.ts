@@ -248,6 +248,7 @@ export function sampleStatus(): Status {
       drops: { noRoute: 3, ttlExpired: 0, notAPeer: 17, truncated: 0 },
       peerCount: 2,
       peerCountMax: 65536,
+      offloads: ["csum", "tso"],
     },
     registry: { listen: "192.0.2.1:8286", fingerprint: "sha256:0102" },
   };

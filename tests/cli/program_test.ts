@@ -43,6 +43,7 @@ describe("selvage run", () => {
       apiListen: { host: "127.0.0.1", port: 8285 },
       apiSocket: "/run/selvage/api.sock",
       releaseOnExit: false,
+      offloads: "auto",
       logLevel: "info",
     });
   });
@@ -52,7 +53,7 @@ describe("selvage run", () => {
       "-iface-can-reach 2001:DB8::1 -public-ip 198.51.100.1 -public-ipv6 2001:db8::0:1 " +
       "-subnet-file /s -subnet-lease-renew-margin 1439 -ip-masq -state-dir /d " +
       "-net-config /n -registry-listen [::]:9000 -api-listen [::1]:0 -api-socket /a " +
-      "-release-on-exit -log-level warning -v 5";
+      "-release-on-exit -offload tso,udp-gro -log-level warning -v 5";
     const options = await runOptions(typed);
     const plain = JSON.parse(JSON.stringify(options));
     assert.deepEqual(plain, {
@@ -72,6 +73,7 @@ describe("selvage run", () => {
       apiListen: { host: "::1", port: 0 },
       apiSocket: "/a",
       releaseOnExit: true,
+      offloads: ["tso", "udp-gro"],
       logLevel: "warning",
     });
   });
@@ -92,6 +94,9 @@ describe("selvage run", () => {
     ["run", { FLANNELD_JOIN: "no" }, (o) => o.join, null],
     ["run", { SELVAGE_API_LISTEN: "off" }, (o) => o.apiListen, null],
     ["run", { FLANNELD_SUBNET_LEASE_RENEW_MARGIN: "5" }, (o) => o.renewMargin_ms, 300_000],
+    ["run -offload off", {}, (o) => o.offloads, []],
+    ["run -offload auto", { SELVAGE_OFFLOAD: "off" }, (o) => o.offloads, "auto"],
+    ["run", { SELVAGE_OFFLOAD: "csum,uso" }, (o) => o.offloads, ["csum", "uso"]],
     ["run -subnet-file /a -subnet-file /b", {}, (o) => o.subnetFile, "/b"],
   ];
   for (const [typed, env, pick, expected] of fine) {
@@ -112,6 +117,8 @@ describe("selvage run", () => {
     ["run -iface-regex (", {}, /--iface-regex "\("/],
     ["run -iface=", {}, /--iface "": must not be empty/],
     ["run -ip-masq=maybe", {}, /--ip-masq "maybe": must be true or false/],
+    ["run -offload none", {}, /--offload "none": must be auto, off, or some of csum,tso,uso/],
+    ["run -offload=csum,", {}, /--offload "csum,": must be/],
     ["run -log-level loud", {}, /--log-level "loud": must be one of debug, info/],
     ["run -v=-1", {}, /--v "-1"/],
     ["run -registry-listen :8286", {}, /--registry-listen ":8286": must be ADDRESS:PORT/],

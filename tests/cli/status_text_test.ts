@@ -16,6 +16,7 @@ Backend     udp, device flannel0, port 8285, MTU 1472
 Store       embedded, /var/lib/selvage/registry.db, connected for 1 h
 Registry    192.0.2.1:8286, sha256:0102
 Data plane  running, sent 1200 packets (1.4 MiB), received 12 packets (999 B), 2 of 65536 peers
+Offloads    csum, tso
 
 SUBNET       PUBLIC IP      SENT  RECEIVED  LAST HEARD
 10.5.7.0/24  192.0.2.2   1.4 MiB     999 B     3 s ago

@@ -4,11 +4,11 @@
  */
 import { parentPort, workerData } from "node:worker_threads";
 import {
-  EGRESS_WORK_OFFSET,
   PEER_ENDPOINT_OFFSET,
   PEER_SIZE,
   PEERS_OFFSET,
-  WORK_SLOTS_OFFSET,
+  SEND_INFO_OFFSET,
+  SEND_INFO_SIZE,
 } from "../../wasm/layout.ts";
 import { instantiateLoops } from "../../src/dataplane/loops.ts";
 import { viewMemory } from "../../src/dataplane/memory.ts";
@@ -53,7 +53,7 @@ function read(_fd: number, offset: number): number {
 
 /** The slot that message i is counted for must still be its peer's, or nobody's. */
 function checkSlot(index: number, destination: number): void {
-  const slot = view.getUint32(EGRESS_WORK_OFFSET + WORK_SLOTS_OFFSET + index * 4, true);
+  const slot = view.getUint32(SEND_INFO_OFFSET + index * SEND_INFO_SIZE, true);
   const endpoint = PEERS_OFFSET + slot * PEER_SIZE + PEER_ENDPOINT_OFFSET;
   const address = view.getUint32(endpoint + 4);
   const isRight = address === 0 || isRightEndpoint(destination, address);
@@ -104,9 +104,14 @@ function write(_fd: number, offset: number, size_bytes: number): number {
   return size_bytes;
 }
 
-const io = { read, write, sendmmsg, recvmmsg, poll: () => 0, now_ms: Date.now };
+/** Only a TUN with offloads is written to so. */
+function writev(): number {
+  throw new Error("writev");
+}
+
+const io = { read, write, writev, sendmmsg, recvmmsg, poll: () => 0, now_ms: Date.now };
 const loops = await instantiateLoops(memory, io);
-if (role === "egress") loops.runEgress(0, 1, 2, ICMP_FD, 3, 0x0a000100);
-else loops.runIngress(0, 1, 2, 3);
+if (role === "egress") loops.runEgress(0, 1, 2, ICMP_FD, 3, 0x0a000100, 0);
+else loops.runIngress(0, 1, 2, 3, 0);
 const findings: Findings = { wrong, checkedCount };
 parentPort!.postMessage(findings);

@@ -36,7 +36,7 @@ class Host {
   }
 
   tun(): number {
-    const fd = this.#own(withNetns(this.netns, () => openTun(TUN)));
+    const fd = this.#own(withNetns(this.netns, () => openTun(TUN).fd));
     this.ip(`addr add 10.5.${this.number}.0/32 dev ${TUN}`);
     this.ip(`link set ${TUN} mtu 1472 up`);
     this.ip(`route add 10.5.0.0/16 dev ${TUN}`);
@@ -91,6 +91,7 @@ async function withHosts(
         udp_fd: change.udp_fd ?? host.socket(`192.0.2.${host.number}`, PORT),
         icmp_fd: host.raw(),
         tunAddress: IpAddress.parse(`10.5.${host.number}.0`),
+        offloads: [],
         ...change,
       });
       planes.push(plane);

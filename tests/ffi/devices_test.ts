@@ -5,11 +5,12 @@ import { describe, test } from "node:test";
 import { errnoNumber, SystemError } from "../../ffi/errno.ts";
 import { createEventFd, signalEventFd } from "../../ffi/event_fd.ts";
 import { closeFd } from "../../ffi/fd.ts";
+import { lastErrno, libc } from "../../ffi/libc.ts";
 import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
 import { closeNetns, createNetns, withNetns } from "../../ffi/netns.ts";
 import { memoryAddress, packetIo } from "../../ffi/packet_io.ts";
 import { openTun } from "../../ffi/tun.ts";
-import { openUdpSocket } from "../../ffi/udp_socket.ts";
+import { enableUdpOffloads, openUdpSocket } from "../../ffi/udp_socket.ts";
 
 const LOOPBACK = new Uint8Array([127, 0, 0, 1]);
 
@@ -29,11 +30,38 @@ describe("TUN", () => {
   test("lives as long as its descriptor, and its name is its own", () =>
     inNetns(() => {
       const devices = () => readFileSync("/proc/thread-self/net/dev", "utf8");
-      const fd = openTun("selvage0");
+      const { fd } = openTun("selvage0");
       assert.match(devices(), /selvage0:/);
       assert.throws(() => openTun("selvage0"), failsWith("EBUSY"));
       closeFd(fd);
       assert.doesNotMatch(devices(), /selvage0:/);
+    }));
+
+  /** What a write shorter than a virtio header comes to; the device is down. */
+  const errorOfShortWrite = (fd: number): number => {
+    assert.equal(libc.write(fd, new Uint8Array(9).fill(0x45), 9), -1);
+    return lastErrno();
+  };
+
+  test("offloads are those that were wanted and the kernel has, and bring a header", () =>
+    inNetns(() => {
+      const plain = openTun("tun0");
+      const all = openTun("tun1", ["tso", "uso"]);
+      const some = openTun("tun2", ["csum"]);
+      assert.deepEqual(plain.offloads, []);
+      assert.deepEqual(all.offloads.slice(0, 2), ["csum", "tso"]);
+      assert.deepEqual(some.offloads, ["csum"]);
+      assert.equal(errorOfShortWrite(plain.fd), errnoNumber("EIO"));
+      assert.equal(errorOfShortWrite(all.fd), errnoNumber("EINVAL"));
+      assert.equal(errorOfShortWrite(some.fd), errnoNumber("EINVAL"));
+      [plain, all, some].forEach(({ fd }) => closeFd(fd));
+    }));
+
+  test("a name that is taken is refused with offloads too", () =>
+    inNetns(() => {
+      const { fd } = openTun("selvage0", ["csum"]);
+      assert.throws(() => openTun("selvage0", ["csum"]), failsWith("EBUSY"));
+      closeFd(fd);
     }));
 
   test("a name too long is refused before the kernel cuts it", () => {
@@ -53,6 +81,15 @@ describe("UDP socket", () => {
       closeFd(fd);
       closeFd(openUdpSocket(any, 8285));
     });
+  });
+
+  test("offloads are those that were wanted and the kernel has", () => {
+    const fd = openUdpSocket(LOOPBACK, 0);
+    assert.deepEqual(enableUdpOffloads(fd, []), []);
+    assert.deepEqual(enableUdpOffloads(fd, ["udp-gro"]), ["udp-gro"]);
+    assert.deepEqual(enableUdpOffloads(fd, ["udp-segment", "udp-gro"]), ["udp-segment", "udp-gro"]);
+    closeFd(fd);
+    assert.deepEqual(enableUdpOffloads(fd, ["udp-segment", "udp-gro"]), []);
   });
 });
 

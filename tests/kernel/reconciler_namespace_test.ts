@@ -29,7 +29,7 @@ const NOTHING_DONE = { changeCount: 0, problems: [] };
 /** Runs `body` in a namespace with the TUN device of the plan and a bridge `br0`, 10.1.0.1/24. */
 function withTun(body: (namespace: TestNamespace, reconciler: Reconciler) => void): void {
   withNamespaces(1, (namespace) => {
-    const fd = withNetns(namespace.netns, () => openTun("selvage0"));
+    const { fd } = withNetns(namespace.netns, () => openTun("selvage0"));
     try {
       createBridge(namespace.connection, { name: "br0" });
       namespace.ip("link", "set", "br0", "up");

@@ -99,7 +99,7 @@ describe("rtnetlink in a fresh namespace", () => {
 
   test("a TUN device is told by its kind and its settings", () => {
     withNamespaces(1, (a) => {
-      const fd = withNetns(a.netns, () => openTun("tun7"));
+      const { fd } = withNetns(a.netns, () => openTun("tun7"));
       try {
         assert.deepEqual(requireLink(a, "tun7").tun, {
           mode: "tun",

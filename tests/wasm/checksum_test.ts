@@ -1,11 +1,11 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { EGRESS_WORK_OFFSET, WORK_PACKETS_OFFSET } from "../../wasm/layout.ts";
+import { ARENA_OFFSET } from "../../wasm/layout.ts";
 import { bench } from "./scripted_io.ts";
 import { fromHex, naiveChecksum } from "./packets.ts";
 
-const AT = EGRESS_WORK_OFFSET + WORK_PACKETS_OFFSET;
+const AT = ARENA_OFFSET;
 const LENGTH_MAX = 9001;
 
 /** Bytes that repeat with no power of two, so that a lane mixed up with another shows. */

@@ -34,7 +34,7 @@ test("the module has no data and no start function: two workers may instantiate 
 test("the module imports the memory and the system calls, and nothing else", async () => {
   const module = await WebAssembly.compile(MODULE);
   const names = WebAssembly.Module.imports(module).map(({ module, name }) => `${module}.${name}`);
-  const calls = ["now_ms", "poll", "read", "recvmmsg", "sendmmsg", "write"];
+  const calls = ["now_ms", "poll", "read", "recvmmsg", "sendmmsg", "write", "writev"];
   assert.deepEqual(names.sort(), ["env.memory", ...calls.map((name) => `sys.${name}`)]);
 });
 
@@ -59,8 +59,8 @@ test("the parts of the layout follow each other, aligned, and end with the memor
     ["peers", layout.PEERS_OFFSET, layout.PEER_COUNT_MAX * layout.PEER_SIZE],
     ["sources A", layout.SOURCE_TABLE_A_OFFSET, layout.SOURCE_TABLE_SIZE],
     ["sources B", layout.SOURCE_TABLE_B_OFFSET, layout.SOURCE_TABLE_SIZE],
-    ["egress work", layout.EGRESS_WORK_OFFSET, layout.WORK_SIZE],
-    ["ingress work", layout.INGRESS_WORK_OFFSET, layout.WORK_SIZE],
+    ["egress work", layout.EGRESS_WORK_OFFSET, layout.EGRESS_WORK_SIZE],
+    ["ingress work", layout.INGRESS_WORK_OFFSET, layout.INGRESS_WORK_SIZE],
   ];
   let end = layout.STATIC_DATA_END;
   for (const [name, offset, size_bytes] of parts) {
@@ -72,6 +72,6 @@ test("the parts of the layout follow each other, aligned, and end with the memor
   assert.ok(layout.MEMORY_PAGES * layout.WASM_PAGE_SIZE >= end);
   assert.ok(layout.MEMORY_PAGES * layout.WASM_PAGE_SIZE - end < layout.WASM_PAGE_SIZE);
   // The ICMP error: two IP headers, its own, 60 bytes with options and 8 of payload.
-  assert.ok(layout.WORK_ICMP_OFFSET + 20 + 8 + 60 + 8 <= layout.WORK_PACKETS_OFFSET);
+  assert.ok(20 + 8 + 60 + 8 <= layout.ICMP_ERROR_SIZE_MAX);
   assert.ok(layout.DROP_END <= layout.COUNTER_COUNT);
 });

@@ -2,6 +2,7 @@
 import type { PacketIo } from "../../ffi/packet_io.ts";
 import { ForwardingTable } from "../../src/dataplane/forwarding_table.ts";
 import { instantiateLoops, type Loops } from "../../src/dataplane/loops.ts";
+import { type Offload, offloadBits } from "../../src/dataplane/offloads.ts";
 import { createMemory, type SharedMemory } from "../../src/dataplane/memory.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import type { ForwardingEntry } from "../../src/backend/backend.ts";
@@ -24,12 +25,34 @@ export interface Datagram {
   readonly payload: Uint8Array;
   /** msg_flags; 0x20 is MSG_TRUNC. */
   readonly flags?: number;
+  /** What UDP_GRO says: the payload is datagrams of so many bytes. */
+  readonly segment?: number;
 }
 
 /** One message of a sendmmsg: where to, as family:address:port, and what. */
 export interface Sent {
   readonly to: string;
   readonly payload: Uint8Array;
+  /** What UDP_SEGMENT says; 0 without it. */
+  readonly segment: number;
+}
+
+/** One datagram on the wire. */
+export interface Outgoing {
+  readonly to: string;
+  readonly payload: Uint8Array;
+}
+
+/** The datagrams that the kernel makes of a message. Throws where the kernel says EINVAL. */
+export function datagramsOf({ to, payload, segment }: Sent): Outgoing[] {
+  if (segment === 0) return [{ to, payload }];
+  if (payload.length > 65507) throw new Error(`${payload.length} bytes in one message`);
+  const count = Math.ceil(payload.length / segment);
+  if (count < 2 || count > 64) throw new Error(`${count} segments in one message`);
+  return Array.from(
+    { length: count },
+    (_, i) => ({ to, payload: payload.slice(i * segment, (i + 1) * segment) }),
+  );
 }
 
 export interface PollCall {
@@ -52,6 +75,7 @@ export class ScriptedIo implements PacketIo {
   /** Answers of poll; then the wake descriptor is readable, which ends the loop. */
   polls: PollAnswer[] = [];
 
+  /** What each write or writev gave the TUN. */
   readonly written: Uint8Array[] = [];
   /** Results of sending an ICMP error; then 1, as if sent. */
   icmpResults: number[] = [];
@@ -59,8 +83,8 @@ export class ScriptedIo implements PacketIo {
   readonly icmpErrors: Sent[] = [];
   /** The messages that each sendmmsg was given, whatever its result. */
   readonly sendCalls: Sent[][] = [];
-  /** Those that it took. */
-  readonly sent: Sent[] = [];
+  /** The datagrams of those that it took. */
+  readonly sent: Outgoing[] = [];
   readonly pollCalls: PollCall[] = [];
   receiveCallCount = 0;
   onPoll: () => void = () => {};
@@ -92,6 +116,29 @@ export class ScriptedIo implements PacketIo {
     return result;
   }
 
+  writev(fd: number, iovecs_offset: number, count: number): number {
+    if (fd !== TUN_FD) return -9;
+    const bytes = this.#gathered(iovecs_offset, count);
+    const result = this.writeResults.shift() ?? bytes.length;
+    if (result >= 0) this.written.push(bytes);
+    return result;
+  }
+
+  #gathered(iovecs_offset: number, count: number): Uint8Array<ArrayBuffer> {
+    if (count > 1024) throw new Error(`${count} iovecs: more than UIO_MAXIOV`);
+    return Buffer.concat(
+      Array.from({ length: count }, (_, i) => {
+        const iovec = iovecs_offset + i * 16;
+        const data = this.#pointer(iovec);
+        return this.shared.bytes.slice(data, data + Number(this.#u64(iovec + 8)));
+      }),
+    );
+  }
+
+  #u64(offset: number): bigint {
+    return this.#view(offset, 8).getBigUint64(0, true);
+  }
+
   recvmmsg(fd: number, vector_offset: number, count: number, flags: number): number {
     if (fd !== UDP_FD || flags !== 0x40) return -9;
     this.receiveCallCount++;
@@ -110,15 +157,20 @@ export class ScriptedIo implements PacketIo {
     name.setUint16(2, 8285);
     name.setUint32(4, IpAddress.parse(datagram.from).toUint32());
     const iovec = this.#pointer(message_offset + 16);
-    const size_bytes = Math.min(datagram.payload.length, Number(this.#pointerSize(iovec)));
+    const size_bytes = Math.min(datagram.payload.length, Number(this.#u64(iovec + 8)));
     this.shared.bytes.set(datagram.payload.subarray(0, size_bytes), this.#pointer(iovec));
     message.setUint32(8, 16, true);
     message.setInt32(48, datagram.flags ?? 0, true);
     message.setUint32(56, size_bytes, true);
-  }
-
-  #pointerSize(iovec_offset: number): bigint {
-    return this.#view(iovec_offset, 16).getBigUint64(8, true);
+    if (message.getBigUint64(40, true) < 24n) throw new Error("no room for a control message");
+    message.setBigUint64(40, datagram.segment === undefined ? 0n : 24n, true);
+    if (datagram.segment === undefined) return;
+    // struct cmsghdr: SOL_UDP, UDP_GRO, an int.
+    const control = this.#view(this.#pointer(message_offset + 32), 24);
+    control.setBigUint64(0, 20n, true);
+    control.setInt32(8, 17, true);
+    control.setInt32(12, 104, true);
+    control.setInt32(16, datagram.segment, true);
   }
 
   sendmmsg(fd: number, vector_offset: number, count: number, flags: number): number {
@@ -127,7 +179,7 @@ export class ScriptedIo implements PacketIo {
     const messages = Array.from({ length: count }, (_, i) => this.#sent(vector_offset + i * 64));
     this.sendCalls.push(messages);
     const result = this.sendResults.shift() ?? count;
-    if (result > 0) this.sent.push(...messages.slice(0, result));
+    if (result > 0) this.sent.push(...messages.slice(0, result).flatMap(datagramsOf));
     return result;
   }
 
@@ -140,10 +192,20 @@ export class ScriptedIo implements PacketIo {
   #sent(message_offset: number): Sent {
     const name = this.#view(this.#pointer(message_offset), 16);
     const address = IpAddress.of(4, BigInt(name.getUint32(4)));
-    const iovec = this.#pointer(message_offset + 16);
-    const data = this.#pointer(iovec);
-    const payload = this.shared.bytes.slice(data, data + Number(this.#pointerSize(iovec)));
-    return { to: `${name.getUint16(0, true)}:${address}:${name.getUint16(2)}`, payload };
+    const iovecs = this.#pointer(message_offset + 16);
+    const payload = this.#gathered(iovecs, Number(this.#u64(message_offset + 24)));
+    const to = `${name.getUint16(0, true)}:${address}:${name.getUint16(2)}`;
+    return { to, payload, segment: this.#segment(message_offset) };
+  }
+
+  #segment(message_offset: number): number {
+    const size_bytes = this.#u64(message_offset + 40);
+    if (size_bytes === 0n) return 0;
+    const control = this.#view(this.#pointer(message_offset + 32), Number(size_bytes));
+    const [level, type] = [control.getInt32(8, true), control.getInt32(12, true)];
+    const isSegment = control.getBigUint64(0, true) === 18n && level === 17 && type === 103;
+    if (!isSegment) throw new Error(`control message ${level}/${type}`);
+    return control.getUint16(16, true);
   }
 
   poll(fds_offset: number, count: number, timeout_ms: number): number {
@@ -186,21 +248,22 @@ export function entry(subnet: string, address: string, port = 8285): ForwardingE
   return { key: subnet, subnet: IpPrefix.parse(subnet), address: IpAddress.parse(address), port };
 }
 
-/** A loop over a fresh memory with `PEERS` in its table. */
-export async function bench(): Promise<Bench> {
+/** Loops over a fresh memory with `PEERS` in its table. */
+export async function bench(offloads: readonly Offload[] = []): Promise<Bench> {
   const shared = createMemory();
   const io = new ScriptedIo(shared);
   const loops = await instantiateLoops(shared.memory, bound(io));
   const table = new ForwardingTable(shared);
   table.apply(PEERS);
   const address = IpAddress.parse("10.0.1.0").toUint32();
+  const bits = offloadBits(offloads);
   return {
     shared,
     io,
     loops,
     table,
-    egress: () => loops.runEgress(BASE, TUN_FD, UDP_FD, ICMP_FD, WAKE_FD, address),
-    ingress: () => loops.runIngress(BASE, TUN_FD, UDP_FD, WAKE_FD),
+    egress: () => loops.runEgress(BASE, TUN_FD, UDP_FD, ICMP_FD, WAKE_FD, address, bits),
+    ingress: () => loops.runIngress(BASE, TUN_FD, UDP_FD, WAKE_FD, bits),
   };
 }
 
@@ -209,6 +272,7 @@ export function bound(io: PacketIo): PacketIo {
   return {
     read: (...args) => io.read(...args),
     write: (...args) => io.write(...args),
+    writev: (...args) => io.writev(...args),
     recvmmsg: (...args) => io.recvmmsg(...args),
     sendmmsg: (...args) => io.sendmmsg(...args),
     poll: (...args) => io.poll(...args),

@@ -1,6 +1,6 @@
 /** `selvage run`: the daemon's flags, and what they become. */
 import type { Command } from "commander";
-import { DEFAULTS, type RunOptions } from "../../agent/options.ts";
+import { DEFAULTS, type Offload, OFFLOADS, type RunOptions } from "../../agent/options.ts";
 import type { HostPort } from "../../net/host_port.ts";
 import { errorText, SelvageError } from "../../errors.ts";
 import { type Level, LOG_LEVELS } from "../../log.ts";
@@ -30,6 +30,7 @@ interface RunFlags {
   readonly apiListen: HostPort | "off";
   readonly apiSocket: string;
   readonly releaseOnExit?: boolean;
+  readonly offload: "auto" | readonly Offload[];
   readonly logLevel?: Level;
   readonly v?: number;
   readonly version?: boolean;
@@ -97,6 +98,27 @@ function addFlannelFlags(command: Command): void {
     boolFlag({ term: "version", description: "print the version and exit" }),
   ];
   for (const flag of flags) command.addOption(flag);
+}
+
+/** `auto`, `off`, or names with commas between them. */
+function offloadList(text: string): "auto" | readonly Offload[] {
+  if (text === "auto") return text;
+  if (text === "off") return [];
+  return text.split(",").map((name) => {
+    const found = OFFLOADS.find((offload) => offload === name);
+    if (found === undefined) throw new Error(`must be auto, off, or some of ${OFFLOADS.join(",")}`);
+    return found;
+  });
+}
+
+function addOffloadFlag(command: Command): void {
+  command.addOption(valueFlag({
+    term: "offload <auto|off|list>",
+    description: `kernel offloads to use, as far as it has them: ${OFFLOADS.join(",")}`,
+    parse: offloadList,
+    default: "auto",
+    env: "selvage",
+  }));
 }
 
 function addOwnFlags(command: Command): void {
@@ -204,6 +226,7 @@ export function toRunOptions(flags: RunFlags): RunOptions {
     apiListen: flags.apiListen === "off" ? null : flags.apiListen,
     apiSocket: flags.apiSocket,
     releaseOnExit: flags.releaseOnExit ?? false,
+    offloads: flags.offload,
     logLevel: logLevel(flags),
   };
 }
@@ -226,6 +249,7 @@ export function addRun(program: Command, context: CommandContext): void {
     .addHelpText("after", EXAMPLES);
   addFlannelFlags(command);
   addOwnFlags(command);
+  addOffloadFlag(command);
   command.action(async (flags: RunFlags) => {
     if (flags.version === true) return context.io.out(`selvage ${context.deps.version}\n`);
     context.exitWith(await context.deps.run(toRunOptions(flags)));

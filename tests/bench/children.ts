@@ -1,11 +1,13 @@
 /** Programs that the benchmarks run in their namespaces: none outlives the benchmarks. */
-import type { ChildProcess } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import type { Netns } from "../../ffi/netns.ts";
 import { endProcess, spawnInNetns } from "../../src/demo/child.ts";
 
 /** What is kept of what a program says. */
 const OUTPUT_CHARACTERS_MAX = 4_000_000;
+/** What setpriv(1) is told before the command. */
+const END_WITH_PARENT = ["--pdeathsig", "KILL", "--"];
 
 /** A program that ends with this one, even if this one is killed (prctl(PR_SET_PDEATHSIG)). */
 export function spawnMortal(
@@ -14,8 +16,7 @@ export function spawnMortal(
   args: readonly string[],
   stdio: ("ignore" | "pipe" | number)[],
 ): ChildProcess {
-  const all = ["--pdeathsig", "KILL", "--", command, ...args];
-  return spawnInNetns(netns, "setpriv", all, stdio);
+  return spawnInNetns(netns, "setpriv", [...END_WITH_PARENT, command, ...args], stdio);
 }
 
 /** Collects what a stream says, up to a bound. */
@@ -39,18 +40,8 @@ export interface Output {
   readonly stderr: string;
 }
 
-/**
- * Runs a program in a namespace to its end and gives what it said, whatever its exit status.
- * Rejects if it takes too long or the signal says so; it is ended then.
- */
-export async function runToEnd(
-  netns: Netns,
-  command: string,
-  args: readonly string[],
-  options: RunOptions,
-): Promise<Output> {
-  options.signal.throwIfAborted();
-  const child = spawnMortal(netns, command, args, ["ignore", "pipe", "pipe"]);
+/** Waits for a program's end, and ends it if that takes too long or the signal says so. */
+async function finish(child: ChildProcess, name: string, options: RunOptions): Promise<Output> {
   const stdout = collect(child.stdout);
   const stderr = collect(child.stderr);
   const limit = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout_ms)]);
@@ -59,11 +50,41 @@ export async function runToEnd(
   } catch (error) {
     options.signal.throwIfAborted();
     if (!limit.aborted) throw error;
-    throw new Error(`${command}: not done within ${options.timeout_ms / 1000} s`);
+    throw new Error(`${name}: not done within ${options.timeout_ms / 1000} s`);
   } finally {
     await endProcess(child);
   }
   return { status: child.exitCode, stdout: stdout(), stderr: stderr() };
+}
+
+/**
+ * Runs a program in a namespace to its end and gives what it said, whatever its exit status.
+ * Rejects if it takes too long or the signal says so; it is ended then.
+ */
+export function runToEnd(
+  netns: Netns,
+  command: string,
+  args: readonly string[],
+  options: RunOptions,
+): Promise<Output> {
+  options.signal.throwIfAborted();
+  const child = spawnMortal(netns, command, args, ["ignore", "pipe", "pipe"]);
+  return finish(child, command, options);
+}
+
+/** The same in this process's own namespace, with `input` on its stdin. */
+export function runWithInput(
+  command: string,
+  args: readonly string[],
+  input: string,
+  options: RunOptions,
+): Promise<Output> {
+  options.signal.throwIfAborted();
+  const child = spawn("setpriv", [...END_WITH_PARENT, command, ...args]);
+  // One that ended before it read everything says why on stderr.
+  child.stdin.on("error", () => {});
+  child.stdin.end(input);
+  return finish(child, command, options);
 }
 
 /**

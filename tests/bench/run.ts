@@ -8,6 +8,7 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
+import { requireCapabilities, requireTun } from "../../src/agent/preflight.ts";
 import { errorText } from "../../src/errors.ts";
 import { VERSION } from "../../src/version.ts";
 import { BENCH_PACKAGES, installMissing, missingPrograms, preparePackages } from "../packages.ts";
@@ -129,9 +130,10 @@ class Bench {
   /** The figures beside the paths; one that fails is left out, with the reason. */
   async #measureFigures(): Promise<Figure[]> {
     const signal = this.#signal;
+    const { rounds, idle_s } = this.#options;
     const works: [part: string, work: () => Promise<Figure[]>][] = [
-      ["node", () => measureNode({ idle_s: this.#options.idle_s, signal, say })],
-      ["micro", () => measureMicro(this.#options.rounds, this.#leftOut, say)],
+      ["node", () => measureNode({ idle_s, signal, say })],
+      ["micro", () => measureMicro({ rounds, signal, say, leftOut: this.#leftOut })],
     ];
     const figures: Figure[] = [];
     for (const [part, work] of works) {
@@ -189,6 +191,8 @@ async function main(options: BenchOptions): Promise<number> {
   for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     process.on(name, () => ending.abort());
   }
+  requireCapabilities("deno task bench", "CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_NET_RAW");
+  requireTun();
   if (!preparePackages(BENCH_PACKAGES)) return 1;
   const build = spawnSync(process.execPath, ["run", "-A", "compile.ts"], { stdio: [0, 2, 2] });
   if (build.status !== 0) return 1;

@@ -1,5 +1,6 @@
 /** One round on one path: every measure once. */
 import { errorText } from "../../src/errors.ts";
+import { untilAnswered } from "./answer.ts";
 import { type Load, runIperf } from "./iperf.ts";
 import { measureLatency } from "./latency.ts";
 import type { RunningPath } from "./paths/path.ts";
@@ -9,6 +10,8 @@ import { formatNumber } from "./statistics.ts";
 
 const LATENCY_COUNT = 5_000;
 const QUICK_LATENCY_COUNT = 500;
+
+const ANSWER_TIMEOUT_S = 3;
 
 type LoadId = "tcp1" | "tcp4" | "udp64" | "udp1400";
 
@@ -20,6 +23,8 @@ const LOADS: readonly { readonly id: LoadId; readonly load: Load }[] = [
 ];
 
 export interface RoundOptions {
+  /** From 1. */
+  readonly round: number;
   /** Of each throughput test. */
   readonly duration_s: number;
   readonly isQuick: boolean;
@@ -91,6 +96,8 @@ export async function measureRound(
   for (const [name, work] of works) {
     options.signal.throwIfAborted();
     try {
+      // What is dead fails here and not in each load's own long time limit.
+      await untilAnswered(path, ANSWER_TIMEOUT_S, options.signal);
       const values = await work();
       for (const [id, value] of Object.entries(values) as [MeasureId, number][]) {
         result.samples[id].push(value);
@@ -98,7 +105,7 @@ export async function measureRound(
       options.say(formatValues(values));
     } catch (error) {
       options.signal.throwIfAborted();
-      result.failures.push(`${name}: ${errorText(error)}`);
+      result.failures.push(`round ${options.round}, ${name}: ${errorText(error)}`);
       options.say(`${name} failed: ${errorText(error)}`);
     }
   }

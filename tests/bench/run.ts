@@ -12,7 +12,7 @@ import { requireCapabilities, requireTun } from "../../src/agent/preflight.ts";
 import { errorText } from "../../src/errors.ts";
 import { VERSION } from "../../src/version.ts";
 import { BENCH_PACKAGES, installMissing, missingPrograms, preparePackages } from "../packages.ts";
-import { runToEnd } from "./children.ts";
+import { untilAnswered } from "./answer.ts";
 import { writeDocument } from "./document.ts";
 import { describeMachine } from "./machine.ts";
 import { measureRound } from "./measure.ts";
@@ -29,22 +29,13 @@ import { formatReport, summary } from "./table.ts";
 const EXIT_INTERRUPTED = 130;
 const EXIT_USAGE = 2;
 /** A tunnel may take its time to find its peer. */
-const ANSWER_TIMEOUT_S = 20;
+const FIRST_ANSWER_TIMEOUT_S = 20;
 
 const start_ms = performance.now();
 
 function say(text: string): void {
   const seconds = ((performance.now() - start_ms) / 1000).toFixed(0).padStart(4);
   console.error(`${seconds} s  ${text}`);
-}
-
-/** Resolves when the second container answers the first. Rejects if it does not in time. */
-async function untilAnswered(path: RunningPath, signal: AbortSignal): Promise<void> {
-  const address = path.containers[1]!.toString();
-  const once = ["-n", "-c", "1", "-w", String(ANSWER_TIMEOUT_S), "-i", "0.2", address];
-  const limits = { timeout_ms: (ANSWER_TIMEOUT_S + 5) * 1000, signal };
-  const { status } = await runToEnd(path.hosts[0]!.container, "ping", once, limits);
-  if (status !== 0) throw new Error(`no answer to a ping within ${ANSWER_TIMEOUT_S} s`);
 }
 
 interface Contender {
@@ -98,7 +89,7 @@ class Bench {
       try {
         const path = await candidate.setUp(this.#signal);
         this.#contenders.push({ path, result: emptyResult(candidate) });
-        await untilAnswered(path, this.#signal);
+        await untilAnswered(path, FIRST_ANSWER_TIMEOUT_S, this.#signal);
         say(`${candidate.title} stands`);
       } catch (error) {
         this.#signal.throwIfAborted();
@@ -118,6 +109,7 @@ class Bench {
       for (const [i, { path, result }] of rotate(this.#contenders, round).entries()) {
         const where = `round ${round + 1}/${rounds}, path ${i + 1}/${count}, ${result.title}`;
         await measureRound(path, result, {
+          round: round + 1,
           duration_s,
           isQuick,
           signal: this.#signal,

@@ -99,7 +99,7 @@ function setUpList(paths: readonly PathResult[]): string {
 function failureList(report: Report): string {
   const leftOut = report.leftOut.map(({ title, reason }) => `- ${title}: ${cell(reason)}\n`);
   const failed = report.paths.flatMap(({ title, failures }) => {
-    return failures.map((failure) => `- ${title}, in one round: ${cell(failure)}\n`);
+    return failures.map((failure) => `- ${title}, ${cell(failure)}\n`);
   });
   return [...leftOut, ...failed].join("");
 }

@@ -57,7 +57,7 @@ test("Selvage's own ratios are given where both paths were measured", () => {
 
 test("what was left out and what failed is told, with the machine and the rounds", () => {
   const { paths } = sampleReport();
-  const failing = { ...paths[1]!, failures: ["udp64: iperf3: broken\npipe"] };
+  const failing = { ...paths[1]!, failures: ["round 2, udp64: broken\npipe"] };
   const text = formatReport(
     sampleReport({
       paths: [paths[0]!, failing],
@@ -71,7 +71,7 @@ test("what was left out and what failed is told, with the machine and the rounds
     /^Selvage 1\.2\.3 on 2026-01-31: medians of 5 rounds of 3 s a test, on 2 cores/,
   );
   assert.match(text, /^- fastd: not installed$/m);
-  assert.match(text, /^- Selvage udp, in one round: udp64: iperf3: broken pipe$/m);
+  assert.match(text, /^- Selvage udp, round 2, udp64: broken pipe$/m);
   assert.match(text, /^!\[.*\]\(chart\.svg\)$/m);
   assert.match(text, /^- kernel VXLAN: how kernel-vxlan is set up\.$/m);
   assert.deepEqual(row(text, "| figure |", "look-up"), ["million/s", "200 ±50 %"]);

@@ -1,130 +1,210 @@
 /**
- * Measures, interleaved and with medians: TCP between two containers through the udp backend,
- * against the same between their hosts with no encapsulation; and the packet loops' look-up and
- * checksum. Prints a Markdown table; with `--json FILE` it also writes every round.
+ * Measures the data plane against plain routing, the kernel's VXLAN and other userspace tunnels:
+ * every path stands at once, each round runs all of them in another order, and medians count.
+ * Progress is on stderr; the tables are on stdout. Flags: `USAGE` in options.ts.
  *
- *     deno task bench [--rounds N] [--size MIB] [--json FILE]
+ *     deno task bench [--quick] [--rounds N] [--with fastd,tinc|all|none] [--write]
  */
-import { writeFileSync } from "node:fs";
-import { parseArgs } from "node:util";
-import { Container } from "../../src/demo/container.ts";
-import { instantiateLoops } from "../../src/dataplane/loops.ts";
-import { createMemory } from "../../src/dataplane/memory.ts";
-import { ForwardingTable } from "../../src/dataplane/forwarding_table.ts";
-import { packetIo } from "../../ffi/packet_io.ts";
-import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
-import { preparePackages } from "../packages.ts";
-import { EXECUTABLE, withLab } from "../e2e/lab.ts";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { requireCapabilities, requireTun } from "../../src/agent/preflight.ts";
+import { errorText } from "../../src/errors.ts";
+import { VERSION } from "../../src/version.ts";
+import { BENCH_PACKAGES, installMissing, missingPrograms, preparePackages } from "../packages.ts";
+import { untilAnswered } from "./answer.ts";
+import { writeDocument } from "./document.ts";
+import { describeMachine } from "./machine.ts";
+import { measureRound } from "./measure.ts";
+import { measureMicro } from "./micro.ts";
+import { measureNode } from "./node_figures.ts";
+import { type BenchOptions, parseOptions, USAGE } from "./options.ts";
+import { OWN_PATHS, TUNNELS } from "./paths/all.ts";
+import type { BenchPath, RunningPath } from "./paths/path.ts";
+import { emptyResult, type Figure, type LeftOut, type PathResult, type Report } from "./results.ts";
+import { rotate } from "./statistics.ts";
+import { formatReport, summary } from "./table.ts";
 
-const LOOKUP_COUNT = 5_000_000;
-const CHECKSUM_COUNT = 1_000_000;
-const CHECKSUM_BYTES = 1500;
+/** What a shell reports of a program that SIGINT ended. */
+const EXIT_INTERRUPTED = 130;
+const EXIT_USAGE = 2;
+/** A tunnel may take its time to find its peer. */
+const FIRST_ANSWER_TIMEOUT_S = 20;
 
-/** One thing that is measured: higher is better. */
-interface Figure {
-  readonly name: string;
-  readonly unit: string;
-  readonly values: number[];
+const start_ms = performance.now();
+
+function say(text: string): void {
+  const seconds = ((performance.now() - start_ms) / 1000).toFixed(0).padStart(4);
+  console.error(`${seconds} s  ${text}`);
 }
 
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
+interface Contender {
+  readonly path: RunningPath;
+  readonly result: PathResult;
 }
 
-/** Rates of TCP transfers in Mbit/s: through the overlay, and between the hosts themselves. */
-async function measureTransfers(rounds: number, size_bytes: number): Promise<Figure[]> {
-  const overlay: Figure = { name: "TCP, udp backend", unit: "Mbit/s", values: [] };
-  const plain: Figure = { name: "TCP, no encapsulation", unit: "Mbit/s", values: [] };
-  await withLab(2, async (lab) => {
-    await lab.startAll();
-    const inside = await Promise.all(
-      [1, 2].map((host) =>
-        new Container(EXECUTABLE, lab.network(host), lab.containers[host - 1]!).ready()
-      ),
-    );
-    const outside = await Promise.all([1, 2].map((host) => {
-      const network = lab.network(host);
-      const inHost = { ...network, container: network.host };
-      return new Container(EXECUTABLE, inHost, network.outerAddress).ready();
-    }));
-    try {
-      for (let round = 0; round < rounds; round++) {
-        for (const [figure, [from, to]] of [[overlay, inside], [plain, outside]] as const) {
-          const { duration_ms } = await from!.transfer(to!, size_bytes);
-          figure.values.push(size_bytes * 8 / 1000 / duration_ms);
-          console.error(
-            `round ${round + 1} of ${rounds}: ${figure.name} ` +
-              `${figure.values.at(-1)!.toFixed(0)} ${figure.unit}`,
-          );
-        }
+class Bench {
+  readonly #options: BenchOptions;
+  readonly #signal: AbortSignal;
+  readonly #contenders: Contender[] = [];
+  readonly #leftOut: LeftOut[] = [];
+
+  constructor(options: BenchOptions, signal: AbortSignal) {
+    this.#options = options;
+    this.#signal = signal;
+  }
+
+  #isWanted(part: string): boolean {
+    return this.#options.only?.includes(part) ?? true;
+  }
+
+  #leaveOut(title: string, reason: string): void {
+    say(`left out: ${title}: ${reason}`);
+    this.#leftOut.push({ title, reason });
+  }
+
+  /** Why a path cannot be built, having tried to install what it needs if that was asked for. */
+  #obstacle(path: BenchPath): string | null {
+    const isAskedFor = this.#options.with !== "installed" || this.#options.only !== null;
+    const missing = isAskedFor ? installMissing(path.packages) : missingPrograms(path.packages);
+    if (missing.length === 0) return path.obstacle();
+    return isAskedFor ? `${missing.join(", ")} could not be installed` : "not installed";
+  }
+
+  #candidates(): BenchPath[] {
+    const { with: wanted, only } = this.#options;
+    const isNamed = (path: BenchPath) => Array.isArray(wanted) ? wanted.includes(path.id) : true;
+    const tunnels = only === null ? TUNNELS.filter(isNamed) : TUNNELS;
+    return [...OWN_PATHS, ...tunnels].filter((path) => this.#isWanted(path.id));
+  }
+
+  async #setUp(): Promise<void> {
+    for (const candidate of this.#candidates()) {
+      this.#signal.throwIfAborted();
+      const obstacle = this.#obstacle(candidate);
+      if (obstacle !== null) {
+        this.#leaveOut(candidate.title, obstacle);
+        continue;
       }
+      try {
+        const path = await candidate.setUp(this.#signal);
+        this.#contenders.push({ path, result: emptyResult(candidate) });
+        await untilAnswered(path, FIRST_ANSWER_TIMEOUT_S, this.#signal);
+        say(`${candidate.title} stands`);
+      } catch (error) {
+        this.#signal.throwIfAborted();
+        const failed = this.#contenders.findIndex(({ result }) => result.id === candidate.id);
+        for (const { path } of failed < 0 ? [] : this.#contenders.splice(failed, 1)) {
+          await path.close();
+        }
+        this.#leaveOut(candidate.title, errorText(error));
+      }
+    }
+  }
+
+  async #measurePaths(): Promise<void> {
+    const { rounds, duration_s, isQuick } = this.#options;
+    const count = this.#contenders.length;
+    for (let round = 0; round < rounds; round++) {
+      for (const [i, { path, result }] of rotate(this.#contenders, round).entries()) {
+        const where = `round ${round + 1}/${rounds}, path ${i + 1}/${count}, ${result.title}`;
+        await measureRound(path, result, {
+          round: round + 1,
+          duration_s,
+          isQuick,
+          signal: this.#signal,
+          say: (text) => say(`${where}: ${text}`),
+        });
+      }
+    }
+  }
+
+  /** The figures beside the paths; one that fails is left out, with the reason. */
+  async #measureFigures(): Promise<Figure[]> {
+    const signal = this.#signal;
+    const { rounds, idle_s } = this.#options;
+    const works: [part: string, work: () => Promise<Figure[]>][] = [
+      ["node", () => measureNode({ idle_s, signal, say })],
+      ["micro", () => measureMicro({ rounds, signal, say, leftOut: this.#leftOut })],
+    ];
+    const figures: Figure[] = [];
+    for (const [part, work] of works) {
+      signal.throwIfAborted();
+      if (!this.#isWanted(part)) continue;
+      try {
+        figures.push(...await work());
+      } catch (error) {
+        signal.throwIfAborted();
+        this.#leaveOut(part, errorText(error));
+      }
+    }
+    return figures;
+  }
+
+  async #closePaths(): Promise<void> {
+    await Promise.all(this.#contenders.map(({ path }) => path.close()));
+  }
+
+  /** Measures all that was asked for; nothing of it is left, whatever happens. */
+  async run(): Promise<Report> {
+    try {
+      await this.#setUp();
+      await this.#measurePaths();
     } finally {
-      await Promise.all([...inside, ...outside].map((container) => container.stop()));
+      await this.#closePaths();
     }
-  });
-  return [overlay, plain];
-}
-
-/** Look-ups a second over a /8 cut in /24s with this many peers, called from JavaScript. */
-async function measureLookup(peerCount: number, rounds: number): Promise<Figure> {
-  const shared = createMemory();
-  const loops = await instantiateLoops(shared.memory, packetIo(shared.memory));
-  const network = IpPrefix.parse("10.0.0.0/8");
-  new ForwardingTable(shared).apply(Array.from({ length: peerCount }, (_, i) => ({
-    key: String(i),
-    subnet: IpPrefix.of(network.address.add(BigInt(i) << 8n), 24),
-    address: IpAddress.of(4, 0xc6120000n + BigInt(i)),
-    port: 8285,
-  })));
-  const values: number[] = [];
-  for (let round = 0; round < rounds; round++) {
-    const start_ms = performance.now();
-    let address = 1;
-    for (let i = 0; i < LOOKUP_COUNT; i++) {
-      address = (Math.imul(address, 1103515245) + 12345) | 0;
-      loops.lookupPeer(0x0a000000 | (address >>> 8) % (peerCount << 8));
-    }
-    values.push(LOOKUP_COUNT / 1000 / (performance.now() - start_ms));
+    const figures = await this.#measureFigures();
+    return {
+      date: new Date().toISOString().slice(0, 10),
+      version: VERSION,
+      machine: describeMachine(),
+      rounds: this.#options.rounds,
+      duration_s: this.#options.duration_s,
+      paths: this.#contenders.map(({ result }) => result),
+      leftOut: this.#leftOut,
+      figures,
+    };
   }
-  return { name: `look-up, ${peerCount} peers`, unit: "million/s", values };
 }
 
-async function measureChecksum(rounds: number): Promise<Figure> {
-  const shared = createMemory();
-  const loops = await instantiateLoops(shared.memory, packetIo(shared.memory));
-  const values: number[] = [];
-  for (let round = 0; round < rounds; round++) {
-    const start_ms = performance.now();
-    for (let i = 0; i < CHECKSUM_COUNT; i++) loops.checksum(1 << 20, CHECKSUM_BYTES);
-    values.push(CHECKSUM_COUNT * CHECKSUM_BYTES / 1e6 / (performance.now() - start_ms));
+function readOptions(): BenchOptions {
+  const tunnels = TUNNELS.map(({ id }) => id);
+  const parts = [...OWN_PATHS.map(({ id }) => id), ...tunnels, "node", "micro"];
+  try {
+    return parseOptions(process.argv.slice(2), { tunnels, parts });
+  } catch (error) {
+    console.error(`${errorText(error)}\n\n${USAGE}`);
+    process.exit(EXIT_USAGE);
   }
-  return { name: `checksum of ${CHECKSUM_BYTES} bytes`, unit: "GB/s", values };
 }
 
-const { values: flags } = parseArgs({
-  options: {
-    rounds: { type: "string", default: "5" },
-    size: { type: "string", default: "128" },
-    json: { type: "string" },
-  },
-});
-const rounds = Number(flags.rounds);
-const size_bytes = Number(flags.size) * 2 ** 20;
-if (!(rounds >= 1) || !(size_bytes >= 1)) throw new Error("--rounds and --size are numbers from 1");
-if (!preparePackages()) process.exit(1);
-
-const transfers = await measureTransfers(rounds, size_bytes);
-const figures = [
-  ...transfers,
-  await measureLookup(1, rounds),
-  await measureLookup(5_000, rounds),
-  await measureLookup(65_536, rounds),
-  await measureChecksum(rounds),
-];
-console.log(`| figure | median of ${rounds} | unit |\n|---|---|---|`);
-for (const { name, unit, values } of figures) {
-  console.log(`| ${name} | ${median(values).toPrecision(3)} | ${unit} |`);
+async function main(options: BenchOptions): Promise<number> {
+  const ending = new AbortController();
+  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.on(name, () => ending.abort());
+  }
+  requireCapabilities("deno task bench", "CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_NET_RAW");
+  requireTun();
+  if (!preparePackages(BENCH_PACKAGES)) return 1;
+  const build = spawnSync(process.execPath, ["run", "-A", "compile.ts"], { stdio: [0, 2, 2] });
+  if (build.status !== 0) return 1;
+  try {
+    const report = await new Bench(options, ending.signal).run();
+    mkdirSync(dirname(options.jsonFile), { recursive: true });
+    writeFileSync(options.jsonFile, `${JSON.stringify(report, null, 2)}\n`);
+    console.log(formatReport(report, null));
+    const written = options.write ? writeDocument(report) : [];
+    say(`written: ${[options.jsonFile, ...written].join(", ")}`);
+    const line = summary(report);
+    if (line !== null) say(line);
+    return 0;
+  } catch (error) {
+    if (!ending.signal.aborted) throw error;
+    say("interrupted; nothing is left behind");
+    return EXIT_INTERRUPTED;
+  }
 }
-const [overlay, plain] = transfers.map((figure) => median(figure.values));
-console.log(`| udp backend / no encapsulation | ${(overlay! / plain!).toPrecision(2)} | ratio |`);
-if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(figures, null, 2)}\n`);
+
+const options = readOptions();
+if (options.help) console.log(USAGE);
+else process.exit(await main(options));

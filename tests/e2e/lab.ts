@@ -110,11 +110,14 @@ export class Lab {
   }
 
   /** Starts host 1 with the registry and waits until it is ready. */
-  async startRegistry(config: unknown = { Network: "10.210.0.0/16" }): Promise<Status> {
+  async startRegistry(
+    config: unknown = { Network: "10.210.0.0/16" },
+    flags: readonly string[] = [],
+  ): Promise<Status> {
     const file = join(this.directory, "net-conf.json");
     writeFileSync(file, JSON.stringify(config));
     const listen = `${this.network(1).outerAddress}:${REGISTRY_PORT}`;
-    this.launch(1, [`--net-config=${file}`, `--registry-listen=${listen}`]);
+    this.launch(1, [`--net-config=${file}`, `--registry-listen=${listen}`, ...flags]);
     return await this.ready(1);
   }
 

@@ -1,0 +1,88 @@
+/**
+ * Runs the compiled micro-benchmarks under the runtime that it is started with.
+ *
+ *     micro_child.ts ROUNDS < {"lookup": "base64", "checksum": "base64"}
+ *
+ * Prints a JSON list of figures. A module that is missing is left out.
+ */
+import { readFileSync } from "node:fs";
+import { createMemory, type SharedMemory } from "../../src/dataplane/memory.ts";
+import { ForwardingTable } from "../../src/dataplane/forwarding_table.ts";
+import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
+import type { Figure } from "./results.ts";
+
+const LOOKUP_COUNT = 20_000_000;
+const PEER_COUNTS = [1, 5_000, 65_536];
+const CHECKSUM_COUNT = 1_000_000;
+/** The runtimes compile a function well only when it has been called often. */
+const WARM_UP_MS = 1_000;
+const WARM_UP_CALLS = 1_000;
+const CHECKSUM_SIZES_BYTES = [64, 1500, 9000];
+
+interface Micro {
+  run(count: number, argument: number): number;
+  countMisses?(range: number): number;
+}
+
+async function instantiate(base64: string, shared: SharedMemory): Promise<Micro> {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const imports = { env: { memory: shared.memory } };
+  const { instance } = await WebAssembly.instantiate(bytes, imports);
+  return instance.exports as unknown as Micro;
+}
+
+/** Seconds that each of the rounds took, once the runtime has had time to compile it well. */
+function time_s(rounds: number, work: (count: number) => number, count: number): number[] {
+  const warmUpEnd_ms = performance.now() + WARM_UP_MS;
+  while (performance.now() < warmUpEnd_ms) work(count / WARM_UP_CALLS);
+  return Array.from({ length: rounds }, () => {
+    const start_ms = performance.now();
+    work(count);
+    return (performance.now() - start_ms) / 1000;
+  });
+}
+
+async function measureLookup(base64: string, peerCount: number, rounds: number): Promise<Figure> {
+  const shared = createMemory();
+  const micro = await instantiate(base64, shared);
+  const skipped = new ForwardingTable(shared).apply(
+    Array.from({ length: peerCount }, (_, i) => ({
+      key: String(i),
+      subnet: IpPrefix.of(IpAddress.of(4, 0x0a000000n + (BigInt(i) << 8n)), 24),
+      address: IpAddress.of(4, 0xc6120000n + BigInt(i)),
+      port: 8285,
+    })),
+  );
+  if (skipped.length > 0) throw new Error(`${skipped.length} peers found no place in the table`);
+  const misses = micro.countMisses!(peerCount);
+  if (misses > 0) throw new Error(`${misses} of ${peerCount} look-ups found no peer`);
+  const times_s = time_s(rounds, (count) => micro.run(count, peerCount), LOOKUP_COUNT);
+  return {
+    title: `look-up, ${peerCount.toLocaleString("en")} peer${peerCount === 1 ? "" : "s"}`,
+    unit: "million/s",
+    values: times_s.map((one_s) => LOOKUP_COUNT / 1e6 / one_s),
+  };
+}
+
+async function measureChecksum(base64: string, size_bytes: number, rounds: number) {
+  const micro = await instantiate(base64, createMemory());
+  const times_s = time_s(rounds, (count) => micro.run(count, size_bytes), CHECKSUM_COUNT);
+  return {
+    title: `checksum of ${size_bytes} bytes`,
+    unit: "GB/s",
+    values: times_s.map((one_s) => CHECKSUM_COUNT * size_bytes / 1e9 / one_s),
+  };
+}
+
+const rounds = Number(process.argv[2]);
+const modules = JSON.parse(readFileSync(0, "utf8")) as { lookup?: string; checksum?: string };
+const figures: Figure[] = [];
+if (modules.lookup !== undefined) {
+  for (const count of PEER_COUNTS) figures.push(await measureLookup(modules.lookup, count, rounds));
+}
+if (modules.checksum !== undefined) {
+  for (const size_bytes of CHECKSUM_SIZES_BYTES) {
+    figures.push(await measureChecksum(modules.checksum, size_bytes, rounds));
+  }
+}
+console.log(JSON.stringify(figures));

@@ -1,0 +1,88 @@
+/**
+ * The micro-benchmarks' own WebAssembly: loops in AssemblyScript around functions of `wasm/`, so
+ * that no call from JavaScript is in what is measured. Each is compiled with the packet loops' own
+ * options and stands for itself: one that does not compile is left out, and said so.
+ */
+import asc from "assemblyscript/asc";
+import { readFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { MEMORY_PAGES } from "../../wasm/layout.ts";
+
+const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
+const ENTRY = "tests/bench/micro.ts";
+
+/**
+ * `run(count, range)` looks up `count` addresses, of the subnets 10.0.0.0/24 and so on, `range` of
+ * them, in an order no cache can guess (xorshift), and gives a sum that depends on every result.
+ * `countMisses(range)` says how many of these subnets lead nowhere.
+ */
+export const LOOKUP_SOURCE = `
+import { lookupPeer } from "../../wasm/fib";
+
+export function run(count: i32, range: i32): i32 {
+  let state: u32 = 0x9e3779b9;
+  let sum: i32 = 0;
+  for (let i = 0; i < count; i++) {
+    state ^= state << 13;
+    state ^= state >> 17;
+    state ^= state << 5;
+    const subnet = <u32> ((<u64> state * <u64> range) >> 32);
+    sum += lookupPeer(0x0a000000 + (subnet << 8) + (state & 0xff));
+  }
+  return sum;
+}
+
+export function countMisses(range: i32): i32 {
+  let misses = 0;
+  for (let i = 0; i < range; i++) misses += i32(lookupPeer(0x0a000000 + (i << 8)) < 0);
+  return misses;
+}
+`;
+
+/** `run(count, size)` sums the same `size` bytes, each time one of them differently. */
+export const CHECKSUM_SOURCE = `
+import { checksum } from "../../wasm/checksum";
+
+const DATA = 1 << 20;
+
+export function run(count: i32, size: i32): i32 {
+  let sum: i32 = 0;
+  for (let i = 0; i < count; i++) {
+    store<u32>(DATA, i);
+    sum += checksum(DATA, size);
+  }
+  return sum;
+}
+`;
+
+function readOrNull(path: string): string | null {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return null;
+  }
+}
+
+/** Compiles one of them. Throws what the compiler says. */
+export async function compileMicro(source: string): Promise<Uint8Array> {
+  const pages = String(MEMORY_PAGES);
+  let module: Uint8Array | null = null;
+  let complaint = "";
+  const result = await asc.main([
+    ENTRY,
+    ...["--outFile", "micro.wasm", "-O3", "--noAssert", "--runtime", "stub"],
+    ...["--importMemory", "--sharedMemory", "--initialMemory", pages, "--maximumMemory", pages],
+    ...["threads", "simd", "bulk-memory"].flatMap((feature) => ["--enable", feature]),
+  ], {
+    stderr: { write: (text: string | Uint8Array) => complaint += text },
+    readFile: (name: string) => name === ENTRY ? source : readOrNull(resolve(ROOT, name)),
+    writeFile: (_name: string, contents: string | Uint8Array) => {
+      if (typeof contents !== "string") module = contents;
+    },
+  });
+  if (result.error !== null || module === null) {
+    throw new Error(`AssemblyScript: ${complaint.trim() || result.error?.message}`);
+  }
+  return module;
+}

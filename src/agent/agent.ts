@@ -150,10 +150,10 @@ export class Agent implements AgentControl {
       lease,
       reconciler: this.#reconciler!,
       workerUrl: this.#workerUrl,
+      peers: () => this.#peers(),
       onFatal: this.#fatal.reject,
       offloads: this.#options.offloads,
     });
-    this.#path.apply(this.#peers());
     writeSubnetFile(this.#options.subnetFile, {
       network: config,
       subnets: lease.subnets,
@@ -206,15 +206,15 @@ export class Agent implements AgentControl {
       this.#leases = this.#leases.apply(changes);
       for (const change of changes) this.#log.debug`lease ${change.key}: ${change.type}`;
       this.#keeper?.observe(this.#leases);
-      this.#path?.apply(this.#peers());
+      this.#path?.update();
     }
   }
 
   /** Every lease but our own, in the order of the subnets. */
   #peers(): Lease[] {
-    const own = this.#keeper?.lease;
-    const ownKey = own ? leaseKey(own.subnets) : null;
-    return this.#leases.leases.filter((lease) => leaseKey(lease.subnets) !== ownKey);
+    const held = this.#keeper?.lease;
+    const own = held ? this.#leases.getBySubnets(held.subnets) : undefined;
+    return this.#leases.leases.filter((lease) => lease !== own);
   }
 
   async #release(): Promise<void> {

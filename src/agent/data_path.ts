@@ -13,6 +13,7 @@ import type { Reconciler } from "../kernel/reconciler.ts";
 import type { Lease } from "../lease/lease.ts";
 import { logger } from "../log.ts";
 import { Backoff, pause } from "../retry.ts";
+import { Pace } from "./pace.ts";
 import type { Network } from "./network.ts";
 import { closeTunnel, type OpenTunnel, openTunnel } from "./open_tunnel.ts";
 import type { DataPlaneStatus } from "./status.ts";
@@ -26,6 +27,8 @@ export interface DataPathOptions extends Network {
   readonly reconciler: Reconciler;
   /** Entry point of the packet loops' worker. */
   readonly workerUrl: URL;
+  /** Every lease but our own, as of now. */
+  readonly peers: () => readonly Lease[];
   /** Told of a failure that only a new process can mend. */
   readonly onFatal: (error: unknown) => void;
   /** See `RunOptions`. */
@@ -40,6 +43,7 @@ export class DataPath {
   #open: OpenTunnel | null = null;
   #supervisor: Promise<void> = Promise.resolve();
   #plan: Plan;
+  readonly #pace: Pace;
   /** Peers that the plan has and the forwarding table cannot take. */
   #refused: readonly SkippedPeer[] = [];
   #problems: readonly string[] = [];
@@ -54,6 +58,7 @@ export class DataPath {
     this.#options = options;
     this.#tunnel = options.backend.tunnel(options.config);
     this.#plan = options.backend.plan({ ...options, peers: [] });
+    this.#pace = new Pace(() => this.#carryOutIfOpen());
   }
 
   /**
@@ -82,9 +87,11 @@ export class DataPath {
     this.#carryOut();
   }
 
-  /** Brings forwarding table and kernel in line with the plan; what fails is tried again later. */
+  /** Brings forwarding table and kernel in line with the peers of now; retries what fails. */
   #carryOut(): void {
     clearTimeout(this.#retry);
+    const { backend, peers } = this.#options;
+    this.#plan = backend.plan({ ...this.#options, peers: peers() });
     // First the peers: they are served also while the kernel's tables cannot be read.
     this.#refused = this.#open?.dataplane.apply(this.#plan.forwarding) ?? [];
     const problems = this.#reconcile();
@@ -95,7 +102,7 @@ export class DataPath {
     if (problems.length === 0 && this.#refused.length === 0) {
       this.#retryBackoff.reset();
     } else {
-      this.#retry = setTimeout(() => this.#carryOutIfOpen(), this.#retryBackoff.next_ms());
+      this.#retry = setTimeout(() => this.#pace.run(), this.#retryBackoff.next_ms());
     }
   }
 
@@ -113,10 +120,9 @@ export class DataPath {
     if (this.#tunnel === null || this.#open !== null) this.#carryOut();
   }
 
-  /** Forwards to these peers from now on. */
-  apply(peers: readonly Lease[]): void {
-    this.#plan = this.#options.backend.plan({ ...this.#options, peers });
-    this.#carryOutIfOpen();
+  /** Says that the peers have changed. Many changes in a row are carried out together. */
+  update(): void {
+    this.#pace.run();
   }
 
   /** Starts the data plane anew whenever a loop ends unasked, for as long as the path is open. */
@@ -199,6 +205,7 @@ export class DataPath {
   async close(): Promise<void> {
     this.#closing.abort();
     clearTimeout(this.#retry);
+    this.#pace.stop();
     await this.#supervisor;
     await this.#shutDown();
     // A path that never came up has nothing there: what is there is another's.

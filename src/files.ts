@@ -1,7 +1,9 @@
 /** Files that are replaced whole: their reader sees the old or the new, never a part. */
 import {
   closeSync,
+  constants,
   fchmodSync,
+  fstatSync,
   fsyncSync,
   mkdirSync,
   openSync,
@@ -71,7 +73,9 @@ export function writeFileAtomic(
 export function readFileBounded(path: string, sizeMax_bytes = 64 * 1024): string {
   let file: number | null = null;
   try {
-    file = openSync(path, "r");
+    // Without waiting, as a FIFO would have it whose other end nobody opens.
+    file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    if (!fstatSync(file).isFile()) throw new Error("not a regular file");
     const bytes = new Uint8Array(sizeMax_bytes + 1);
     let length = 0;
     while (length < bytes.length) {

@@ -57,6 +57,7 @@ const LAYERS: Readonly<Record<string, string[]>> = {
     "api",
     "agent/status",
     "agent/options",
+    "backend/select",
     "registry/certificate",
     "registry/join_string",
   ],

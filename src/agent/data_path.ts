@@ -20,6 +20,8 @@ import type { DataPlaneStatus } from "./status.ts";
 
 const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 30_000;
+/** flannel's: how often the kernel is held against the plan, whoever may have changed it. */
+const CHECK_MS = 10_000;
 
 export interface DataPathOptions extends Network {
   readonly link: OuterLink;
@@ -48,11 +50,14 @@ export class DataPath {
   #refused: readonly SkippedPeer[] = [];
   #problems: readonly string[] = [];
   #retry: ReturnType<typeof setTimeout> | undefined;
+  #check: ReturnType<typeof setInterval> | undefined;
   readonly #retryBackoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
   #lastStatus: DataplaneStatus | null = null;
   #restartCount = 0;
   /** Whether the kernel may hold something of ours. */
   #isInKernel = false;
+  /** Whether the kernel was as the plan has it, so that a difference is another's doing. */
+  #isSettled = false;
 
   private constructor(options: DataPathOptions) {
     this.#options = options;
@@ -74,6 +79,7 @@ export class DataPath {
       throw error;
     }
     path.#supervisor = path.#supervise().catch(options.onFatal);
+    path.#check = setInterval(() => path.#checkKernel(), CHECK_MS);
     return path;
   }
 
@@ -84,6 +90,7 @@ export class DataPath {
       this.#open = await openTunnel({ tunnel: this.#tunnel, link, lease, workerUrl, offloads });
     }
     this.#isInKernel = true;
+    this.#isSettled = false;
     this.#carryOut();
   }
 
@@ -95,10 +102,7 @@ export class DataPath {
     // First the peers: they are served also while the kernel's tables cannot be read.
     this.#refused = this.#open?.dataplane.apply(this.#plan.forwarding) ?? [];
     const problems = this.#reconcile();
-    if (problems.join() !== this.#problems.join()) {
-      for (const problem of problems) this.#log.warning`${problem}`;
-    }
-    this.#problems = problems;
+    this.#report(problems);
     if (problems.length === 0 && this.#refused.length === 0) {
       this.#retryBackoff.reset();
     } else {
@@ -108,10 +112,29 @@ export class DataPath {
 
   #reconcile(): readonly string[] {
     try {
-      return this.#options.reconciler.reconcile(this.#plan.kernel).problems;
+      const { changeCount, problems } = this.#options.reconciler.reconcile(this.#plan.kernel);
+      if (changeCount > 0 && this.#isSettled) {
+        this.#log
+          .warning`someone changed what is ours in the kernel; mended, ${changeCount} changes`;
+      }
+      this.#isSettled = problems.length === 0;
+      return problems;
     } catch (error) {
       return [errorText(error)];
     }
+  }
+
+  /** Repairs what others did to our device, address and routes. */
+  #checkKernel(): void {
+    if (this.#closing.signal.aborted || this.#open === null && this.#tunnel !== null) return;
+    this.#report(this.#reconcile());
+  }
+
+  #report(problems: readonly string[]): void {
+    if (problems.join() !== this.#problems.join()) {
+      for (const problem of problems) this.#log.warning`${problem}`;
+    }
+    this.#problems = problems;
   }
 
   /** While the data plane is being started anew, the plan waits for it. */
@@ -205,6 +228,7 @@ export class DataPath {
   async close(): Promise<void> {
     this.#closing.abort();
     clearTimeout(this.#retry);
+    clearInterval(this.#check);
     this.#pace.stop();
     await this.#supervisor;
     await this.#shutDown();

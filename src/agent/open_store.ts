@@ -10,7 +10,8 @@ import { IpAddress } from "../net/ip.ts";
 import { formatJoinString, type JoinString } from "../registry/join_string.ts";
 import type { RegistryServer } from "../registry/server.ts";
 import { tokensPath, TokenStore } from "../registry/tokens.ts";
-import type { LeaseStore } from "../store/store.ts";
+import { logger } from "../log.ts";
+import type { LeaseStore, StoreState } from "../store/store.ts";
 import { judgeNetwork, type Network } from "./network.ts";
 import type { RunOptions } from "./options.ts";
 import type { Status } from "./status.ts";
@@ -146,13 +147,18 @@ async function listenIfAsked(
   return await listenRegistry({ listen: options.registryListen, store, tokens, certificate });
 }
 
+function logState({ connected, location, lastError }: StoreState): void {
+  if (connected) logger("store").info`connected to the registry at ${location}`;
+  else logger("store").warning`registry lost: ${lastError}`;
+}
+
 async function openRemote(
   join: JoinString,
   link: OuterLink,
   tokens: TokenStore,
 ): Promise<OpenedStore> {
   const { RemoteStore } = await import("../registry/remote_store.ts");
-  const store = new RemoteStore(join);
+  const store = new RemoteStore(join, { onStateChange: logState });
   return {
     store,
     tokens: new HostTokens(tokens, null, null, link),
@@ -181,6 +187,8 @@ export async function openStore(options: RunOptions, link: OuterLink): Promise<O
   makeStateDir(options.stateDir);
   const tokens = new TokenStore(tokensPath(options.stateDir));
   try {
+    // A damaged file is told of now, and not to the first host that wants to join.
+    tokens.list();
     const opened = options.join === null
       ? await openEmbedded(options, link, tokens)
       : await openRemote(options.join, link, tokens);

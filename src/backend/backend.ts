@@ -47,8 +47,8 @@ export interface Tunnel {
 
 export interface Backend {
   readonly type: string;
-  /** Throws if this backend cannot do what the configuration asks for over this link. */
-  check(config: NetworkConfig, link: OuterLink): void;
+  /** Throws if this backend cannot do what the configuration asks for; null: over any link. */
+  check(config: NetworkConfig, link: OuterLink | null): void;
   /** What to forward in user space; null where the kernel does it. */
   tunnel(config: NetworkConfig): Tunnel | null;
   /** Largest inner IP packet in bytes: the outer link's MTU less what encapsulation adds. */

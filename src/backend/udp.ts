@@ -74,7 +74,7 @@ function planPeer(peer: Lease, input: PlanInput): ForwardingEntry | string {
   if (peer.backendType !== UDP_TYPE) return `its backend is ${peer.backendType}, ours is udp`;
   if (subnet === undefined || address === undefined) return "it has no IPv4 subnet or address";
   if (ownAddress?.equals(address)) return `it has our public address ${address}`;
-  if (address.isUnspecified() || address.isMulticast() || address.isLoopback()) {
+  if (!address.isHost()) {
     return `its public address ${address} is not a host's`;
   }
   const { network } = rangeOf(input.config);
@@ -112,9 +112,10 @@ function planPeers(input: PlanInput): Pick<Plan, "forwarding" | "skipped"> {
 
 export const udpBackend: Backend = {
   type: UDP_TYPE,
-  check(config: NetworkConfig, link: OuterLink): void {
+  check(config: NetworkConfig, link: OuterLink | null): void {
     rangeOf(config);
     portOf(config);
+    if (link === null) return;
     mtuOf(link);
     if (ofFamily(link.addresses, 4) !== undefined) return;
     throw new SelvageError("unsupported", `interface ${link.name} has no IPv4 address`, {

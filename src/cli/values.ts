@@ -54,6 +54,16 @@ export function regex(text: string): string {
   }
 }
 
+/** The address of a host, of one family. */
+export function hostAddress(family: Family): (text: string) => IpAddress {
+  const parse = address(family);
+  return (text) => {
+    const parsed = parse(text);
+    if (parsed.isHost()) return parsed;
+    throw new Error("must be a host's address, not loopback, multicast, broadcast or unspecified");
+  };
+}
+
 /** `ADDR:PORT`, `[ADDR6]:PORT`; the port may be left out if there is a default. */
 export function hostPort(portDefault?: number): (text: string) => HostPort {
   return (text) => {

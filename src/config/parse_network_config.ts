@@ -93,6 +93,10 @@ const RULES = {
   6: { prefix: "IPv6", lengthMax: 126, lengthDefault: 64 },
 } as const;
 
+/** What is no host's, on no network (RFC 1122 section 3.2.1.3, RFC 4291 section 2.4). */
+const RESERVED = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/127", "ff00::/8"]
+  .map((text) => IpPrefix.parse(text));
+
 /** The length of one node's subnet: as given, else flannel's default for the network. */
 function subnetLength(source: GoObject, family: Family, network: IpPrefix): number {
   const { prefix, lengthMax, lengthDefault } = RULES[family];
@@ -114,6 +118,10 @@ function subnetLength(source: GoObject, family: Family, network: IpPrefix): numb
 
 function readRange(source: GoObject, family: Family, network: IpPrefix): SubnetRange {
   const { prefix } = RULES[family];
+  const reserved = RESERVED.find((range) => range.overlaps(network));
+  if (reserved !== undefined) {
+    throw source.error(`${prefix}Network`, `overlaps ${reserved}, where no host can be`);
+  }
   const length = subnetLength(source, family, network);
   const size = 1n << BigInt(bitsOf(family) - length);
   const bound = (key: string, byDefault: IpAddress): IpAddress => {

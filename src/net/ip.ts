@@ -166,6 +166,13 @@ export class IpAddress {
     return this.family === 4 ? this.value >> 28n === 0xen : this.value >> 120n === 0xffn;
   }
 
+  /** Whether it can be one host's on a network: not loopback, multicast, broadcast or "any". */
+  isHost(): boolean {
+    const isReserved = this.family === 4 &&
+      (this.value >> 28n === 0xfn || this.value >> 24n === 0n);
+    return !isReserved && !this.isUnspecified() && !this.isLoopback() && !this.isMulticast();
+  }
+
   toString(): string {
     if (this.family === 6) return formatV6(this.value);
     return [24n, 16n, 8n, 0n].map((shift) => (this.value >> shift) & 0xffn).join(".");

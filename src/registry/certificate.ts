@@ -101,8 +101,8 @@ function loadPair(certificatePath: string, keyPath: string): RegistryCertificate
 export async function ensureCertificate(stateDir: string): Promise<RegistryCertificate> {
   const certificatePath = join(stateDir, "registry.crt");
   const keyPath = join(stateDir, "registry.key");
-  // The key is written first: a start that was cut short in between left no certificate.
-  if (!existsSync(certificatePath)) {
+  // One of them alone is an error to be named: another pair would lock out all who joined.
+  if (!existsSync(certificatePath) && !existsSync(keyPath)) {
     const made = await makeCertificate();
     writeFileAtomic(keyPath, made.privateKeyPem, { mode: 0o600, directoryMode: 0o700 });
     writeFileAtomic(certificatePath, made.certificatePem, { mode: 0o644 });

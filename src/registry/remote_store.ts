@@ -37,6 +37,8 @@ export interface RemoteStoreOptions {
   readonly silence_ms?: number;
   readonly backoffFirst_ms?: number;
   readonly backoffMax_ms?: number;
+  /** Told each time that the registry is lost, found again, or lost for another reason. */
+  readonly onStateChange?: (state: StoreState) => void;
 }
 
 /** Where a watch stands in the registry's changes. */
@@ -48,7 +50,7 @@ interface Position {
 /** A lease store whose every call is one to the registry. */
 export class RemoteStore implements LeaseStore {
   readonly #client: RegistryClient;
-  readonly #options: Required<RemoteStoreOptions>;
+  readonly #options: Required<Omit<RemoteStoreOptions, "onStateChange">> & RemoteStoreOptions;
   readonly #closing = new AbortController();
   #connected = false;
   #since_ms = Date.now();
@@ -68,9 +70,12 @@ export class RemoteStore implements LeaseStore {
   }
 
   #setState(connected: boolean, error: unknown): void {
+    const lastError = connected ? null : errorText(error);
+    const isNews = connected !== this.#connected || lastError !== this.#lastError;
     if (connected !== this.#connected) this.#since_ms = Date.now();
     this.#connected = connected;
-    this.#lastError = connected ? null : errorText(error);
+    this.#lastError = lastError;
+    if (isNews && !this.#closing.signal.aborted) this.#options.onStateChange?.(this.state());
   }
 
   /** Runs a call with the caller's signal and the store's, and keeps `state` true. */

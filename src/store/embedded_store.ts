@@ -54,6 +54,10 @@ function checkAttributes(attributes: LeaseAttributes, config: NetworkConfig): vo
   if (attributes.publicAddresses.length === 0) {
     throw new SelvageError("invalid_argument", "a node needs a public address to hold a lease");
   }
+  const wrong = attributes.publicAddresses.find((address) => !address.isHost());
+  if (wrong !== undefined) {
+    throw new SelvageError("invalid_argument", `public address ${wrong}: not a host's`);
+  }
   formatLeaseValue(attributes);
   // Packets to such a host would be routed into the overlay that they are to leave.
   checkOuterAddresses(config, attributes.publicAddresses);

@@ -42,7 +42,10 @@ function openError(schema: SqliteSchema, path: string, error: unknown): SelvageE
     const reason = `${schema.what} ${path}: another process has it open`;
     return new SelvageError("conflict", reason, { hint, cause: error });
   }
-  const hint = "Restore the file from a backup, or move it away to start with an empty one.";
+  const isFull = code === "ENOSPC" || /disk is full/.test(errorText(error));
+  const hint = isFull
+    ? "Free some space on its file system."
+    : "Restore the file from a backup, or move it away to start with an empty one.";
   return new SelvageError("unavailable", text, { hint, cause: error });
 }
 

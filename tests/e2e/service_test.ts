@@ -110,6 +110,32 @@ test("the registry cannot be reached at the start: it waits, and goes on when it
     await lab.ready(2);
   }));
 
+test("device down, address flushed, route deleted by a foreign hand: mended, and logged", () =>
+  withLab(2, async (lab) => {
+    await lab.startAll();
+    const { host } = lab.network(1);
+    lab.exec(host, "ip", "address", "flush", "dev", "selvage0");
+    lab.exec(host, "ip", "link", "set", "selvage0", "down");
+    // Nothing tells the test when; the ping that comes through does.
+    for (let i = 0; i < 100 && lab.ping(1, 2, 1).received === 0; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    assert.deepEqual(lab.ping(1, 2), { sent: 3, received: 3 });
+    assert.match(lab.log(1), /someone changed what is ours/);
+  }));
+
+test("a joined host logs the registry's loss and its return", () =>
+  withLab(2, async (lab) => {
+    await lab.startRegistry();
+    await lab.startJoined(2);
+    await lab.kill(1);
+    await lab.until(2, "store not lost", (status) => status.store?.connected === false);
+    assert.match(lab.log(2), /WARNING store: registry lost: .*198\.18\.0\.1:8286/);
+    await lab.startRegistry();
+    await lab.until(2, "store not back", (status) => status.store?.connected === true);
+    assert.match(lab.log(2), /store: connected to the registry[\s\S]*store: connected/);
+  }));
+
 test("the TUN deleted by a foreign hand: made anew, and traffic goes on", () =>
   withLab(2, async (lab) => {
     await lab.startAll();

@@ -21,10 +21,10 @@ function addCheck(config: Command, { io }: CommandContext): void {
     .action(async (file: string) => {
       const parser = await import("../../config/parse_network_config.ts");
       const text = readFileBounded(file, parser.CONFIG_SIZE_MAX_BYTES);
-      const value: unknown = JSON.parse(
-        parser.formatNetworkConfig(parser.parseNetworkConfig(text, file)),
-      );
-      io.out(printableJson(value));
+      const parsed = parser.parseNetworkConfig(text, file);
+      const { selectBackend } = await import("../../backend/select.ts");
+      selectBackend(parsed).check(parsed, null);
+      io.out(printableJson(JSON.parse(parser.formatNetworkConfig(parsed))));
     });
 }
 

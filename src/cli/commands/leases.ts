@@ -12,7 +12,7 @@ import { printable, printableJson, printableLine } from "../../printable.ts";
 import { renderTable } from "../table.ts";
 import { formatDuration, formatTime } from "../units.ts";
 import { UsageError } from "../usage_error.ts";
-import { address } from "../values.ts";
+import { hostAddress } from "../values.ts";
 
 interface LeaseFlags extends ClientFlags {
   readonly json?: boolean;
@@ -85,12 +85,12 @@ function addReserve(leases: Command, { io }: CommandContext): void {
     .addOption(valueFlag({
       term: "public-ip <address>",
       description: "the host's public IPv4 address",
-      parse: address(4),
+      parse: hostAddress(4),
     }))
     .addOption(valueFlag({
       term: "public-ipv6 <address>",
       description: "the host's public IPv6 address",
-      parse: address(6),
+      parse: hostAddress(6),
     }))
     .addOption(jsonFlag());
   addClientFlags(command).action(async (subnet: string, flags: ReserveFlags) => {

@@ -9,7 +9,7 @@ import { type JoinString, readJoinArgument } from "../../registry/join_string.ts
 import type { CommandContext } from "../context.ts";
 import { boolFlag, listFlag, valueFlag } from "../flags.ts";
 import { UsageError } from "../usage_error.ts";
-import { address, hostPort, integer, nonEmpty, oneOf, regex } from "../values.ts";
+import { address, hostAddress, hostPort, integer, nonEmpty, oneOf, regex } from "../values.ts";
 
 /** A renewal margin in minutes must lie within the 24 hours of a lease; flannel's bounds. */
 const RENEW_MARGIN_MAX_MINUTES = 24 * 60 - 1;
@@ -61,13 +61,13 @@ function addFlannelFlags(command: Command): void {
     valueFlag({
       term: "public-ip <address>",
       description: "IPv4 address that other hosts reach this one by",
-      parse: address(4),
+      parse: hostAddress(4),
       env,
     }),
     valueFlag({
       term: "public-ipv6 <address>",
       description: "IPv6 address that other hosts reach this one by",
-      parse: address(6),
+      parse: hostAddress(6),
       env,
     }),
     valueFlag({
@@ -207,6 +207,9 @@ export function toRunOptions(flags: RunFlags): RunOptions {
       `--join and --${name} exclude each other`,
       "A host either keeps the registry or joins the one of another host.",
     );
+  }
+  if (flags.registryListen?.port === 0) {
+    throw new UsageError("--registry-listen: port 0 changes at every start", "Choose a port.");
   }
   const publicAddresses = [flags.publicIp, flags.publicIpv6].filter((one) => one !== undefined);
   return {

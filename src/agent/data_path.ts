@@ -145,8 +145,18 @@ export class DataPath {
   }
 
   async #bringUp(): Promise<void> {
-    if (this.#tunnel !== null) this.#open = await openTunnel(this.#options, this.#tunnel);
+    if (this.#tunnel !== null) {
+      this.#open = await openTunnel(this.#options, this.#tunnel);
+      this.#reportOffloads(this.#open.dataplane.status().offloads);
+    }
     this.#carryOut();
+  }
+
+  #reportOffloads(active: readonly Offload[]): void {
+    this.#log.info`offloads: ${active.join(", ") || "none"}`;
+    const { offloads } = this.#options;
+    const missing = offloads === "auto" ? [] : offloads.filter((one) => !active.includes(one));
+    if (missing.length > 0) this.#log.warning`this kernel does not have ${missing.join(", ")}`;
   }
 
   /** Brings the kernel and the forwarding table in line with the plan. */

@@ -85,6 +85,24 @@ describe("TCP transfers, hashed at both ends, both ways", () => {
   }
 });
 
+test("a path whose MTU is smaller than assumed: no message fits it, each packet does", () =>
+  withLab(2, async (lab) => {
+    await startTwo(lab, "auto", "auto");
+    const { host } = lab.network(1);
+    const { status, stderr } = lab.exec(host, "ip", "link", "set", "eth0", "mtu", "1300");
+    assert.equal(status, 0, stderr);
+    const containers = await Promise.all([1, 2].map((host) => {
+      return Container.start(EXECUTABLE, lab.network(host), lab.containers[host - 1]!);
+    }));
+    try {
+      const { sentSha256, receivedSha256 } = await containers[0]!.transfer(containers[1]!, 2 ** 20);
+      assert.equal(receivedSha256, sentSha256);
+    } finally {
+      await Promise.all(containers.map((container) => container.stop()));
+    }
+    assert.equal((await lab.host(1).status())!.dataPlane!.drops["egress_send_failed"], 0);
+  }));
+
 test("the status names what is active, and --offload switches it off", () =>
   withLab(2, async (lab) => {
     await startTwo(lab, "auto", "csum,udp-gro");

@@ -62,6 +62,7 @@ let lastFlags: u32 = 0;
 let foundStart: i32 = 0;
 let foundHeaders: i32 = 0;
 
+/** Before a loop's first batch: whether TCP and UDP may be gathered. */
 export function setUp(tcpToo: bool, udpToo: bool): void {
   mayTcp = tcpToo;
   mayUdp = udpToo;
@@ -84,6 +85,7 @@ export function packet(index: i32): i32 {
   return index === 0 ? first : iovecBuffer(iovec(index + 1)) - headers;
 }
 
+/** Bytes of packet i of the group. */
 export function packetSize(index: i32): i32 {
   if (index === 0) return firstSize;
   return headers + (index + 1 < packetCount ? step : total - index * step);

@@ -25,10 +25,11 @@ import * as virtio from "./wire/virtio.ts";
 const TOTAL_SIZE_MAX = 65535;
 /** Offset of ports in TCP and UDP: 32 bits, both. */
 const PORTS = 0;
-/** TCP's data offset, flags and window as one word; and the flags that may differ. */
+/** TCP's data offset, flags and window as one word; and what of it may differ. */
 const WORD = tcp.DATA_OFFSET;
 const WORD_MAY_DIFFER: u32 = (tcp.FIN | tcp.PSH) << 16;
-const WORD_CWR: u32 = tcp.CWR << 16;
+/** CWR too: whether others follow it without (RFC 3168) or with it (AccECN) is not known here. */
+const FLAGS_ALONE: u32 = tcp.SYN | tcp.RST | tcp.URG | tcp.CWR;
 /** The identification of a group's second packet says which. */
 const ID_STEP_UNKNOWN = -1;
 
@@ -61,6 +62,7 @@ let lastFlags: u32 = 0;
 let foundStart: i32 = 0;
 let foundHeaders: i32 = 0;
 
+/** Before a loop's first batch: whether TCP and UDP may be gathered. */
 export function setUp(tcpToo: bool, udpToo: bool): void {
   mayTcp = tcpToo;
   mayUdp = udpToo;
@@ -83,6 +85,7 @@ export function packet(index: i32): i32 {
   return index === 0 ? first : iovecBuffer(iovec(index + 1)) - headers;
 }
 
+/** Bytes of packet i of the group. */
 export function packetSize(index: i32): i32 {
   if (index === 0) return firstSize;
   return headers + (index + 1 < packetCount ? step : total - index * step);
@@ -111,7 +114,7 @@ function inspect(packet: i32, size: i32): bool {
   const transport = packet + foundStart;
   if (protocol(packet) !== TCP) return mayUdp && load16(transport + udp.CHECKSUM) !== 0;
   const flags = <u32> load<u8>(transport + tcp.FLAGS);
-  return mayTcp && (flags & (tcp.SYN | tcp.RST | tcp.URG)) === 0;
+  return mayTcp && (flags & FLAGS_ALONE) === 0;
 }
 
 /** Makes this packet the group. There must be none, or it must have been written. */
@@ -174,14 +177,11 @@ function isNumberNext(packet: i32): bool {
   return distance === 1 || (distance === 0 && mayStay);
 }
 
-/** The next bytes of the same stream, with the same options and window, and no new CWR. */
+/** The next bytes of the same stream, with the same options, flags and window. */
 function isTcpNext(packet: i32): bool {
   const header = packet + start;
   const other = first + start;
-  const word = load32(header + WORD);
-  if ((word & WORD_CWR) !== 0) return false;
-  const differing = (word ^ load32(other + WORD)) & ~(WORD_MAY_DIFFER | WORD_CWR);
-  if (differing !== 0) return false;
+  if (((load32(header + WORD) ^ load32(other + WORD)) & ~WORD_MAY_DIFFER) !== 0) return false;
   if (load<u32>(header + tcp.ACKNOWLEDGMENT) !== load<u32>(other + tcp.ACKNOWLEDGMENT)) {
     return false;
   }
@@ -216,9 +216,7 @@ export function append(packet: i32, size: i32): bool {
 
 function gsoType(): u32 {
   if (!isTcp) return virtio.GSO_UDP_L4;
-  const type = ipv4.version(first) === 6 ? virtio.GSO_TCPV6 : virtio.GSO_TCPV4;
-  const hasCwr = (load<u8>(first + start + tcp.FLAGS) & tcp.CWR) !== 0;
-  return hasCwr ? type | virtio.GSO_ECN : type;
+  return ipv4.version(first) === 6 ? virtio.GSO_TCPV6 : virtio.GSO_TCPV4;
 }
 
 function writeVirtio(header: i32, checksumOffset: i32): void {

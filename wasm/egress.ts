@@ -149,7 +149,7 @@ function take(packet: i32, size: i32): bool {
  */
 function gather(): i32 {
   let packet = ARENA_OFFSET + PACKET_HEADROOM;
-  for (let i = 0; i < BATCH_SIZE_MAX; i++) {
+  for (let i = 0; i < BATCH_SIZE_MAX && end === 0; i++) {
     if (packet + PACKET_SIZE_MAX > ARENA_END) return BATCH_SIZE_MAX;
     const result = read(tunFd, packet - virtioSize, virtioSize + PACKET_SIZE_MAX);
     if (result < 0) return i > 0 ? i : result;

@@ -58,6 +58,7 @@ function control(work: i32, index: i32): i32 {
   return work + WORK_CONTROLS_OFFSET + index * CONTROL_SIZE;
 }
 
+/** An iovec: `size` bytes at the offset `buffer`. */
 export function setIovec(at: i32, buffer: i32, size: i32): void {
   store<u64>(at + IOV_BASE, base + <u64> buffer);
   store<u64>(at + IOV_LEN, size);
@@ -91,6 +92,7 @@ function prepare(work: i32, nativeBase: u64): void {
 
 // ---------------------------------------------------------------- egress
 
+/** Before a loop's first batch. */
 export function prepareEgress(work: i32, nativeBase: u64): void {
   prepare(work, nativeBase);
   for (let i = 0; i < BATCH_SIZE_MAX; i++) {
@@ -144,6 +146,7 @@ export function single(work: i32, index: i32, part: i32, packets: i32): i32 {
 
 // ---------------------------------------------------------------- ingress
 
+/** Before a loop's first batch. */
 export function prepareIngress(work: i32, nativeBase: u64): void {
   prepare(work, nativeBase);
   for (let i = 0; i < BATCH_SIZE_MAX; i++) {
@@ -154,6 +157,7 @@ export function prepareIngress(work: i32, nativeBase: u64): void {
   resetReceived(work, BATCH_SIZE_MAX);
 }
 
+/** Where message i is received to. */
 export function receiveBuffer(index: i32): i32 {
   return RECEIVE_BUFFERS_OFFSET + index * RECEIVE_BUFFER_STRIDE;
 }

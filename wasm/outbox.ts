@@ -34,11 +34,13 @@ let openTo: u64 = 0;
 let openSize: i32 = 0;
 let openIovecs: i32 = 0;
 
+/** Before a loop's first batch. */
 export function setUp(isSegmenting: bool): void {
   packetsMax = isSegmenting ? SEGMENT_COUNT_MAX : 1;
-  clear();
+  return clear();
 }
 
+/** Forgets everything: what it held is no longer lent. */
 export function clear(): void {
   messageCount = 0;
   packetCount = 0;
@@ -46,6 +48,7 @@ export function clear(): void {
   openSize = 0;
 }
 
+/** Whether it must be sent before it takes another packet. */
 export function isFull(): bool {
   return packetCount === SEND_PACKET_COUNT_MAX || messageCount === BATCH_SIZE_MAX;
 }
@@ -64,14 +67,17 @@ function info(index: i32): i32 {
   return SEND_INFO_OFFSET + index * SEND_INFO_SIZE;
 }
 
+/** The peer that message i goes to. */
 export function slot(index: i32): i32 {
   return load<i32>(info(index));
 }
 
+/** How many packets message i has. */
 export function packets(index: i32): i32 {
   return load<i32>(info(index) + SEND_INFO_PACKETS);
 }
 
+/** Bytes of all packets of message i. */
 export function bytes(index: i32): i32 {
   return load<i32>(info(index) + SEND_INFO_BYTES);
 }

@@ -53,10 +53,12 @@ export function headersSize(): i32 {
   return headers;
 }
 
+/** Where the payload of segment `index` is. */
 export function payload(index: i32): i32 {
   return packet + headers + index * step;
 }
 
+/** Bytes of the payload of segment `index`. */
 export function payloadSize(index: i32): i32 {
   return index + 1 < count ? step : size - headers - index * step;
 }

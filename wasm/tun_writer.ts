@@ -27,6 +27,7 @@ let hasVirtio: bool = false;
 /** -errno if a write showed that the TUN is gone. */
 let error: i32 = 0;
 
+/** Before a loop's first batch; `offloads` as for `runIngress`. */
 export function setUp(fd: i32, offloads: i32): void {
   tunFd = fd;
   error = 0;

@@ -88,10 +88,18 @@ export class DataPath {
     if (this.#tunnel !== null) {
       reconciler.ensureNameFree(this.#tunnel.device);
       this.#open = await openTunnel({ tunnel: this.#tunnel, link, lease, workerUrl, offloads });
+      this.#reportOffloads(this.#open.dataplane.status().offloads);
     }
     this.#isInKernel = true;
     this.#isSettled = false;
     this.#carryOut();
+  }
+
+  #reportOffloads(active: readonly Offload[]): void {
+    this.#log.info`offloads: ${active.join(", ") || "none"}`;
+    const { offloads } = this.#options;
+    const missing = offloads === "auto" ? [] : offloads.filter((one) => !active.includes(one));
+    if (missing.length > 0) this.#log.warning`this kernel does not have ${missing.join(", ")}`;
   }
 
   /** Brings forwarding table and kernel in line with the peers of now; retries what fails. */

@@ -1,8 +1,10 @@
 /** The kernel's offloads, end to end: the same bytes arrive with and without, at either end. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { describe, test } from "node:test";
 import { closeFd } from "../../ffi/fd.ts";
 import { check, libc } from "../../ffi/libc.ts";
@@ -12,6 +14,7 @@ import { openUdpSocket } from "../../ffi/udp_socket.ts";
 import { OFFLOADS } from "../../src/dataplane/offloads.ts";
 import { spawnInNetns } from "../../src/demo/child.ts";
 import { Container } from "../../src/demo/container.ts";
+import type { HostNetwork } from "../../src/demo/topology.ts";
 import { IpAddress } from "../../src/net/ip.ts";
 import {
   ACK,
@@ -32,6 +35,7 @@ import { EXECUTABLE, type Lab, withLab } from "./lab.ts";
 const PORT = 8285;
 const MTU_BYTES = 1472;
 const TRANSFER_BYTES = 32 * 2 ** 20;
+const LOSSY_TRANSFER_BYTES = 2 * 2 ** 20;
 const PEER_CONTAINER = IpAddress.parse("10.210.77.2");
 const IPPROTO_UDP = 17;
 const UDP_SEGMENT = 103;
@@ -85,6 +89,24 @@ describe("TCP transfers, hashed at both ends, both ways", () => {
   }
 });
 
+test("a path whose MTU is smaller than assumed: no message fits it, each packet does", () =>
+  withLab(2, async (lab) => {
+    await startTwo(lab, "auto", "auto");
+    const { host } = lab.network(1);
+    const { status, stderr } = lab.exec(host, "ip", "link", "set", "eth0", "mtu", "1300");
+    assert.equal(status, 0, stderr);
+    const containers = await Promise.all([1, 2].map((host) => {
+      return new Container(EXECUTABLE, lab.network(host), lab.containers[host - 1]!).ready();
+    }));
+    try {
+      const { sentSha256, receivedSha256 } = await containers[0]!.transfer(containers[1]!, 2 ** 20);
+      assert.equal(receivedSha256, sentSha256);
+    } finally {
+      await Promise.all(containers.map((container) => container.stop()));
+    }
+    assert.equal((await lab.host(1).status())!.dataPlane!.drops["egress_send_failed"], 0);
+  }));
+
 test("the status names what is active, and --offload switches it off", () =>
   withLab(2, async (lab) => {
     await startTwo(lab, "auto", "csum,udp-gro");
@@ -99,6 +121,64 @@ test("the status names what is active, and --offload switches it off", () =>
     assert.deepEqual(await offloadsOf(lab, 2), []);
     assert.match(lab.run(2, ["status"]).stdout, /^Offloads\s+none$/m);
   }));
+
+/** Two hosts, each of which has the other's public address from a relay on the third. */
+async function startThroughRelay(lab: Lab, seed: number): Promise<ChildProcess> {
+  const [near, far, relay] = [1, 2, 3].map((host) => lab.network(host)) as [
+    HostNetwork,
+    HostNetwork,
+    HostNetwork,
+  ];
+  const second = IpAddress.parse("198.18.0.250");
+  lab.exec(relay.host, "ip", "address", "add", `${second}/24`, "dev", "eth0");
+  const script = resolve("tests/e2e/lossy_link_child.ts");
+  // What the near host sends to is the far host's public address, and the other way round.
+  const places = [relay.outerAddress, near.outerAddress, second, far.outerAddress].map(String);
+  const args = ["run", "-A", "--no-check", script, String(seed), String(PORT), ...places];
+  const child = spawnInNetns(relay.host, process.execPath, args, ["ignore", "pipe", "inherit"]);
+  await once(child.stdout!, "data");
+  const config = join(lab.directory, "net-conf.json");
+  writeFileSync(config, JSON.stringify({ Network: "10.210.0.0/16" }));
+  const registry = `--registry-listen=${near.outerAddress}:8286`;
+  lab.launch(1, [`--net-config=${config}`, registry, `--public-ip=${second}`]);
+  await lab.ready(1);
+  await lab.startJoined(2, [`--public-ip=${relay.outerAddress}`]);
+  await lab.untilPeers(1, 1, 2);
+  for (const host of [1, 2]) await lab.attach(host);
+  return child;
+}
+
+for (const [first, second] of [["auto", "auto"], ["auto", "off"], ["off", "auto"]] as const) {
+  test(`a link that drops, doubles, reorders, truncates and damages: ${first} to ${second}`, () =>
+    withLab(3, async (lab) => {
+      const seed = 2018;
+      lab.env["SELVAGE_OFFLOAD"] = first;
+      const relay = await startThroughRelay(lab, seed);
+      const containers: Container[] = [];
+      try {
+        if (first !== second) {
+          lab.env["SELVAGE_OFFLOAD"] = second;
+          await lab.stop(2);
+          await lab.startJoined(2, [`--public-ip=${lab.network(3).outerAddress}`]);
+          await lab.untilPeers(1, 1, 2);
+        }
+        for (const host of [1, 2]) {
+          const address = lab.containers[host - 1]!;
+          containers.push(await new Container(EXECUTABLE, lab.network(host), address).ready());
+        }
+        const [one, two] = containers as [Container, Container];
+        for (const [from, to] of [[one, two], [two, one]] as const) {
+          const { sentSha256, receivedSha256 } = await from.transfer(to, LOSSY_TRANSFER_BYTES);
+          assert.equal(receivedSha256, sentSha256, `seed ${seed}`);
+        }
+        const { drops } = (await lab.host(2).status())!.dataPlane!;
+        assert.ok(drops["ingress_bad_total_length"]! > 0, "the link did no harm");
+      } finally {
+        await Promise.all(containers.map((container) => container.stop()));
+        relay.kill("SIGKILL");
+      }
+    }));
+}
 
 /** Starts host 1, and makes host 2 a bare peer with a reserved subnet. */
 async function startWithBarePeer(lab: Lab): Promise<{ peer: BarePeer; container: IpAddress }> {

@@ -146,7 +146,6 @@ describe("packets of one flow", () => {
     ["the second shorter", [first, after({ payload: bytesOf(1) })]],
     ["the second with PSH", [first, after({ flags: ACK | PSH })]],
     ["the second with FIN", [first, after({ flags: ACK | FIN })]],
-    ["the first with CWR", [before({ flags: ACK | CWR }), second]],
     ["both with ECE", [before({ flags: ACK | ECE }), after({ flags: ACK | ECE })]],
     ["the same options", [before({ tcpOptions: options }), after({ tcpOptions: options })]],
     ["a sequence that wraps around", [
@@ -184,7 +183,9 @@ describe("packets of one flow", () => {
     ["another TTL", [first, after({ ttl: 63 })]],
     ["another TOS", [first, after({ tos: 1 })]],
     ["ECE", [first, after({ flags: ACK | ECE })]],
+    ["CWR in the first", [before({ flags: ACK | CWR }), second]],
     ["CWR in the second", [first, after({ flags: ACK | CWR })]],
+    ["CWR in both", [before({ flags: ACK | CWR }), after({ flags: ACK | CWR })]],
     ["no ACK", [first, after({ flags: 0 })]],
     ["SYN", [first, after({ flags: ACK | SYN })]],
     ["RST", [first, after({ flags: ACK | RST })]],

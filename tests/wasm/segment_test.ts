@@ -180,7 +180,8 @@ describe("gathering", () => {
           writes.flatMap((bytes) => bytes[1] === 0 ? [bytes.slice(10)] : cut(on, bytes)).map(hex),
           segments.map(hex),
         );
-        if (segments.length > 1 && segments.length <= SEGMENT_COUNT_MAX) {
+        const hasCwr = flow.protocol === TCP && (flow.flags & CWR) !== 0;
+        if (segments.length > 1 && segments.length <= SEGMENT_COUNT_MAX && !hasCwr) {
           assert.equal(writes.length, 1);
           assert.equal(hex(writes[0]!), hex(gsoPacket(flow, step)));
           assert.equal(writes[0]![1], gsoType(flow));
@@ -189,7 +190,7 @@ describe("gathering", () => {
       }),
       { numRuns: RUNS, seed: SEED },
     );
-    assert.ok(groupCount > RUNS / 4, `${groupCount}`);
+    assert.ok(groupCount > RUNS / 6, `${groupCount}`);
   });
 
   test("packets changed at random: whatever is gathered is what came, in order", async () => {

@@ -2,7 +2,7 @@
 
 /** What is behind this header. */
 export const PAYLOAD_LENGTH = 4;
+/** The hop limit is the byte behind it. */
 export const NEXT_HEADER = 6;
-export const HOP_LIMIT = 7;
 export const SOURCE = 8;
 export const HEADER_LEN = 40;

@@ -10,6 +10,7 @@ import {
   CACHE_LINE_SIZE,
   COUNTER_BYTES_IN,
   COUNTER_ICMP_FAILED,
+  COUNTER_ICMP_LIMITED,
   COUNTER_ICMP_SENT,
   COUNTER_PACKETS_IN,
   DROP_BAD_OFFLOAD,
@@ -28,6 +29,7 @@ import {
 import { count } from "./counters.ts";
 import { enter, leave } from "./epoch.ts";
 import { lookupPeer } from "./fib.ts";
+import { mayAnswerNow, startLimit } from "./icmp_limit.ts";
 import { build, mayAnswer } from "./icmp_reply.ts";
 import { addressIcmp, prepareEgress } from "./messages.ts";
 import * as outbox from "./outbox.ts";
@@ -67,6 +69,7 @@ function flush(): void {
  */
 function answer(packet: i32, size: i32, type: u32, code: u32): void {
   if (!mayAnswer(packet)) return;
+  if (!mayAnswerNow()) return count(EGRESS_COUNTERS_OFFSET, COUNTER_ICMP_LIMITED, 1);
   let quoted = packet;
   if (segmentCount > 0) {
     if (outbox.isFull()) flush();
@@ -184,6 +187,7 @@ export function runEgress(
   virtioSize = (offloads & OFFLOAD_CSUM) !== 0 ? virtio.SIZE : 0;
   prepareEgress(EGRESS_WORK_OFFSET, <u64> base);
   outbox.setUp((offloads & OFFLOAD_UDP_SEGMENT) !== 0);
+  startLimit();
   startWaiting();
   end = 0;
   while (end === 0 && !isStopped()) {

@@ -9,6 +9,7 @@ import {
   COUNTER_PACKETS_IN,
   DROP_DATAGRAM_TRUNCATED,
   DROP_SOURCE_NOT_PEER,
+  DROP_SOURCE_SPOOFED,
   DROP_TTL_EXPIRED,
   INGRESS_COUNTERS_OFFSET,
   INGRESS_EPOCH_OFFSET,
@@ -27,7 +28,8 @@ import {
   receivedSize,
   resetReceived,
 } from "./messages.ts";
-import { countReceived } from "./peer.ts";
+import { lookupPeer } from "./fib.ts";
+import { countReceived, endpointAddress } from "./peer.ts";
 import { lookupSource } from "./source_table.ts";
 import { now_ms, recvmmsg } from "./sys.ts";
 import * as tun from "./tun_writer.ts";
@@ -35,6 +37,9 @@ import { isStopped, startWaiting, waitForMore, WOKEN } from "./wait.ts";
 import * as ipv4 from "./wire/ipv4.ts";
 
 let udpFd: i32 = -1;
+/** The overlay's network, as address and mask. */
+let network: u32 = 0;
+let networkMask: u32 = 0;
 /** Packets of the message at hand that its peer is credited with, and their bytes. */
 let heardPackets: i32 = 0;
 let heardBytes: i32 = 0;
@@ -43,12 +48,23 @@ function drop(reason: i32, packets: i32): void {
   count(INGRESS_COUNTERS_OFFSET, reason, packets);
 }
 
+/**
+ * Whether a peer at the outer address `from` may send as the inner address: as any outside of the
+ * overlay, and inside of it as its own subnet alone. Several peers may share an outer address.
+ */
+function maySendAs(inner: u32, from: u32): bool {
+  if ((inner & networkMask) !== network) return true;
+  const slot = lookupPeer(inner);
+  return slot >= 0 && endpointAddress(slot) === from;
+}
+
 /** Handles one datagram of a peer. */
-function forward(packet: i32, size: i32): void {
+function forward(packet: i32, size: i32, from: u32): void {
   const reason = ipv4.check(packet, size);
   if (reason !== 0) return drop(reason, 1);
   heardPackets++;
   heardBytes += size;
+  if (!maySendAs(ipv4.source(packet), from)) return drop(DROP_SOURCE_SPOOFED, 1);
   if (!ipv4.decrementTtl(packet)) return drop(DROP_TTL_EXPIRED, 1);
   tun.deliver(packet, size);
 }
@@ -58,7 +74,8 @@ function handle(index: i32, now: u64): i32 {
   const size = receivedSize(INGRESS_WORK_OFFSET, index);
   const segment = receivedSegment(INGRESS_WORK_OFFSET, index);
   const datagrams = size === 0 ? 1 : (size + segment - 1) / segment;
-  const slot = lookupSource(receivedFrom(INGRESS_WORK_OFFSET, index));
+  const from = receivedFrom(INGRESS_WORK_OFFSET, index);
+  const slot = lookupSource(from);
   const isTruncated = (receivedFlags(INGRESS_WORK_OFFSET, index) & MSG_TRUNC) !== 0;
   if (slot < 0 || isTruncated) {
     drop(slot < 0 ? DROP_SOURCE_NOT_PEER : DROP_DATAGRAM_TRUNCATED, datagrams);
@@ -68,7 +85,7 @@ function handle(index: i32, now: u64): i32 {
   heardPackets = heardBytes = 0;
   for (let i = 0; i < datagrams; i++) {
     const at = i * segment;
-    forward(buffer + at, min(segment, size - at));
+    forward(buffer + at, min(segment, size - at), from);
   }
   if (heardPackets > 0) countReceived(slot, heardPackets, heardBytes, now);
   return datagrams;
@@ -95,10 +112,21 @@ function receiveBatch(): i32 {
 
 /**
  * Runs until it is asked to stop (0) or a descriptor is dead (-errno). `base` is the native address
- * of the shared memory; `offloads` says which bits of `OFFLOAD_…` the descriptors have.
+ * of the shared memory; `offloads` says which bits of `OFFLOAD_…` the descriptors have; the overlay
+ * is `networkAddress` under `mask`.
  */
-export function runIngress(base: f64, tunFd: i32, udp: i32, wakeFd: i32, offloads: i32): i32 {
+export function runIngress(
+  base: f64,
+  tunFd: i32,
+  udp: i32,
+  wakeFd: i32,
+  offloads: i32,
+  networkAddress: u32,
+  mask: u32,
+): i32 {
   udpFd = udp;
+  network = networkAddress;
+  networkMask = mask;
   prepareIngress(INGRESS_WORK_OFFSET, <u64> base);
   tun.setUp(tunFd, offloads);
   startWaiting();

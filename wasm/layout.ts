@@ -12,7 +12,7 @@
  */
 
 /** Raise it when the meaning of a cell changes and no offset does. */
-export const LAYOUT_VERSION = 2;
+export const LAYOUT_VERSION = 3;
 
 export const WASM_PAGE_SIZE = 65536;
 export const CACHE_LINE_SIZE = 64;
@@ -51,7 +51,8 @@ export const COUNTER_ICMP_SENT = 4;
 export const COUNTER_ICMP_FAILED = 5;
 /** Reads or receives that failed for another reason than that nothing was there. */
 export const COUNTER_READ_ERRORS = 6;
-/** Slot 7 is reserved. */
+/** Egress: ICMP errors not sent, because there had been too many. */
+export const COUNTER_ICMP_LIMITED = 7;
 export const DROP_TRUNCATED = 8;
 export const DROP_IPV6 = 9;
 export const DROP_BAD_VERSION = 10;
@@ -66,7 +67,9 @@ export const DROP_TUN_WRITE_FAILED = 18;
 /** Egress: a virtio header that does not fit its packet, or asks for what was not offered. */
 export const DROP_BAD_OFFLOAD = 19;
 /** Slots from here to `COUNTER_COUNT` are reserved. */
-export const DROP_END = 20;
+/** Ingress: its source lies in the overlay, and in the subnet of no peer at that address. */
+export const DROP_SOURCE_SPOOFED = 20;
+export const DROP_END = 21;
 
 // ---------------------------------------------------------------- look-up by destination
 

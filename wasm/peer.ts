@@ -16,6 +16,11 @@ export function endpoint(slot: i32): u64 {
   return atomic.load<u64>(PEERS_OFFSET + slot * PEER_SIZE + PEER_ENDPOINT_OFFSET);
 }
 
+/** The outer IPv4 address, as a number in host order; 0 if the peer has no endpoint. */
+export function endpointAddress(slot: i32): u32 {
+  return bswap<u32>(<u32> (endpoint(slot) >> 32));
+}
+
 export function countSent(slot: i32, packets: i32, size: i32): void {
   const peer = PEERS_OFFSET + slot * PEER_SIZE;
   add(peer + PEER_SENT_PACKETS_OFFSET, packets);

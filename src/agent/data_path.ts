@@ -84,10 +84,11 @@ export class DataPath {
   }
 
   async #bringUp(): Promise<void> {
-    const { link, lease, reconciler, workerUrl, offloads } = this.#options;
+    const { link, lease, config, reconciler, workerUrl, offloads } = this.#options;
     if (this.#tunnel !== null) {
       reconciler.ensureNameFree(this.#tunnel.device);
-      this.#open = await openTunnel({ tunnel: this.#tunnel, link, lease, workerUrl, offloads });
+      const tunnel = this.#tunnel;
+      this.#open = await openTunnel({ tunnel, link, lease, config, workerUrl, offloads });
       this.#reportOffloads(this.#open.dataplane.status().offloads);
     }
     this.#isInKernel = true;

@@ -5,6 +5,7 @@ import { openRawSocket } from "../../ffi/raw_socket.ts";
 import { openTun } from "../../ffi/tun.ts";
 import { enableUdpOffloads, openUdpSocket } from "../../ffi/udp_socket.ts";
 import type { Tunnel } from "../backend/backend.ts";
+import type { NetworkConfig } from "../config/network_config.ts";
 import { Dataplane } from "../dataplane/dataplane.ts";
 import type { Offload } from "../dataplane/offloads.ts";
 import { SelvageError } from "../errors.ts";
@@ -24,6 +25,7 @@ export interface TunnelOptions {
   /** Has an IPv4 address. */
   readonly link: OuterLink;
   readonly lease: Lease;
+  readonly config: NetworkConfig;
   readonly workerUrl: URL;
   /** See `RunOptions`. */
   readonly offloads: "auto" | readonly Offload[];
@@ -68,7 +70,7 @@ export function probeTunnel(tunnel: Tunnel, link: OuterLink, reconciler: Reconci
 
 /** Starts the loops. Throws, with all of it given back to the kernel, if one thing fails. */
 export async function openTunnel(options: TunnelOptions): Promise<OpenTunnel> {
-  const { tunnel, link, lease, workerUrl, offloads: wanted } = options;
+  const { tunnel, link, lease, config, workerUrl, offloads: wanted } = options;
   const fds: number[] = [];
   const own = (fd: number): number => {
     fds.push(fd);
@@ -83,9 +85,16 @@ export async function openTunnel(options: TunnelOptions): Promise<OpenTunnel> {
     const udpOffloads = enableUdpOffloads(udp_fd, UDP_OFFLOADS.filter(isWanted));
     const icmp_fd = own(openRawSocket());
     const tunAddress = ofFamily(lease.subnets, 4)!.address;
+    const { network } = ofFamily(config.ranges, 4)!;
     const offloads = [...tun.offloads, ...udpOffloads];
     const fdsOfLoops = { tun_fd, udp_fd, icmp_fd };
-    const dataplane = await Dataplane.start({ workerUrl, ...fdsOfLoops, tunAddress, offloads });
+    const dataplane = await Dataplane.start({
+      workerUrl,
+      ...fdsOfLoops,
+      tunAddress,
+      network,
+      offloads,
+    });
     return { dataplane, fds };
   } catch (error) {
     fds.forEach(closeFd);

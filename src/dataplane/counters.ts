@@ -2,6 +2,7 @@
 import {
   COUNTER_BYTES_OUT,
   COUNTER_ICMP_FAILED,
+  COUNTER_ICMP_LIMITED,
   COUNTER_ICMP_SENT,
   COUNTER_PACKETS_IN,
   COUNTER_PACKETS_OUT,
@@ -15,6 +16,7 @@ import {
   DROP_NO_PEER,
   DROP_SEND_FAILED,
   DROP_SOURCE_NOT_PEER,
+  DROP_SOURCE_SPOOFED,
   DROP_TRUNCATED,
   DROP_TTL_EXPIRED,
   DROP_TUN_WRITE_FAILED,
@@ -52,6 +54,7 @@ export const DROP_REASONS: readonly DropReason[] = [
   { role: "ingress", name: "ingress_bad_version", slot: DROP_BAD_VERSION },
   { role: "ingress", name: "ingress_bad_header_length", slot: DROP_BAD_HEADER_LENGTH },
   { role: "ingress", name: "ingress_bad_total_length", slot: DROP_BAD_TOTAL_LENGTH },
+  { role: "ingress", name: "ingress_source_spoofed", slot: DROP_SOURCE_SPOOFED },
   { role: "ingress", name: "ingress_ttl_expired", slot: DROP_TTL_EXPIRED },
   { role: "ingress", name: "ingress_tun_write_failed", slot: DROP_TUN_WRITE_FAILED },
 ];
@@ -67,9 +70,11 @@ export interface LoopCounters {
   /** Written to the TUN. */
   readonly receivedPackets: number;
   readonly receivedBytes: number;
-  /** ICMP errors sent back about dropped packets, and those the TUN did not take. */
+  /** ICMP errors sent back about dropped packets, and those the kernel did not take. */
   readonly icmpErrorsSent: number;
   readonly icmpErrorsFailed: number;
+  /** Not sent, because there had been too many. */
+  readonly icmpErrorsLimited: number;
   /** Failed reads of the TUN and of the socket. */
   readonly readErrors: number;
   /** By `DropReason.name`; every one is there. */
@@ -91,6 +96,7 @@ export function readCounters(shared: SharedMemory): LoopCounters {
     receivedBytes: read("ingress", COUNTER_BYTES_OUT),
     icmpErrorsSent: read("egress", COUNTER_ICMP_SENT),
     icmpErrorsFailed: read("egress", COUNTER_ICMP_FAILED),
+    icmpErrorsLimited: read("egress", COUNTER_ICMP_LIMITED),
     readErrors: read("egress", COUNTER_READ_ERRORS) + read("ingress", COUNTER_READ_ERRORS),
     drops: Object.fromEntries(DROP_REASONS.map((r) => [r.name, read(r.role, r.slot)])),
   };

@@ -5,7 +5,7 @@ import { createEventFd, signalEventFd } from "../../ffi/event_fd.ts";
 import { closeFd } from "../../ffi/fd.ts";
 import type { ForwardingEntry, SkippedPeer } from "../backend/backend.ts";
 import { SelvageError } from "../errors.ts";
-import type { IpAddress } from "../net/ip.ts";
+import type { IpAddress, IpPrefix } from "../net/ip.ts";
 import { type LoopCounters, readCounters, type Role } from "./counters.ts";
 import { ForwardingTable } from "./forwarding_table.ts";
 import { createMemory, type SharedMemory } from "./memory.ts";
@@ -29,6 +29,8 @@ export interface DataplaneOptions {
   readonly icmp_fd: number;
   /** The TUN's IPv4 address: the source of ICMP errors. */
   readonly tunAddress: IpAddress;
+  /** The overlay's IPv4 network: nobody sends as one of its addresses but the peer who has it. */
+  readonly network: IpPrefix;
   /** What is active on the two descriptors. */
   readonly offloads: readonly Offload[];
 }
@@ -89,6 +91,11 @@ function startWorker(url: URL, start: WorkerStart): LoopWorker {
   return { worker, ready: ready.promise, ended: ended.promise };
 }
 
+/** The mask of an IPv4 prefix, in host order. */
+function maskOf(prefix: IpPrefix): number {
+  return prefix.length === 0 ? 0 : (-1 << (32 - prefix.length)) >>> 0;
+}
+
 export class Dataplane {
   /** Resolves when a loop ends unasked; the other still runs, so call `stop`. */
   readonly ended: Promise<LoopEnd>;
@@ -108,7 +115,10 @@ export class Dataplane {
     const { memory } = this.#shared;
     const wake_fd = this.#wake_fd;
     const offloads = offloadBits(options.offloads);
-    const start = { memory, tun_fd, udp_fd, icmp_fd, wake_fd, tunAddress, offloads };
+    const network = options.network.address.toUint32();
+    const networkMask = maskOf(options.network);
+    const fds = { tun_fd, udp_fd, icmp_fd, wake_fd };
+    const start = { memory, ...fds, tunAddress, network, networkMask, offloads };
     this.#offloads = options.offloads;
     this.#workers = ROLES.map((role) => startWorker(workerUrl, { role, ...start }));
     const unasked = Promise.withResolvers<LoopEnd>();

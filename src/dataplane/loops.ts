@@ -23,6 +23,8 @@ export interface Loops {
     udp_fd: number,
     wake_fd: number,
     offloads: number,
+    network: number,
+    networkMask: number,
   ): number;
   /** A peer's slot, or -1. */
   lookupPeer(address: number): number;

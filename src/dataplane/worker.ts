@@ -23,7 +23,7 @@ async function run(start: WorkerStart): Promise<number> {
   scope.postMessage({ type: "ready" });
   const result = start.role === "egress"
     ? loops.runEgress(base, tun_fd, udp_fd, icmp_fd, wake_fd, start.tunAddress, offloads)
-    : loops.runIngress(base, tun_fd, udp_fd, wake_fd, offloads);
+    : loops.runIngress(base, tun_fd, udp_fd, wake_fd, offloads, start.network, start.networkMask);
   return -result;
 }
 

@@ -13,6 +13,9 @@ export interface WorkerStart {
   readonly wake_fd: number;
   /** IPv4 source of ICMP errors, in host order. */
   readonly tunAddress: number;
+  /** The overlay's network: address and mask, in host order. */
+  readonly network: number;
+  readonly networkMask: number;
   /** `OFFLOAD_…` bits. */
   readonly offloads: number;
 }

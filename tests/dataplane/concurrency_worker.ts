@@ -112,6 +112,6 @@ function writev(): number {
 const io = { read, write, writev, sendmmsg, recvmmsg, poll: () => 0, now_ms: Date.now };
 const loops = await instantiateLoops(memory, io);
 if (role === "egress") loops.runEgress(0, 1, 2, ICMP_FD, 3, 0x0a000100, 0);
-else loops.runIngress(0, 1, 2, 3, 0);
+else loops.runIngress(0, 1, 2, 3, 0, 0, -1);
 const findings: Findings = { wrong, checkedCount };
 parentPort!.postMessage(findings);

@@ -16,7 +16,7 @@ import { openRawSocket } from "../../ffi/raw_socket.ts";
 import { openTun } from "../../ffi/tun.ts";
 import { openUdpSocket } from "../../ffi/udp_socket.ts";
 import { Dataplane, type DataplaneOptions } from "../../src/dataplane/dataplane.ts";
-import { IpAddress } from "../../src/net/ip.ts";
+import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import { entry } from "../wasm/scripted_io.ts";
 import { packet, patched } from "../wasm/packets.ts";
 
@@ -91,6 +91,7 @@ async function withHosts(
         udp_fd: change.udp_fd ?? host.socket(`192.0.2.${host.number}`, PORT),
         icmp_fd: host.raw(),
         tunAddress: IpAddress.parse(`10.5.${host.number}.0`),
+        network: IpPrefix.parse("10.5.0.0/16"),
         offloads: [],
         ...change,
       });

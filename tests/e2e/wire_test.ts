@@ -88,6 +88,8 @@ test("what is no IP packet from a peer is dropped and counted by reason", () =>
       ["ingress_bad_total_length", changed(3, good.length + 1)],
       ["ingress_bad_total_length", changed(3, good.length - 1)],
       ["ingress_bad_total_length", new Uint8Array([...good, 0])],
+      ["ingress_source_spoofed", echoRequest(IpAddress.parse("10.210.200.9"), container)],
+      ["ingress_source_spoofed", echoRequest(container, container)],
       ["ingress_ttl_expired", echoRequest(PEER_CONTAINER, container, 1)],
       ["ingress_ttl_expired", echoRequest(PEER_CONTAINER, container, 0)],
     ];
@@ -114,7 +116,7 @@ test("what is no IP packet from a peer is dropped and counted by reason", () =>
     const { egress_ipv6: _noiseBefore, ...wanted } = expected;
     assert.deepEqual(counted, wanted);
     // What is an IP packet counts as heard from the peer, also where its TTL ended.
-    assert.equal(after.peers[0]!.receivedPackets, 3);
+    assert.equal(after.peers[0]!.receivedPackets, 5);
   }));
 
 /** Sends one UDP packet from a container and returns the ICMP error that comes of it. */

@@ -224,6 +224,17 @@ describe("ICMP errors", () => {
     assert.equal(on.io.icmpErrors.length, 1);
   });
 
+  test("a flood to nowhere is answered no faster than the limit, and counted", async () => {
+    const on = await bench();
+    on.io.reads = Array.from({ length: 60 }, () => packet({ to: "10.0.9.9" }));
+    on.egress();
+    // The clock of the test stands still: what there is at once is all there is.
+    assert.equal(on.io.icmpErrors.length, 50);
+    const { icmpErrorsSent, icmpErrorsLimited, drops } = readCounters(on.shared);
+    assert.deepEqual([icmpErrorsSent, icmpErrorsLimited], [50, 10]);
+    assert.equal(drops["egress_no_peer"], 60);
+  });
+
   test("one the kernel does not take is counted", async () => {
     const on = await bench();
     on.io.icmpResults = [EIO];

@@ -6,7 +6,9 @@ import {
   type Bench,
   bench,
   type Datagram,
+  entry,
   NOW_MS,
+  PEERS,
   POLLERR,
   POLLIN,
   UDP_FD,
@@ -138,7 +140,8 @@ describe("what is dropped, and counted by reason", () => {
   });
 
   test("every ingress reason is reached by some test of this file", () => {
-    const reached = new Set([...cases.map(([, , reason]) => reason), "ingress_tun_write_failed"]);
+    const others = ["ingress_tun_write_failed", "ingress_source_spoofed"];
+    const reached = new Set([...cases.map(([, , reason]) => reason), ...others]);
     const all = DROP_REASONS.filter(({ role }) => role === "ingress").map(({ name }) => name);
     assert.deepEqual([...reached].sort(), all.sort());
   });
@@ -203,5 +206,39 @@ describe("waiting and ending", () => {
     on.io.polls = [[POLLIN, 0]];
     assert.equal(on.ingress(), 0);
     assert.equal(readCounters(on.shared).readErrors, 0);
+  });
+});
+
+describe("who may send as whom", () => {
+  const as = (from: string) => packet({ from, to: "10.0.1.2" });
+  const rows: [what: string, outer: string, inner: string, isFine: boolean][] = [
+    ["a peer as its own subnet", "192.0.2.2", "10.0.2.7", true],
+    ["the first and the last of it", "192.0.2.3", "10.0.3.31", true],
+    ["a peer as another's", "192.0.2.2", "10.9.1.1", false],
+    ["a peer as ours", "192.0.2.2", "10.0.1.5", false],
+    ["a peer as nobody's", "192.0.2.2", "10.200.0.1", false],
+    ["a peer as one beside its subnet", "192.0.2.3", "10.0.3.32", false],
+    ["a peer for someone outside of the overlay", "192.0.2.2", "198.51.100.7", true],
+  ];
+  for (const [what, outer, inner, isFine] of rows) {
+    test(`${what}: ${isFine ? "passes" : "is dropped and counted"}`, async () => {
+      const on = await bench();
+      on.io.receives = [[{ from: outer, payload: as(inner) }]];
+      assert.equal(on.ingressOfOverlay(), 0);
+      assert.equal(on.io.written.length, isFine ? 1 : 0);
+      assert.equal(readCounters(on.shared).drops["ingress_source_spoofed"], isFine ? 0 : 1);
+      assertAddsUp(on);
+    });
+  }
+
+  test("peers that share an outer address each as their own subnet", async () => {
+    const on = await bench();
+    on.table.apply([...PEERS, entry("10.77.0.0/16", "192.0.2.2")]);
+    on.io.receives = [["10.0.2.1", "10.77.1.1", "10.9.1.1"].map((inner) => ({
+      from: "192.0.2.2",
+      payload: as(inner),
+    }))];
+    assert.equal(on.ingressOfOverlay(), 0);
+    assert.equal(on.io.written.length, 2);
   });
 });

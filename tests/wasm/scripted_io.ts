@@ -235,6 +235,8 @@ export interface Bench {
   /** Each runs one loop to its end; the TUN's address is 10.0.1.0. */
   egress(): number;
   ingress(): number;
+  /** The same where 10.0.0.0/8 is the overlay; it is nothing for the others. */
+  ingressOfOverlay(): number;
 }
 
 /** Three peers of different kinds: a /24, a /16 and a /28. */
@@ -263,7 +265,9 @@ export async function bench(offloads: readonly Offload[] = []): Promise<Bench> {
     loops,
     table,
     egress: () => loops.runEgress(BASE, TUN_FD, UDP_FD, ICMP_FD, WAKE_FD, address, bits),
-    ingress: () => loops.runIngress(BASE, TUN_FD, UDP_FD, WAKE_FD, bits),
+    ingress: () => loops.runIngress(BASE, TUN_FD, UDP_FD, WAKE_FD, bits, 0, -1),
+    ingressOfOverlay: () =>
+      loops.runIngress(BASE, TUN_FD, UDP_FD, WAKE_FD, bits, 0x0a000000, 0xff000000),
   };
 }
 

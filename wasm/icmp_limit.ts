@@ -1,0 +1,29 @@
+/**
+ * How many ICMP errors the egress loop sends: RFC 1812 section 4.3.2.8 asks for a limit, lest a
+ * flood to nowhere be answered by another. A token bucket, as large and as fast as Linux has its
+ * own (`net.ipv4.icmp_msgs_per_sec`, `icmp_msgs_burst`).
+ */
+import { now_ms } from "./sys.ts";
+
+const RATE_PER_MS: f64 = 1;
+const BURST: f64 = 50;
+
+let tokens: f64 = 0;
+let filled_ms: f64 = 0;
+
+/** Before a loop's first batch. */
+export function startLimit(): void {
+  tokens = BURST;
+  filled_ms = now_ms();
+}
+
+/** Whether one more error may be sent now; it then counts as sent. */
+export function mayAnswerNow(): bool {
+  const now = now_ms();
+  // A clock that was set back fills nothing.
+  tokens = min(BURST, tokens + max(now - filled_ms, 0) * RATE_PER_MS);
+  filled_ms = now;
+  if (tokens < 1) return false;
+  tokens -= 1;
+  return true;
+}

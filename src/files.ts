@@ -10,6 +10,7 @@ import {
   readSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
 } from "node:fs";
 import { randomBytes } from "node:crypto";
@@ -31,6 +32,32 @@ export function syncDirectory(path: string): void {
     fsyncSync(directory);
   } finally {
     closeSync(directory);
+  }
+}
+
+/** Tidies up after a failure, which is the error that counts. */
+function removeIfThere(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // The directory itself may be what failed.
+  }
+}
+
+/**
+ * Throws as `writeFileAtomic` would, if it could not put a file at this path; a parent directory
+ * that is missing is made.
+ */
+export function probeWritable(path: string): void {
+  const probe = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString("hex")}`);
+  try {
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw new Error("a directory");
+    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    closeSync(openSync(probe, "wx", 0o600));
+  } catch (error) {
+    throw fileError("write", path, error);
+  } finally {
+    removeIfThere(probe);
   }
 }
 
@@ -61,7 +88,7 @@ export function writeFileAtomic(
     renameSync(temporary, path);
     syncDirectory(directory);
   } catch (error) {
-    rmSync(temporary, { force: true });
+    removeIfThere(temporary);
     throw fileError("write", path, error);
   }
 }

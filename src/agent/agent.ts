@@ -7,6 +7,7 @@ import { pageOutFiles } from "../../ffi/page_out.ts";
 import type { AgentControl, Readiness, TokenAdmin } from "../api/control.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { errorText, SelvageError } from "../errors.ts";
+import { probeWritable } from "../files.ts";
 import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
 import { Reconciler } from "../kernel/reconciler.ts";
 import { type Lease, leaseKey } from "../lease/lease.ts";
@@ -98,8 +99,9 @@ export class Agent implements AgentControl {
     newConfig.put();
   }
 
-  /** Throws if the network's tunnel cannot be opened on this host. */
+  /** Throws if the network's tunnel cannot be opened on this host, or its subnet not be told. */
   #probe({ backend, config }: Network): void {
+    probeWritable(this.#options.subnetFile);
     const tunnel = backend.tunnel(config);
     if (tunnel !== null) probeTunnel(tunnel, this.#link!, this.#reconciler!);
   }

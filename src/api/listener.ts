@@ -122,8 +122,8 @@ function listen(server: Server, where: { path: string } | HostPort): Promise<voi
 }
 
 async function closeServer(server: Server, shutdown: AbortController, grace_ms: number) {
-  shutdown.abort();
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  shutdown.abort();
   server.closeIdleConnections();
   const timer = setTimeout(() => server.closeAllConnections(), grace_ms);
   await closed;

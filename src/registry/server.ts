@@ -178,8 +178,10 @@ export async function listenRegistry(options: RegistryServerOptions): Promise<Re
       return streams.count;
     },
     async close() {
+      // Nobody new is taken before those who watch are let go: they would be back at once.
+      const closed = closeServer(server, limits.closeGrace_ms);
       streams.close();
-      await closeServer(server, limits.closeGrace_ms);
+      await closed;
     },
   };
 }

@@ -291,6 +291,21 @@ test("a second daemon on this host is refused, and the first forwards on", () =>
     assert.ok(sent - received <= 1, `${received} of ${sent} came back`);
   }));
 
+for (
+  const [what, file] of [
+    ["a directory", "."],
+    ["below a plain file", "bad-place/x/subnet.env"],
+  ] as const
+) {
+  test(`a subnet file that is ${what}: nothing is changed`, () =>
+    withLab(1, (lab) => {
+      writeFileSync(join(lab.directory, "bad-place"), "plain");
+      const flags = [goodConfig(lab), `--subnet-file=${join(lab.directory, file)}`];
+      assertRefused(lab, flags, { status: 1, text: /selvage: cannot write .*: / });
+      return Promise.resolve();
+    }));
+}
+
 test("a configuration that is refused is not in force at the next start", () =>
   withLab(1, async (lab) => {
     const bad = join(lab.directory, "bad.json");

@@ -2,6 +2,7 @@
  * A peer of nothing but a UDP socket: what goes in and out of it is exactly what is on the wire,
  * so it stands for any other implementation of the udp backend.
  */
+import assert from "node:assert/strict";
 import { closeFd } from "../../ffi/fd.ts";
 import { check, libc } from "../../ffi/libc.ts";
 import { memoryAddress, packetIo } from "../../ffi/packet_io.ts";
@@ -9,6 +10,10 @@ import { openUdpSocket } from "../../ffi/udp_socket.ts";
 import { int32Option } from "../../ffi/socket_address.ts";
 import { type Netns, withNetns } from "../../ffi/netns.ts";
 import type { IpAddress } from "../../src/net/ip.ts";
+import type { Lab } from "./lab.ts";
+
+/** Where all hosts of the udp backend listen. */
+export const UDP_PORT = 8285;
 
 const MSG_WAITFORONE = 0x10000;
 const POLLIN = 1;
@@ -75,4 +80,18 @@ export class BarePeer {
   close(): void {
     closeFd(this.#fd);
   }
+}
+
+/** Starts host 1, and makes host 2 a bare peer with a reserved subnet. */
+export async function startWithBarePeer(
+  lab: Lab,
+): Promise<{ peer: BarePeer; container: IpAddress }> {
+  // The bare peer's subnet is outside of those that are given out.
+  await lab.startRegistry({ Network: "10.210.0.0/16", SubnetMin: "10.210.100.0" });
+  const address = lab.network(2).outerAddress;
+  const reserved = lab.run(1, ["leases", "reserve", "10.210.77.0/24", `--public-ip=${address}`]);
+  assert.equal(reserved.status, 0, reserved.stderr);
+  await lab.untilPeers(1, 1);
+  const container = await lab.attach(1);
+  return { peer: new BarePeer(lab.network(2).host, address, UDP_PORT), container };
 }

@@ -29,7 +29,7 @@ import {
   wirePacket,
 } from "../wasm/flows.ts";
 import { hex } from "../wasm/packets.ts";
-import { BarePeer } from "./bare_peer.ts";
+import { startWithBarePeer } from "./bare_peer.ts";
 import { EXECUTABLE, type Lab, withLab } from "./lab.ts";
 
 const PORT = 8285;
@@ -178,17 +178,6 @@ for (const [first, second] of [["auto", "auto"], ["auto", "off"], ["off", "auto"
         relay.kill("SIGKILL");
       }
     }));
-}
-
-/** Starts host 1, and makes host 2 a bare peer with a reserved subnet. */
-async function startWithBarePeer(lab: Lab): Promise<{ peer: BarePeer; container: IpAddress }> {
-  await lab.startRegistry();
-  const address = lab.network(2).outerAddress;
-  const reserved = lab.run(1, ["leases", "reserve", "10.210.77.0/24", `--public-ip=${address}`]);
-  assert.equal(reserved.status, 0, reserved.stderr);
-  await lab.untilPeers(1, 1);
-  const container = await lab.attach(1);
-  return { peer: new BarePeer(lab.network(2).host, address, PORT), container };
 }
 
 /** Holds that it is a plain packet of the MTU at most, every byte of its headers right. */

@@ -4,18 +4,12 @@ import { test } from "node:test";
 import { IcmpSocket } from "../../ffi/icmp_socket.ts";
 import { withNetns } from "../../ffi/netns.ts";
 import { IpAddress } from "../../src/net/ip.ts";
-import { BarePeer } from "./bare_peer.ts";
+import { BarePeer, startWithBarePeer } from "./bare_peer.ts";
+import { naiveChecksum } from "../wasm/packets.ts";
 import { type Lab, withLab } from "./lab.ts";
 
 const PORT = 8285;
 const PEER_CONTAINER = IpAddress.parse("10.210.77.2");
-
-function checksum(bytes: Uint8Array): number {
-  let sum = 0;
-  for (let i = 0; i < bytes.length; i += 2) sum += (bytes[i]! << 8) | (bytes[i + 1] ?? 0);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
-}
 
 /** A complete ICMP echo request in IPv4. */
 function echoRequest(from: IpAddress, to: IpAddress, ttl = 64): Uint8Array {
@@ -24,21 +18,10 @@ function echoRequest(from: IpAddress, to: IpAddress, ttl = 64): Uint8Array {
   packet.set([0x45, 0, 0, packet.length, 0x12, 0x34, 0, 0, ttl, 1]);
   packet.set(from.toBytes(), 12);
   packet.set(to.toBytes(), 16);
-  view.setUint16(10, checksum(packet.subarray(0, 20)));
+  view.setUint16(10, naiveChecksum(packet.subarray(0, 20)));
   packet.set([8, 0, 0, 0, 0xab, 0xcd, 0, 1, 1, 2, 3, 4], 20);
-  view.setUint16(22, checksum(packet.subarray(20)));
+  view.setUint16(22, naiveChecksum(packet.subarray(20)));
   return packet;
-}
-
-/** Starts host 1, and makes host 2 a bare peer with a reserved subnet. */
-async function startWithBarePeer(lab: Lab): Promise<{ peer: BarePeer; container: IpAddress }> {
-  await lab.startRegistry();
-  const address = lab.network(2).outerAddress;
-  const reserved = lab.run(1, ["leases", "reserve", "10.210.77.0/24", `--public-ip=${address}`]);
-  assert.equal(reserved.status, 0, reserved.stderr);
-  await lab.untilPeers(1, 1);
-  const container = await lab.attach(1);
-  return { peer: new BarePeer(lab.network(2).host, address, PORT), container };
 }
 
 async function drops(lab: Lab): Promise<Readonly<Record<string, number>>> {
@@ -55,7 +38,7 @@ test("the payload of each datagram is one raw IP packet, its TTL less one each w
     assert.ok(reply, "no reply");
     // The container sent it with 64; its host routed it (63) and the data plane took one more.
     assert.equal(reply[8], 62);
-    assert.equal(checksum(reply.subarray(0, 20)), 0);
+    assert.equal(naiveChecksum(reply.subarray(0, 20)), 0);
     assert.deepEqual([...reply.subarray(12, 16)], [...container.toBytes()]);
     assert.deepEqual([...reply.subarray(16, 20)], [...PEER_CONTAINER.toBytes()]);
     assert.equal(reply[20], 0, "echo reply");
@@ -140,7 +123,7 @@ async function assertError(lab: Lab, error: Uint8Array | null, to: IpAddress): P
   const tunAddress = (await lab.host(1).status())!.lease!.subnets[0]!.replace("/24", "");
   assert.equal(String(IpAddress.fromBytes(error.subarray(12, 16))), tunAddress);
   assert.deepEqual([...error.subarray(16, 20)], [...lab.containers[0]!.toBytes()]);
-  assert.equal(checksum(error.subarray(20)), 0);
+  assert.equal(naiveChecksum(error.subarray(20)), 0);
   assert.equal(error.length, 20 + 8 + 20 + 8, "header and 8 bytes are quoted");
   assert.deepEqual([...error.subarray(28 + 16, 28 + 20)], [...to.toBytes()]);
   return [error[20]!, error[21]!];
@@ -149,7 +132,8 @@ async function assertError(lab: Lab, error: Uint8Array | null, to: IpAddress): P
 test("an address that nobody holds is answered with ICMP net unreachable", () =>
   withLab(2, async (lab) => {
     await lab.startAll();
-    const nobody = IpAddress.parse("10.210.255.9");
+    // The first subnet is never given out.
+    const nobody = IpAddress.parse("10.210.0.9");
     const error = icmpErrorAbout(lab, 1, nobody, 64);
     assert.deepEqual(await assertError(lab, error, nobody), [3, 0]);
     assert.equal((await drops(lab))["egress_no_peer"], 1);

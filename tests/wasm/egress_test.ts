@@ -1,9 +1,9 @@
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
+import { assertAddsUp, assertDrops } from "./egress_assertions.ts";
 import { BATCH_SIZE_MAX, EGRESS_EPOCH_OFFSET, STOP_FLAG_OFFSET } from "../../wasm/layout.ts";
 import { DROP_REASONS, readCounters } from "../../src/dataplane/counters.ts";
 import {
-  type Bench,
   bench,
   entry,
   PEERS,
@@ -19,23 +19,6 @@ import { forwarded, fromHex, hex, naiveChecksum, packet, patched } from "./packe
 
 const EINTR = -4, EIO = -5, EBADF = -9, EAGAIN = -11, ENOMEM = -12, EBADFD = -77, EPERM = -1;
 const ENOBUFS = -105;
-
-/** Every packet that came in went out or was dropped for one reason. */
-function assertAddsUp({ shared }: Bench): void {
-  const { tunPackets, sentPackets, drops } = readCounters(shared);
-  const dropped = DROP_REASONS.filter(({ role }) => role === "egress")
-    .reduce((sum, { name }) => sum + drops[name]!, 0);
-  assert.equal(tunPackets, sentPackets + dropped);
-}
-
-/** Runs the loop over `reads`, and checks that exactly these drops were counted. */
-function assertDrops(on: Bench, reads: Uint8Array[], expected: Record<string, number>): void {
-  on.io.reads = reads;
-  assert.equal(on.egress(), 0);
-  const { drops } = readCounters(on.shared);
-  assert.deepEqual(Object.fromEntries(Object.entries(drops).filter(([, n]) => n > 0)), expected);
-  assertAddsUp(on);
-}
 
 describe("forwarding", () => {
   test("golden bytes: one packet to its peer, TTL and checksum adjusted", async () => {

@@ -1,10 +1,11 @@
 /** The egress loop over a TUN with virtio headers and a socket with UDP_SEGMENT. */
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
+import { assertAddsUp, assertDrops } from "./egress_assertions.ts";
 import fc from "fast-check";
-import { DROP_REASONS, readCounters } from "../../src/dataplane/counters.ts";
+import { readCounters } from "../../src/dataplane/counters.ts";
 import { type Offload, OFFLOADS } from "../../src/dataplane/offloads.ts";
-import { type Bench, bench } from "./scripted_io.ts";
+import { bench } from "./scripted_io.ts";
 import {
   bytesOf,
   csumPacket,
@@ -26,22 +27,6 @@ import { forwarded, hex, naiveChecksum, packet, patched } from "./packets.ts";
 const EINVAL = -22, EIO = -5, EMSGSIZE = -90, ENOBUFS = -105, EBADF = -9, EAGAIN = -11;
 const PEER = "2:192.0.2.2:8285";
 const SEED = 4821;
-
-function assertAddsUp({ shared }: Bench): void {
-  const { tunPackets, sentPackets, drops } = readCounters(shared);
-  const dropped = DROP_REASONS.filter(({ role }) => role === "egress")
-    .reduce((sum, { name }) => sum + drops[name]!, 0);
-  assert.equal(tunPackets, sentPackets + dropped);
-}
-
-/** Runs the loop over `reads`, and checks that exactly these drops were counted. */
-function assertDrops(on: Bench, reads: Uint8Array[], expected: Record<string, number>): void {
-  on.io.reads = reads;
-  assert.equal(on.egress(), 0);
-  const { drops } = readCounters(on.shared);
-  assert.deepEqual(Object.fromEntries(Object.entries(drops).filter(([, n]) => n > 0)), expected);
-  assertAddsUp(on);
-}
 
 /** Datagrams that a flow becomes, each with one less TTL. */
 function expected(flow: Flow, step: number): string[] {

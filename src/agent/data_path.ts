@@ -3,7 +3,7 @@
  * the kernel and by the data plane in user space. What cannot be done is tried again; a data plane
  * that fails is started anew.
  */
-import { type Plan, type SkippedPeer, type Tunnel } from "../backend/backend.ts";
+import type { Plan, SkippedPeer, Tunnel } from "../backend/backend.ts";
 import type { DataplaneStatus } from "../dataplane/dataplane.ts";
 import type { Offload } from "../dataplane/offloads.ts";
 import type { PeerCounters } from "../dataplane/peer_table.ts";
@@ -63,7 +63,7 @@ export class DataPath {
     this.#options = options;
     this.#tunnel = options.backend.tunnel(options.config);
     this.#plan = options.backend.plan({ ...options, peers: [] });
-    this.#pace = new Pace(() => this.#carryOutIfOpen());
+    this.#pace = new Pace(() => this.#carryOutIfUp());
   }
 
   /**
@@ -85,9 +85,9 @@ export class DataPath {
 
   async #bringUp(): Promise<void> {
     const { link, lease, config, reconciler, workerUrl, offloads } = this.#options;
-    if (this.#tunnel !== null) {
-      reconciler.ensureNameFree(this.#tunnel.device);
-      const tunnel = this.#tunnel;
+    const tunnel = this.#tunnel;
+    if (tunnel !== null) {
+      reconciler.ensureNameFree(tunnel.device);
       this.#open = await openTunnel({ tunnel, link, lease, config, workerUrl, offloads });
       this.#reportOffloads(this.#open.dataplane.status().offloads);
     }
@@ -135,8 +135,7 @@ export class DataPath {
 
   /** Repairs what others did to our device, address and routes. */
   #checkKernel(): void {
-    if (this.#closing.signal.aborted || this.#open === null && this.#tunnel !== null) return;
-    this.#report(this.#reconcile());
+    if (this.#isUp) this.#report(this.#reconcile());
   }
 
   #report(problems: readonly string[]): void {
@@ -146,10 +145,13 @@ export class DataPath {
     this.#problems = problems;
   }
 
-  /** While the data plane is being started anew, the plan waits for it. */
-  #carryOutIfOpen(): void {
-    if (this.#closing.signal.aborted) return;
-    if (this.#tunnel === null || this.#open !== null) this.#carryOut();
+  /** False while the data plane is being started anew, for which everything else waits. */
+  get #isUp(): boolean {
+    return !this.#closing.signal.aborted && (this.#tunnel === null || this.#open !== null);
+  }
+
+  #carryOutIfUp(): void {
+    if (this.#isUp) this.#carryOut();
   }
 
   /** Says that the peers have changed. Many changes in a row are carried out together. */

@@ -87,10 +87,11 @@ export async function openTunnel(options: TunnelOptions): Promise<OpenTunnel> {
     const tunAddress = ofFamily(lease.subnets, 4)!.address;
     const { network } = ofFamily(config.ranges, 4)!;
     const offloads = [...tun.offloads, ...udpOffloads];
-    const fdsOfLoops = { tun_fd, udp_fd, icmp_fd };
     const dataplane = await Dataplane.start({
       workerUrl,
-      ...fdsOfLoops,
+      tun_fd,
+      udp_fd,
+      icmp_fd,
       tunAddress,
       network,
       offloads,

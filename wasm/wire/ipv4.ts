@@ -21,7 +21,6 @@ export const SOURCE = 12;
 export const DESTINATION = 16;
 /** Without options. */
 export const HEADER_LEN = DESTINATION + 4;
-export const HEADER_LEN_MAX = 60;
 
 export const DONT_FRAGMENT = 0x4000;
 export const FRAGMENT_OFFSET_MASK = 0x1fff;

@@ -97,7 +97,7 @@ function addRevoke(token: Command, { io }: CommandContext): void {
 
 const EXAMPLES = `
 Examples:
-  selvage token create > join.txt
+  (umask 077; selvage token create > join)
   selvage token create --address 203.0.113.5:8286
   selvage token create --scope api --description monitoring
   selvage token list

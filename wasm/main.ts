@@ -10,8 +10,15 @@ import { runIngress } from "./ingress.ts";
 import { LAYOUT_HASH } from "./layout.ts";
 import * as segment from "./segment.ts";
 import { lookupSource } from "./source_table.ts";
+import {
+  fragmentOpen,
+  fragmentPayloadAt,
+  fragmentPayloadSize,
+  fragmentWriteHeaders,
+} from "./test_exports.ts";
 
 export { adjust, checksum, lookupPeer, lookupSource, runEgress, runIngress };
+export { fragmentOpen, fragmentPayloadAt, fragmentPayloadSize, fragmentWriteHeaders };
 
 export function layoutHash(): i32 {
   return LAYOUT_HASH;

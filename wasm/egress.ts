@@ -21,6 +21,7 @@ import {
   EGRESS_COUNTERS_OFFSET,
   EGRESS_EPOCH_OFFSET,
   EGRESS_WORK_OFFSET,
+  ICMP_ERROR_OFFSET,
   OFFLOAD_CSUM,
   OFFLOAD_UDP_SEGMENT,
   PACKET_HEADROOM,
@@ -76,7 +77,7 @@ function answer(packet: i32, size: i32, type: u32, code: u32): void {
     quoted = outbox.headersPlace();
     segment.writeHeaders(quoted, 0);
   }
-  const errorSize = build(quoted, size, tunAddress, type, code);
+  const errorSize = build(ICMP_ERROR_OFFSET, quoted, size, tunAddress, type, code, 0);
   const message = addressIcmp(ipv4.source(packet), errorSize);
   const sent = sendmmsg(icmpFd, message, 1, MSG_DONTWAIT);
   count(EGRESS_COUNTERS_OFFSET, sent === 1 ? COUNTER_ICMP_SENT : COUNTER_ICMP_FAILED, 1);

@@ -1,5 +1,4 @@
 /** Whether a dropped packet is answered with an ICMP error, and the answer. */
-import { ICMP_ERROR_OFFSET } from "./layout.ts";
 import * as icmpv4 from "./wire/icmpv4.ts";
 import * as ipv4 from "./wire/ipv4.ts";
 
@@ -24,18 +23,26 @@ export function mayAnswer(packet: i32): bool {
 }
 
 /**
- * Builds an error about `packet` (checked, `size` bytes) at the place for it, from `address`. It
- * quotes the packet's header and 8 bytes. Returns its size in bytes.
+ * Builds an error about `packet` (checked, `size` bytes) at `at`, from `address`. `word` is the MTU
+ * where fragmentation was needed, else 0. It quotes the packet's header and 8 bytes. Returns its
+ * size in bytes.
  */
-export function build(packet: i32, size: i32, address: u32, type: u32, code: u32): i32 {
+export function build(
+  at: i32,
+  packet: i32,
+  size: i32,
+  address: u32,
+  type: u32,
+  code: u32,
+  word: u32,
+): i32 {
   const quotedLength = min(size, ipv4.headerLength(packet) + icmpv4.QUOTED_PAYLOAD_LEN);
-  const error = ICMP_ERROR_OFFSET;
-  const message = error + ipv4.HEADER_LEN;
+  const message = at + ipv4.HEADER_LEN;
   memory.copy(message + icmpv4.HEADER_LEN, packet, quotedLength);
-  icmpv4.writeError(message, type, code, quotedLength);
+  icmpv4.writeError(message, type, code, word, quotedLength);
   const totalLength = ipv4.HEADER_LEN + icmpv4.HEADER_LEN + quotedLength;
   ipv4.write(
-    error,
+    at,
     ipv4.DSCP_INTERNETWORK_CONTROL,
     totalLength,
     ipv4.PROTOCOL_ICMP,

@@ -15,10 +15,16 @@ import {
   fragmentPayloadAt,
   fragmentPayloadSize,
   fragmentWriteHeaders,
+  icmpBuild,
+  icmpBuild6,
+  icmpMayAnswer6,
+  ipv6Check,
+  ipv6DecrementHopLimit,
 } from "./test_exports.ts";
 
 export { adjust, checksum, lookupPeer, lookupSource, runEgress, runIngress };
 export { fragmentOpen, fragmentPayloadAt, fragmentPayloadSize, fragmentWriteHeaders };
+export { icmpBuild, icmpBuild6, icmpMayAnswer6, ipv6Check, ipv6DecrementHopLimit };
 
 export function layoutHash(): i32 {
   return LAYOUT_HASH;

@@ -1,5 +1,18 @@
 /** Pure functions of the loops under names of their own, for tests. */
 import * as fragment from "./fragment.ts";
+import { build } from "./icmp_reply.ts";
+import { build6, mayAnswer6 } from "./icmp_reply6.ts";
+import * as ipv6 from "./wire/ipv6.ts";
+
+export { build as icmpBuild, build6 as icmpBuild6, mayAnswer6 as icmpMayAnswer6 };
+
+export function ipv6Check(packet: i32, size: i32): i32 {
+  return ipv6.check(packet, size);
+}
+
+export function ipv6DecrementHopLimit(packet: i32): bool {
+  return ipv6.decrementHopLimit(packet);
+}
 
 export function fragmentOpen(
   headers: i32,

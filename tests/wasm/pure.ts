@@ -3,6 +3,17 @@ import { readFileSync } from "node:fs";
 import { MEMORY_PAGES } from "../../wasm/layout.ts";
 import { type SharedMemory, viewMemory } from "../../src/dataplane/memory.ts";
 
+/** Returns the error's size; `source` is an address (IPv4), or where it lies (IPv6). */
+type IcmpBuild = (
+  at: number,
+  packet: number,
+  size: number,
+  source: number,
+  type: number,
+  code: number,
+  word: number,
+) => number;
+
 /** What `wasm/test_exports.ts` exports; offsets are into the memory, an i32 is signed. */
 export interface PureFunctions {
   fragmentOpen(
@@ -15,6 +26,12 @@ export interface PureFunctions {
   fragmentWriteHeaders(at: number, index: number): number;
   fragmentPayloadAt(index: number): number;
   fragmentPayloadSize(index: number): number;
+  /** 0, or the drop reason. */
+  ipv6Check(packet: number, size: number): number;
+  ipv6DecrementHopLimit(packet: number): number;
+  icmpMayAnswer6(packet: number, size: number, type: number): number;
+  icmpBuild: IcmpBuild;
+  icmpBuild6: IcmpBuild;
 }
 
 /** From here on the memory is a test's: no pure function keeps anything in it. */

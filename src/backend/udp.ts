@@ -8,9 +8,10 @@ import type { OuterLink } from "../kernel/outer_link.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import { leaseKey } from "../lease/lease.ts";
 import { ipHeaderBytes, UDP_HEADER_BYTES } from "../net/header_length.ts";
-import { type IpPrefix, ofFamily } from "../net/ip.ts";
+import { type Family, type IpPrefix, ofFamily } from "../net/ip.ts";
 import type { NetworkConfig, SubnetRange } from "../config/network_config.ts";
-import type { Backend, ForwardingEntry, Plan, PlanInput, SkippedPeer, Tunnel } from "./backend.ts";
+import type { Backend, ForwardingEntry, Plan, PlanInput, Tunnel } from "./backend.ts";
+import { planPeers } from "./plan_peers.ts";
 
 const UDP_TYPE = "udp";
 const UDP_DEVICE = "selvage0";
@@ -67,10 +68,10 @@ function planKernel(input: PlanInput): KernelState {
 }
 
 /** Why this peer cannot be served, or its entry. */
-function planPeer(peer: Lease, input: PlanInput): ForwardingEntry | string {
-  const subnet = ofFamily(peer.subnets, 4);
-  const address = ofFamily(peer.publicAddresses, 4);
-  const ownAddress = ofFamily(input.link.publicAddresses, 4);
+function planPeer(peer: Lease, family: Family, input: PlanInput): ForwardingEntry | string {
+  const subnet = ofFamily(peer.subnets, family);
+  const address = ofFamily(peer.publicAddresses, family);
+  const ownAddress = ofFamily(input.link.publicAddresses, family);
   if (peer.backendType !== UDP_TYPE) return `its backend is ${peer.backendType}, ours is udp`;
   if (subnet === undefined || address === undefined) return "it has no IPv4 subnet or address";
   if (ownAddress?.equals(address)) return `it has our public address ${address}`;
@@ -83,31 +84,6 @@ function planPeer(peer: Lease, input: PlanInput): ForwardingEntry | string {
   if (!network.containsPrefix(subnet)) return "it lies outside the network";
   if (subnet.overlaps(subnetOf(input.lease))) return "its subnet overlaps ours";
   return { key: leaseKey(peer.subnets), subnet, address, port: portOf(input.config) };
-}
-
-function planPeers(input: PlanInput): Pick<Plan, "forwarding" | "skipped"> {
-  const skipped: SkippedPeer[] = [];
-  const entries: ForwardingEntry[] = [];
-  for (const peer of input.peers) {
-    const planned = planPeer(peer, input);
-    if (typeof planned === "string") {
-      skipped.push({ key: leaseKey(peer.subnets), reason: planned });
-    } else {
-      entries.push(planned);
-    }
-  }
-  entries.sort((a, b) => a.subnet.compare(b.subnet));
-  // Sorted, so that an entry can only overlap the last one that was kept.
-  const forwarding: ForwardingEntry[] = [];
-  for (const entry of entries) {
-    const last = forwarding.at(-1);
-    if (last?.subnet.overlaps(entry.subnet)) {
-      skipped.push({ key: entry.key, reason: `its subnet overlaps ${last.subnet}` });
-    } else {
-      forwarding.push(entry);
-    }
-  }
-  return { forwarding, skipped };
 }
 
 export const udpBackend: Backend = {
@@ -130,6 +106,6 @@ export const udpBackend: Backend = {
     return { publicAddresses: link.publicAddresses, backendType: UDP_TYPE, backendData: {} };
   },
   plan(input: PlanInput): Plan {
-    return { kernel: planKernel(input), ...planPeers(input) };
+    return { kernel: planKernel(input), ...planPeers(input, [4], planPeer) };
   },
 };

@@ -20,11 +20,13 @@ import {
   icmpMayAnswer6,
   ipv6Check,
   ipv6DecrementHopLimit,
+  prefixLookup,
 } from "./test_exports.ts";
 
 export { adjust, checksum, lookupPeer, lookupSource, runEgress, runIngress };
 export { fragmentOpen, fragmentPayloadAt, fragmentPayloadSize, fragmentWriteHeaders };
 export { icmpBuild, icmpBuild6, icmpMayAnswer6, ipv6Check, ipv6DecrementHopLimit };
+export { prefixLookup };
 
 export function layoutHash(): i32 {
   return LAYOUT_HASH;

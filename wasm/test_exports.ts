@@ -2,8 +2,10 @@
 import * as fragment from "./fragment.ts";
 import { build } from "./icmp_reply.ts";
 import { build6, mayAnswer6 } from "./icmp_reply6.ts";
+import { lookup } from "./prefix_table.ts";
 import * as ipv6 from "./wire/ipv6.ts";
 
+export { lookup as prefixLookup };
 export { build as icmpBuild, build6 as icmpBuild6, mayAnswer6 as icmpMayAnswer6 };
 
 export function ipv6Check(packet: i32, size: i32): i32 {

@@ -2,6 +2,7 @@
 
 export const AF_UNIX = 1;
 export const AF_INET = 2;
+export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
 export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
@@ -16,6 +17,16 @@ export function sockaddrIn(address: Uint8Array, port: number): Uint8Array {
   view.setUint16(0, AF_INET, true);
   view.setUint16(2, port, false);
   bytes.set(address, 4);
+  return bytes;
+}
+
+/** `struct sockaddr_in6`, of scope and flow 0; `address` is 16 bytes in network order. */
+export function sockaddrIn6(address: Uint8Array, port: number): Uint8Array {
+  const bytes = new Uint8Array(28);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, AF_INET6, true);
+  view.setUint16(2, port, false);
+  bytes.set(address, 8);
   return bytes;
 }
 

@@ -14,6 +14,7 @@ const TUNSETIFF = 0x400454ca;
 const TUNSETOFFLOAD = 0x400454d0;
 const TUNSETVNETHDRSZ = 0x400454d8;
 const IFF_TUN = 0x0001;
+const IFF_MULTI_QUEUE = 0x0100;
 const IFF_NO_PI = 0x1000;
 const IFF_VNET_HDR = 0x4000;
 /** Fail if the device exists already: a name is never taken over. */
@@ -47,14 +48,19 @@ export interface OpenTun {
   readonly offloads: readonly TunOffload[];
 }
 
-/** Makes the device; false if the kernel has no virtio headers. */
-function attach(fd: number, name: string, hasVnetHeader: boolean): boolean {
+/** `TUNSETIFF`; the result is negative for an error, errno then says which. */
+function setInterface(fd: number, name: string, flags: number): number {
   const request = new Uint8Array(IFREQ_BYTES);
   request.set(cString(name));
-  const flags = IFF_TUN | IFF_NO_PI | IFF_TUN_EXCL | (hasVnetHeader ? IFF_VNET_HDR : 0);
-  new DataView(request.buffer).setUint16(IFNAMSIZ, flags, true);
-  const result = libc.ioctl(fd, TUNSETIFF, request);
-  if (result < 0 && hasVnetHeader && lastErrno() === EINVAL) return false;
+  new DataView(request.buffer).setUint16(IFNAMSIZ, IFF_TUN | IFF_NO_PI | flags, true);
+  return libc.ioctl(fd, TUNSETIFF, request);
+}
+
+/** Makes the device; false if the kernel has no virtio headers. */
+function attach(fd: number, name: string, isVnet: boolean, isMultiQueue: boolean): boolean {
+  const flags = (isVnet ? IFF_VNET_HDR : 0) | (isMultiQueue ? IFF_MULTI_QUEUE : 0);
+  const result = setInterface(fd, name, flags | IFF_TUN_EXCL);
+  if (result < 0 && isVnet && lastErrno() === EINVAL) return false;
   check(result, `make TUN device ${name}`);
   return true;
 }
@@ -71,12 +77,17 @@ function negotiate(fd: number, wanted: readonly TunOffload[]): readonly TunOfflo
   return [];
 }
 
+interface Wanted {
+  readonly offloads: readonly TunOffload[];
+  readonly isMultiQueue: boolean;
+}
+
 /** One attempt; null, and nothing left, if the kernel has none of the offloads. */
-function tryOpen(name: string, wanted: readonly TunOffload[]): OpenTun | null {
+function tryOpen(name: string, { offloads: wanted, isMultiQueue }: Wanted): OpenTun | null {
   const fd = openFd(TUN_PATH, O_RDWR | O_NONBLOCK | O_CLOEXEC);
   try {
     const isVnet = wanted.length > 0;
-    const offloads = attach(fd, name, isVnet) && isVnet ? negotiate(fd, wanted) : [];
+    const offloads = attach(fd, name, isVnet, isMultiQueue) && isVnet ? negotiate(fd, wanted) : [];
     if (!isVnet || offloads.length > 0) return { fd, offloads };
   } catch (error) {
     closeFd(fd);
@@ -88,16 +99,39 @@ function tryOpen(name: string, wanted: readonly TunOffload[]): OpenTun | null {
 
 /**
  * Makes a TUN device without packet information header, non-blocking, with the wanted offloads as
- * far as the kernel has them. The device exists for as long as the descriptor, which the caller
- * owns. Throws `SystemError`: `ENOENT` where the kernel has no TUN, `EPERM` without CAP_NET_ADMIN,
- * `EBUSY` if a device has this name.
+ * far as the kernel has them; with `isMultiQueue`, `addTunQueue` may add to it. The device exists
+ * for as long as a descriptor of it, which the caller owns. Throws `SystemError`: `ENOENT` where
+ * the kernel has no TUN, `EPERM` without CAP_NET_ADMIN, `EBUSY` if a device has this name.
  */
-export function openTun(name: string, wanted: readonly TunOffload[] = []): OpenTun {
+export function openTun(
+  name: string,
+  wanted: readonly TunOffload[] = [],
+  isMultiQueue = false,
+): OpenTun {
   if (cString(name).length > IFNAMSIZ) {
     throw new RangeError(`device name ${name}: at most 15 bytes`);
   }
   const needed = wanted.length > 0 ? new Set<TunOffload>(["csum", ...wanted]) : new Set();
-  const tun = tryOpen(name, ORDER.filter((one) => needed.has(one))) ?? tryOpen(name, []);
+  const offloads = ORDER.filter((one) => needed.has(one));
+  const tun = tryOpen(name, { offloads, isMultiQueue }) ??
+    tryOpen(name, { offloads: [], isMultiQueue });
   if (tun === null) throw new SystemError(`make TUN device ${name}`, EINVAL);
   return tun;
+}
+
+/**
+ * One queue more of a device that is open with `isMultiQueue`, with the offloads it has; the kernel
+ * keeps each flow on one queue. The caller owns the descriptor. Throws `SystemError`: `E2BIG` if
+ * there are too many, `EINVAL` if the device is not of many queues.
+ */
+export function addTunQueue(name: string, offloads: readonly TunOffload[]): number {
+  const fd = openFd(TUN_PATH, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  try {
+    const flags = IFF_MULTI_QUEUE | (offloads.length > 0 ? IFF_VNET_HDR : 0);
+    check(setInterface(fd, name, flags), `add a queue to TUN device ${name}`);
+    return fd;
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
 }

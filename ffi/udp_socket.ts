@@ -1,37 +1,80 @@
-/** The outer UDP socket. The packet loops work on its descriptor. */
+/** The outer UDP sockets. The packet loops work on their descriptors. */
 import { closeFd } from "./fd.ts";
 import { check, libc } from "./libc.ts";
 import {
   AF_INET,
+  AF_INET6,
   int32Option,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_NONBLOCK,
   sockaddrIn,
+  sockaddrIn6,
   SOL_SOCKET,
 } from "./socket_address.ts";
 
 /** `asm-generic/socket.h`; the FORCE forms pass `net.core.{r,w}mem_max` and need CAP_NET_ADMIN. */
+const SO_REUSEPORT = 15;
 const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
-/** `linux/in.h`, `linux/udp.h`. */
+/** `linux/in.h`, `linux/in6.h`, `linux/udp.h`. */
+const IPPROTO_IP = 0;
 const IPPROTO_UDP = 17;
+const IPPROTO_IPV6 = 41;
+const IP_MTU_DISCOVER = 10;
+const IPV6_MTU_DISCOVER = 23;
+const IPV6_V6ONLY = 26;
+const PMTUDISC_DO = 2;
 const UDP_SEGMENT = 103;
 const UDP_GRO = 104;
 /** Room for a burst while the other loop has the processor. */
 const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
+const IPV4_BYTES = 4;
+
+export interface UdpSocketOptions {
+  /**
+   * Others of this process's user may bind the same address and port, if they all say so; the
+   * kernel keeps each flow on one of the sockets. False if left out.
+   */
+  readonly isPortShared?: boolean;
+  /**
+   * No datagram is cut on its way: one larger than the path is known to carry fails with `EMSGSIZE`.
+   * False if left out: this host cuts it.
+   */
+  readonly isWhole?: boolean;
+}
+
+function setOption(fd: number, level: number, option: number, value: number, what: string): void {
+  const bytes = int32Option(value);
+  check(libc.setsockopt(fd, level, option, bytes, bytes.length), what);
+}
+
+/** What must hold before the socket is bound. */
+function prepare(fd: number, isV6: boolean, { isPortShared, isWhole }: UdpSocketOptions): void {
+  if (isV6) setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1, "keep a socket to IPv6");
+  if (isPortShared) setOption(fd, SOL_SOCKET, SO_REUSEPORT, 1, "share a UDP port");
+  if (!isWhole) return;
+  const [level, option] = isV6 ? [IPPROTO_IPV6, IPV6_MTU_DISCOVER] : [IPPROTO_IP, IP_MTU_DISCOVER];
+  setOption(fd, level, option, PMTUDISC_DO, "set path MTU discovery");
+}
 
 /**
- * Opens a non-blocking IPv4 socket bound to `address` (4 bytes, network order) and `port`.
- * Throws `SystemError`, `EADDRINUSE` if the port is taken. The caller owns the descriptor.
+ * Opens a non-blocking socket bound to `address` (4 or 16 bytes, network order) and `port`; 0: one
+ * that is free. One of IPv6 carries no IPv4. Throws `SystemError`, `EADDRINUSE` if the port is
+ * taken. The caller owns the descriptor.
  */
-export function openUdpSocket(address: Uint8Array, port: number): number {
-  const where = `${address.join(".")}:${port}`;
+export function openUdpSocket(
+  address: Uint8Array,
+  port: number,
+  options: UdpSocketOptions = {},
+): number {
+  const isV6 = address.length !== IPV4_BYTES;
   const type = SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
-  const fd = check(libc.socket(AF_INET, type, 0), "open a UDP socket");
+  const fd = check(libc.socket(isV6 ? AF_INET6 : AF_INET, type, 0), "open a UDP socket");
   try {
-    const name = sockaddrIn(address, port);
-    check(libc.bind(fd, name, name.length), `bind ${where}/udp`);
+    prepare(fd, isV6, options);
+    const name = isV6 ? sockaddrIn6(address, port) : sockaddrIn(address, port);
+    check(libc.bind(fd, name, name.length), `bind ${whereText(address, port)}/udp`);
     // Without CAP_NET_ADMIN in the first user namespace this fails; the default size serves too.
     const size = int32Option(SOCKET_BUFFER_BYTES);
     libc.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, size, size.length);
@@ -41,6 +84,14 @@ export function openUdpSocket(address: Uint8Array, port: number): number {
     closeFd(fd);
     throw error;
   }
+}
+
+/** `192.0.2.1:8285`, `[2001:db8:0:0:0:0:0:1]:8472` */
+function whereText(address: Uint8Array, port: number): string {
+  if (address.length === IPV4_BYTES) return `${address.join(".")}:${port}`;
+  const view = new DataView(address.buffer, address.byteOffset);
+  const groups = Array.from({ length: 8 }, (_, i) => view.getUint16(i * 2).toString(16));
+  return `[${groups.join(":")}]:${port}`;
 }
 
 /**

@@ -2,15 +2,17 @@
  * The agent: the only place that knows store, lease, backend, kernel and data plane. It starts and
  * stops them, and keeps the state that the API shows.
  */
+import { availableParallelism } from "node:os";
 import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
 import { pageOutFiles } from "../../ffi/page_out.ts";
 import type { AgentControl, Readiness, TokenAdmin } from "../api/control.ts";
+import type { VtepMacs } from "../backend/backend.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { errorText, SelvageError } from "../errors.ts";
 import { probeWritable } from "../files.ts";
 import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
 import { Reconciler } from "../kernel/reconciler.ts";
-import { type Lease, leaseKey } from "../lease/lease.ts";
+import { type Lease, type LeaseAttributes, leaseKey } from "../lease/lease.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
 import { readPreviousSubnets, writeSubnetFile } from "../lease/subnet_file.ts";
 import { logger } from "../log.ts";
@@ -28,6 +30,8 @@ import { Backoff, pause } from "../retry.ts";
 import { notifyServiceManager } from "./service_manager.ts";
 import { snapshot } from "./snapshot.ts";
 import type { Phase, Status } from "./status.ts";
+import { loadVtepMacs } from "./vtep_macs.ts";
+import { workerCount } from "./worker_count.ts";
 
 const MOVE_RETRY_FIRST_MS = 1_000;
 const MOVE_RETRY_MAX_MS = 30_000;
@@ -50,6 +54,7 @@ export class Agent implements AgentControl {
   #phase: Phase = "starting";
   #waitingFor: string | null = "starting";
   #link: OuterLink | null = null;
+  #vtepMacs: VtepMacs | null = null;
   #opened: OpenedStore | null = null;
   #network: Network | null = null;
   #keeper: LeaseKeeper | null = null;
@@ -83,6 +88,7 @@ export class Agent implements AgentControl {
       this.#link = chooseOuterLink(connection, this.#options.link);
       this.#log.info`interface ${this.#link.name}, address ${this.#link.addresses.join(", ")}`;
       this.#opened = await openStore(this.#options, this.#link);
+      this.#vtepMacs = loadVtepMacs(this.#options.stateDir, this.#link.publicAddresses);
       listeners = await listen();
       this.#putConfig(this.#opened);
       await this.#operate(signal);
@@ -102,8 +108,9 @@ export class Agent implements AgentControl {
   /** Throws if the network's tunnel cannot be opened on this host, or its subnet not be told. */
   #probe({ backend, config }: Network): void {
     probeWritable(this.#options.subnetFile);
-    const tunnel = backend.tunnel(config);
-    if (tunnel !== null) probeTunnel(tunnel, this.#link!, this.#reconciler!);
+    for (const tunnel of backend.tunnels(config, this.#link!, this.#vtepMacs!)) {
+      probeTunnel(tunnel, this.#link!, this.#reconciler!);
+    }
   }
 
   async #operate(signal: AbortSignal): Promise<void> {
@@ -112,7 +119,7 @@ export class Agent implements AgentControl {
       this.#probe(this.#network);
       const keeper = new LeaseKeeper({
         store: this.store,
-        attributes: this.#network.backend.attributes(this.#link!),
+        attributes: this.#attributes(this.#network),
         renewMargin_ms: this.#options.renewMargin_ms,
         onWaiting: (reason) => this.#waitingFor = reason,
       });
@@ -131,6 +138,11 @@ export class Agent implements AgentControl {
     } catch (error) {
       if (!signal.aborted) throw error;
     }
+  }
+
+  /** What this host publishes of itself under the configuration. */
+  #attributes({ backend, config }: Network): LeaseAttributes {
+    return backend.attributes(config, this.#link!, this.#vtepMacs!);
   }
 
   #awaitNetwork(signal: AbortSignal): Promise<Network> {
@@ -153,12 +165,14 @@ export class Agent implements AgentControl {
       config,
       backend,
       link: this.#link!,
+      vtepMacs: this.#vtepMacs!,
       lease,
       reconciler: this.#reconciler!,
       workerUrl: this.#workerUrl,
       peers: () => this.#peers(),
       onFatal: this.#fatal.reject,
       offloads: this.#options.offloads,
+      workerCount: workerCount(this.#options.workers, availableParallelism()),
     });
     writeSubnetFile(this.#options.subnetFile, {
       network: config,
@@ -197,6 +211,7 @@ export class Agent implements AgentControl {
       try {
         this.#network = await this.#awaitNetwork(signal);
         await this.#openPath(lease);
+        this.#keeper?.publish(this.#attributes(this.#network));
         return;
       } catch (error) {
         if (signal.aborted) return;

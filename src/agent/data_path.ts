@@ -3,7 +3,7 @@
  * the kernel and by the data plane in user space. What cannot be done is tried again; a data plane
  * that fails is started anew.
  */
-import type { Plan, SkippedPeer, Tunnel } from "../backend/backend.ts";
+import type { Plan, SkippedPeer, Tunnel, VtepMacs } from "../backend/backend.ts";
 import type { DataplaneStatus } from "../dataplane/dataplane.ts";
 import type { Offload } from "../dataplane/offloads.ts";
 import type { PeerCounters } from "../dataplane/peer_table.ts";
@@ -15,7 +15,7 @@ import { logger } from "../log.ts";
 import { Backoff, pause } from "../retry.ts";
 import { Pace } from "./pace.ts";
 import type { Network } from "./network.ts";
-import { closeTunnel, type OpenTunnel, openTunnel } from "./open_tunnel.ts";
+import { closeTunnels, type OpenTunnels, openTunnels } from "./open_tunnel.ts";
 import type { DataPlaneStatus } from "./status.ts";
 
 const RETRY_FIRST_MS = 100;
@@ -25,6 +25,7 @@ const CHECK_MS = 10_000;
 
 export interface DataPathOptions extends Network {
   readonly link: OuterLink;
+  readonly vtepMacs: VtepMacs;
   readonly lease: Lease;
   readonly reconciler: Reconciler;
   /** Entry point of the packet loops' worker. */
@@ -35,14 +36,17 @@ export interface DataPathOptions extends Network {
   readonly onFatal: (error: unknown) => void;
   /** See `RunOptions`. */
   readonly offloads: "auto" | readonly Offload[];
+  /** Pairs of packet loops for each tunnel. */
+  readonly workerCount: number;
 }
 
 export class DataPath {
   readonly #options: DataPathOptions;
-  readonly #tunnel: Tunnel | null;
+  /** Empty where the kernel forwards. */
+  readonly tunnels: readonly Tunnel[];
   readonly #log = logger("data-path");
   readonly #closing = new AbortController();
-  #open: OpenTunnel | null = null;
+  #open: OpenTunnels | null = null;
   #supervisor: Promise<void> = Promise.resolve();
   #plan: Plan;
   readonly #pace: Pace;
@@ -61,8 +65,9 @@ export class DataPath {
 
   private constructor(options: DataPathOptions) {
     this.#options = options;
-    this.#tunnel = options.backend.tunnel(options.config);
-    this.#plan = options.backend.plan({ ...options, peers: [] });
+    const { backend, config, link, vtepMacs } = options;
+    this.tunnels = backend.tunnels(config, link, vtepMacs);
+    this.#plan = backend.plan({ ...options, peers: [] });
     this.#pace = new Pace(() => this.#carryOutIfUp());
   }
 
@@ -84,11 +89,11 @@ export class DataPath {
   }
 
   async #bringUp(): Promise<void> {
-    const { link, lease, config, reconciler, workerUrl, offloads } = this.#options;
-    const tunnel = this.#tunnel;
-    if (tunnel !== null) {
-      reconciler.ensureNameFree(tunnel.device);
-      this.#open = await openTunnel({ tunnel, link, lease, config, workerUrl, offloads });
+    const { reconciler, workerCount: queueCount } = this.#options;
+    const { tunnels } = this;
+    for (const { device } of tunnels) reconciler.ensureNameFree(device);
+    if (tunnels.length > 0) {
+      this.#open = await openTunnels({ ...this.#options, tunnels, queueCount });
       this.#reportOffloads(this.#open.dataplane.status().offloads);
     }
     this.#isInKernel = true;
@@ -147,7 +152,7 @@ export class DataPath {
 
   /** False while the data plane is being started anew, for which everything else waits. */
   get #isUp(): boolean {
-    return !this.#closing.signal.aborted && (this.#tunnel === null || this.#open !== null);
+    return !this.#closing.signal.aborted && (this.tunnels.length === 0 || this.#open !== null);
   }
 
   #carryOutIfUp(): void {
@@ -199,19 +204,11 @@ export class DataPath {
     this.#open = null;
     if (open === null) return;
     this.#lastStatus = open.dataplane.status();
-    await closeTunnel(open);
-  }
-
-  get device(): string | null {
-    return this.#tunnel?.device ?? null;
-  }
-
-  get port(): number | null {
-    return this.#tunnel?.port ?? null;
+    await closeTunnels(open);
   }
 
   get mtu_bytes(): number {
-    return this.#options.backend.mtu_bytes(this.#options.link);
+    return this.#options.backend.mtu_bytes(this.#options.config, this.#options.link);
   }
 
   get skipped(): readonly SkippedPeer[] {

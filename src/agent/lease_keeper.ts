@@ -1,6 +1,7 @@
 /** Takes our lease, renews it in time, and takes it again when it was revoked. */
 import { errorText, hasCode } from "../errors.ts";
 import { type Lease, type LeaseAttributes, leaseKey, sameNode } from "../lease/lease.ts";
+import { formatLeaseValue } from "../lease/lease_value.ts";
 import type { LeaseTable } from "../lease/lease_table.ts";
 import { logger } from "../log.ts";
 import type { IpPrefix } from "../net/ip.ts";
@@ -34,6 +35,9 @@ export function renewalDelay_ms(ttl_ms: number, margin_ms: number): number {
 
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
+  #attributes: LeaseAttributes;
+  /** Whether the store has attributes of us that no longer hold. */
+  #isOutdated = false;
   readonly #ttl_ms: number;
   readonly #log = logger("lease");
   #lease: Lease | null = null;
@@ -53,6 +57,7 @@ export class LeaseKeeper {
 
   constructor(options: LeaseKeeperOptions) {
     this.#options = options;
+    this.#attributes = options.attributes;
     this.#ttl_ms = options.ttl_ms ?? LEASE_TTL_MS;
   }
 
@@ -82,8 +87,17 @@ export class LeaseKeeper {
   }
 
   #isDue(): boolean {
+    if (this.#isOutdated) return true;
     return this.#due !== null &&
       (Date.now() >= this.#due.at_ms || performance.now() >= this.#due.monotonic_ms);
+  }
+
+  /** Has the lease say this of us; if it says something else, it is renewed after a move. */
+  publish(attributes: LeaseAttributes): void {
+    if (formatLeaseValue(attributes) !== formatLeaseValue(this.#attributes)) {
+      this.#isOutdated = true;
+    }
+    this.#attributes = attributes;
   }
 
   /**
@@ -92,7 +106,7 @@ export class LeaseKeeper {
    */
   async acquire(previousSubnets: readonly IpPrefix[], signal: AbortSignal): Promise<Lease> {
     const backoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
-    const request = { attributes: this.#options.attributes, previousSubnets };
+    const request = { attributes: this.#attributes, previousSubnets };
     while (true) {
       signal.throwIfAborted();
       try {
@@ -117,7 +131,7 @@ export class LeaseKeeper {
     const shown = table.getBySubnets(this.#lease.subnets);
     if (shown === undefined) {
       if (this.#mustShow) this.#lost.abort();
-    } else if (!sameNode(shown, this.#options.attributes)) {
+    } else if (!sameNode(shown, this.#attributes)) {
       this.#lost.abort();
     } else {
       this.#mustShow = true;
@@ -152,9 +166,10 @@ export class LeaseKeeper {
   }
 
   async #renew(signal: AbortSignal, backoff: Backoff): Promise<void> {
-    const { store, attributes } = this.#options;
+    const renewed = { ...this.#lease!, ...this.#attributes };
     try {
-      const lease = this.#take(await store.renew({ ...this.#lease!, ...attributes }, signal));
+      const lease = this.#take(await this.#options.store.renew(renewed, signal));
+      this.#isOutdated = false;
       this.#log.info`renewed ${leaseKey(lease.subnets)}`;
       backoff.reset();
     } catch (error) {

@@ -6,6 +6,7 @@ import type { Level } from "../log.ts";
 import type { Offload } from "../dataplane/offloads.ts";
 
 export { type Offload, OFFLOADS } from "../dataplane/offloads.ts";
+export { WORKER_COUNT_MAX } from "./worker_count.ts";
 
 export interface RunOptions {
   readonly link: OuterLinkChoice;
@@ -28,6 +29,8 @@ export interface RunOptions {
   readonly releaseOnExit: boolean;
   /** The kernel's offloads to use, as far as it has them; "auto": all. */
   readonly offloads: "auto" | readonly Offload[];
+  /** Pairs of packet loops for each tunnel. */
+  readonly workers: "auto" | number;
   /** What is logged: this level and all above it. */
   readonly logLevel: Level;
 }

@@ -1,11 +1,12 @@
 /** Draws the status snapshot from the parts of a running agent. Pure. */
+import type { Tunnel } from "../backend/backend.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import { type Lease, leaseKey } from "../lease/lease.ts";
 import type { StoreState } from "../store/store.ts";
 import { VERSION } from "../version.ts";
 import type { DataPath } from "./data_path.ts";
-import type { PeerStatus, Phase, Status } from "./status.ts";
+import type { PeerStatus, Phase, Status, TunnelStatus } from "./status.ts";
 
 export interface SnapshotParts {
   readonly started_ms: number;
@@ -26,6 +27,15 @@ export interface SnapshotParts {
 
 const texts = (values: readonly { toString(): string }[]): string[] => values.map(String);
 
+function tunnelStatus({ encapsulation, ...tunnel }: Tunnel): TunnelStatus {
+  const isVxlan = encapsulation.type === "vxlan";
+  return {
+    ...tunnel,
+    vni: isVxlan ? encapsulation.vni : null,
+    vtepMac: isVxlan ? encapsulation.vtepMac.toString() : null,
+  };
+}
+
 function peerStatus(peer: Lease, path: DataPath | null): PeerStatus {
   const key = leaseKey(peer.subnets);
   const counters = path?.peer(key) ?? null;
@@ -39,6 +49,7 @@ function peerStatus(peer: Lease, path: DataPath | null): PeerStatus {
     receivedPackets: counters?.receivedPackets ?? 0,
     receivedBytes: counters?.receivedBytes ?? 0,
     lastHeard_ms: counters?.lastHeard_ms ?? null,
+    pathMtu_bytes: counters?.pathMtu_bytes ?? null,
   };
 }
 
@@ -64,9 +75,8 @@ export function snapshot(parts: SnapshotParts): Status {
     },
     backend: config && path && {
       type: config.backend.type,
-      device: path.device,
       mtu_bytes: path.mtu_bytes,
-      port: path.port,
+      tunnels: path.tunnels.map(tunnelStatus),
     },
     peers: parts.peers.map((peer) => peerStatus(peer, path)),
     problems: path?.problems ?? [],

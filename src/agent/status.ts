@@ -32,9 +32,9 @@ export interface Status {
   } | null;
   readonly backend: {
     readonly type: string;
-    readonly device: string | null;
+    /** Of a packet that every family carries. */
     readonly mtu_bytes: number;
-    readonly port: number | null;
+    readonly tunnels: readonly TunnelStatus[];
   } | null;
   readonly peers: readonly PeerStatus[];
   /** What in the kernel is not as it should be, one sentence each; it is tried again. */
@@ -43,6 +43,17 @@ export interface Status {
   readonly store: StoreState | null;
   readonly dataPlane: DataPlaneStatus | null;
   readonly registry: { readonly listen: string; readonly fingerprint: string } | null;
+}
+
+/** One userspace tunnel; there is one a family at most. */
+export interface TunnelStatus {
+  readonly family: 4 | 6;
+  readonly device: string;
+  readonly port: number;
+  readonly mtu_bytes: number;
+  /** Both null without VXLAN. */
+  readonly vni: number | null;
+  readonly vtepMac: string | null;
 }
 
 export interface PeerStatus {
@@ -56,6 +67,8 @@ export interface PeerStatus {
   readonly receivedBytes: number;
   /** When a packet last came from it; null if none has. */
   readonly lastHeard_ms: number | null;
+  /** Of the largest inner packet, where the path to it carries less than the tunnel; else null. */
+  readonly pathMtu_bytes: number | null;
 }
 
 export interface DataPlaneStatus {
@@ -72,4 +85,6 @@ export interface DataPlaneStatus {
   readonly peerCountMax: number;
   /** The kernel's offloads in use, by the names of `--offload`. */
   readonly offloads: readonly string[];
+  /** Queues of each tunnel's device, each with a pair of loops (`--workers`). */
+  readonly queueCount: number;
 }

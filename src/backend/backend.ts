@@ -6,7 +6,8 @@ import type { KernelState } from "../kernel/state.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
-import type { IpAddress, IpPrefix } from "../net/ip.ts";
+import type { Family, IpAddress, IpPrefix } from "../net/ip.ts";
+import type { MacAddress } from "../net/mac_address.ts";
 
 /** One peer of a userspace data plane: packets to `subnet` go to `address`:`port` over UDP. */
 export interface ForwardingEntry {
@@ -15,7 +16,17 @@ export interface ForwardingEntry {
   readonly subnet: IpPrefix;
   readonly address: IpAddress;
   readonly port: number;
+  /** The peer's VTEP, where packets are encapsulated in frames; else null. */
+  readonly vtepMac: MacAddress | null;
 }
+
+/** What lies between the UDP header and an inner packet. */
+export type Encapsulation =
+  | { readonly type: "none" }
+  | { readonly type: "vxlan"; readonly vni: number; readonly vtepMac: MacAddress };
+
+/** The addresses of our own VTEPs, by the family of the tunnel; the same after a restart. */
+export type VtepMacs = Readonly<Record<Family, MacAddress>>;
 
 /** A peer that cannot be served, and why; all others are. */
 export interface SkippedPeer {
@@ -26,6 +37,7 @@ export interface SkippedPeer {
 export interface PlanInput {
   readonly config: NetworkConfig;
   readonly link: OuterLink;
+  readonly vtepMacs: VtepMacs;
   readonly lease: Lease;
   /** Every lease of the network but our own. */
   readonly peers: readonly Lease[];
@@ -38,22 +50,26 @@ export interface Plan {
   readonly skipped: readonly SkippedPeer[];
 }
 
-/** The userspace data plane that a backend's packets go through. */
+/** One userspace tunnel that a backend's packets go through, of one family inside and outside. */
 export interface Tunnel {
+  readonly family: Family;
   readonly device: string;
   /** UDP port that we listen on, and that our peers do. */
   readonly port: number;
+  /** Largest inner IP packet in bytes. */
+  readonly mtu_bytes: number;
+  readonly encapsulation: Encapsulation;
 }
 
 export interface Backend {
   readonly type: string;
   /** Throws if this backend cannot do what the configuration asks for; null: over any link. */
   check(config: NetworkConfig, link: OuterLink | null): void;
-  /** What to forward in user space; null where the kernel does it. */
-  tunnel(config: NetworkConfig): Tunnel | null;
-  /** Largest inner IP packet in bytes: the outer link's MTU less what encapsulation adds. */
-  mtu_bytes(link: OuterLink): number;
+  /** What to forward in user space, at most one a family; empty where the kernel does it. */
+  tunnels(config: NetworkConfig, link: OuterLink, vtepMacs: VtepMacs): readonly Tunnel[];
+  /** Largest inner IP packet in bytes that every family carries. */
+  mtu_bytes(config: NetworkConfig, link: OuterLink): number;
   /** What this node publishes. */
-  attributes(link: OuterLink): LeaseAttributes;
+  attributes(config: NetworkConfig, link: OuterLink, vtepMacs: VtepMacs): LeaseAttributes;
   plan(input: PlanInput): Plan;
 }

@@ -13,7 +13,7 @@ type PlannedPeers = WeakMap<Lease, ForwardingEntry | string>;
 
 /** What has been planned for one node, and what that depends on besides the peer. */
 interface Memory {
-  readonly input: Pick<PlanInput, "config" | "link">;
+  readonly input: Pick<PlanInput, "config" | "link" | "vtepMacs">;
   readonly planPeer: PlanPeer;
   readonly planned: Readonly<Record<Family, PlannedPeers>>;
 }
@@ -25,10 +25,10 @@ function memoryFor(input: PlanInput, planPeer: PlanPeer): Memory {
   const known = memories.get(input.lease);
   if (
     known?.planPeer === planPeer && known.input.config === input.config &&
-    known.input.link === input.link
+    known.input.link === input.link && known.input.vtepMacs === input.vtepMacs
   ) return known;
   const memory: Memory = {
-    input: { config: input.config, link: input.link },
+    input: { config: input.config, link: input.link, vtepMacs: input.vtepMacs },
     planPeer,
     planned: { 4: new WeakMap(), 6: new WeakMap() },
   };
@@ -47,7 +47,7 @@ function sort(entries: ForwardingEntry[]): void {
 /**
  * Plans each peer in each of the families: its entry, or why it is left out. The entries are in the
  * order of the subnets, IPv4 first, and no two overlap: of two that do the first is kept. While the
- * config, link and own lease are the same objects, a lease that is the same object has the
+ * config, link, VTEPs and own lease are the same objects, a lease that is the same object has the
  * identical entry.
  */
 export function planPeers(

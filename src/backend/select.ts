@@ -3,8 +3,9 @@ import { SelvageError } from "../errors.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import type { Backend } from "./backend.ts";
 import { udpBackend } from "./udp.ts";
+import { vxlanBackend } from "./vxlan.ts";
 
-const BACKENDS: readonly Backend[] = [udpBackend];
+const BACKENDS: readonly Backend[] = [udpBackend, vxlanBackend];
 
 /** Throws `unsupported` for a type that Selvage does not have. */
 export function selectBackend(config: NetworkConfig): Backend {

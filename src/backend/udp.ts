@@ -6,12 +6,13 @@ import { SelvageError } from "../errors.ts";
 import type { KernelState } from "../kernel/state.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
-import { leaseKey } from "../lease/lease.ts";
 import { ipHeaderBytes, UDP_HEADER_BYTES } from "../net/header_length.ts";
 import { type Family, type IpPrefix, ofFamily } from "../net/ip.ts";
 import type { NetworkConfig, SubnetRange } from "../config/network_config.ts";
 import type { Backend, ForwardingEntry, Plan, PlanInput, Tunnel } from "./backend.ts";
+import { portOption } from "./backend_options.ts";
 import { planPeers } from "./plan_peers.ts";
+import { reachPeer } from "./reach_peer.ts";
 
 const UDP_TYPE = "udp";
 const UDP_DEVICE = "selvage0";
@@ -19,16 +20,8 @@ const DEFAULT_PORT = 8285;
 /** RFC 791 section 3.2: what every link must carry. */
 const IPV4_MTU_BYTES_MIN = 68;
 
-/** The `Port` of the backend's options; flannel matches names without regard to case. */
 function portOf(config: NetworkConfig): number {
-  const entry = Object.entries(config.backend.options).find(([k]) => k.toLowerCase() === "port");
-  const port = entry?.[1] ?? DEFAULT_PORT;
-  if (typeof port === "number" && Number.isInteger(port) && port >= 1 && port <= 65535) return port;
-  throw new SelvageError(
-    "invalid_argument",
-    `network configuration: Backend.Port ${JSON.stringify(port)} is not a port`,
-    { hint: "Give a number from 1 to 65535, or leave Port out for 8285." },
-  );
+  return portOption(config, DEFAULT_PORT);
 }
 
 function rangeOf(config: NetworkConfig): SubnetRange {
@@ -69,21 +62,9 @@ function planKernel(input: PlanInput): KernelState {
 
 /** Why this peer cannot be served, or its entry. */
 function planPeer(peer: Lease, family: Family, input: PlanInput): ForwardingEntry | string {
-  const subnet = ofFamily(peer.subnets, family);
-  const address = ofFamily(peer.publicAddresses, family);
-  const ownAddress = ofFamily(input.link.publicAddresses, family);
-  if (peer.backendType !== UDP_TYPE) return `its backend is ${peer.backendType}, ours is udp`;
-  if (subnet === undefined || address === undefined) return "it has no IPv4 subnet or address";
-  if (ownAddress?.equals(address)) return `it has our public address ${address}`;
-  if (!address.isHost()) {
-    return `its public address ${address} is not a host's`;
-  }
-  const { network } = rangeOf(input.config);
-  // Its datagrams would be routed into the tunnel, and each into another, without end.
-  if (network.contains(address)) return `its public address ${address} lies in the network`;
-  if (!network.containsPrefix(subnet)) return "it lies outside the network";
-  if (subnet.overlaps(subnetOf(input.lease))) return "its subnet overlaps ours";
-  return { key: leaseKey(peer.subnets), subnet, address, port: portOf(input.config) };
+  const reach = reachPeer(peer, family, UDP_TYPE, input);
+  if (typeof reach === "string") return reach;
+  return { ...reach, port: portOf(input.config), vtepMac: null };
 }
 
 export const udpBackend: Backend = {
@@ -98,11 +79,17 @@ export const udpBackend: Backend = {
       hint: "Choose another interface with --iface.",
     });
   },
-  tunnel(config: NetworkConfig): Tunnel {
-    return { device: UDP_DEVICE, port: portOf(config) };
+  tunnels(config: NetworkConfig, link: OuterLink): readonly Tunnel[] {
+    return [{
+      family: 4,
+      device: UDP_DEVICE,
+      port: portOf(config),
+      mtu_bytes: mtuOf(link),
+      encapsulation: { type: "none" },
+    }];
   },
-  mtu_bytes: mtuOf,
-  attributes(link: OuterLink): LeaseAttributes {
+  mtu_bytes: (_config, link) => mtuOf(link),
+  attributes(_config: NetworkConfig, link: OuterLink): LeaseAttributes {
     return { publicAddresses: link.publicAddresses, backendType: UDP_TYPE, backendData: {} };
   },
   plan(input: PlanInput): Plan {

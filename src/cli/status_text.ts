@@ -1,5 +1,5 @@
 /** The status snapshot as text for people. */
-import type { DataPlaneStatus, PeerStatus, Status } from "../agent/status.ts";
+import type { DataPlaneStatus, PeerStatus, Status, TunnelStatus } from "../agent/status.ts";
 import { printable } from "../printable.ts";
 import { renderPairs, renderTable } from "./table.ts";
 import { formatAgo, formatBytes, formatDuration } from "./units.ts";
@@ -41,9 +41,13 @@ function leaseText(lease: NonNullable<Status["lease"]>, now_ms: number): string 
 }
 
 function backendText(backend: NonNullable<Status["backend"]>): string {
-  const device = backend.device === null ? "" : `, device ${backend.device}`;
-  const port = backend.port === null ? "" : `, port ${backend.port}`;
-  return `${backend.type}${device}${port}, MTU ${backend.mtu_bytes}`;
+  return `${backend.type}, MTU ${backend.mtu_bytes}`;
+}
+
+function tunnelText(tunnel: TunnelStatus): string {
+  const { family, device, port, mtu_bytes, vni, vtepMac } = tunnel;
+  const vxlan = vni === null ? "" : `, VNI ${vni}, VTEP ${vtepMac}`;
+  return `${device}, IPv${family}, MTU ${mtu_bytes}, port ${port}${vxlan}`;
 }
 
 function storeText(store: NonNullable<Status["store"]>, now_ms: number): string {
@@ -68,6 +72,10 @@ function dataPlaneText(plane: DataPlaneStatus): string {
     `${plane.peerCount} of ${plane.peerCountMax} peers`;
 }
 
+function workersText({ queueCount }: DataPlaneStatus): string {
+  return queueCount === 1 ? "one pair a tunnel" : `${queueCount} pairs a tunnel`;
+}
+
 function header(status: Status, now_ms: number): string {
   const { interface: link, lease, backend, store, dataPlane, registry } = status;
   const up = formatDuration(now_ms - status.started_ms);
@@ -79,21 +87,25 @@ function header(status: Status, now_ms: number): string {
     ["Network", status.network.length === 0 ? null : list(status.network)],
     ["Lease", lease === null ? null : leaseText(lease, now_ms)],
     ["Backend", backend === null ? null : backendText(backend)],
+    ...(backend?.tunnels ?? []).map((tunnel) => ["Tunnel", tunnelText(tunnel)] as const),
     ["Store", store === null ? null : storeText(store, now_ms)],
     ["Registry", registry === null ? null : `${registry.listen}, ${registry.fingerprint}`],
     ["Data plane", dataPlane === null ? null : dataPlaneText(dataPlane)],
     ["Offloads", dataPlane === null ? null : list(dataPlane.offloads)],
+    ["Workers", dataPlane === null ? null : workersText(dataPlane)],
   ]);
 }
 
 function peerTable(peers: readonly PeerStatus[], now_ms: number): string {
   if (peers.length === 0) return "\nNo peers yet.\n";
+  const hasSmallPath = peers.some((peer) => peer.pathMtu_bytes !== null);
   const columns = [
     { title: "SUBNET" },
     { title: "PUBLIC IP" },
     { title: "SENT", align: "right" },
     { title: "RECEIVED", align: "right" },
     { title: "LAST HEARD", align: "right" },
+    ...(hasSmallPath ? [{ title: "PATH MTU", align: "right" } as const] : []),
   ] as const;
   return `\n${
     renderTable(
@@ -104,6 +116,7 @@ function peerTable(peers: readonly PeerStatus[], now_ms: number): string {
         formatBytes(peer.sentBytes),
         formatBytes(peer.receivedBytes),
         formatAgo(peer.lastHeard_ms, now_ms),
+        ...(hasSmallPath ? [String(peer.pathMtu_bytes ?? "")] : []),
       ]),
     )
   }`;

@@ -5,9 +5,10 @@ import { createEventFd, signalEventFd } from "../../ffi/event_fd.ts";
 import { closeFd } from "../../ffi/fd.ts";
 import type { ForwardingEntry, SkippedPeer } from "../backend/backend.ts";
 import { SelvageError } from "../errors.ts";
-import type { IpAddress, IpPrefix } from "../net/ip.ts";
+import type { IpPrefix } from "../net/ip.ts";
 import { type LoopCounters, readCounters, type Role } from "./counters.ts";
 import { ForwardingTable } from "./forwarding_table.ts";
+import type { Overlay } from "./lanes.ts";
 import { createMemory, type SharedMemory } from "./memory.ts";
 import { type Offload, offloadBits } from "./offloads.ts";
 import type { PeerCounters } from "./peer_table.ts";
@@ -22,17 +23,8 @@ const STOP_WAIT_MS = 5000;
 export interface DataplaneOptions {
   /** Where `worker.ts` is; in an executable only the entry point can tell. */
   readonly workerUrl: URL;
-  /** Non-blocking TUN and UDP descriptors, borrowed until `stop` has returned. */
-  readonly tun_fd: number;
-  readonly udp_fd: number;
-  /** A raw socket for ICMP errors, borrowed alike; -1: none is sent, and each counts as failed. */
-  readonly icmp_fd: number;
-  /** The TUN's IPv4 address: the source of ICMP errors. */
-  readonly tunAddress: IpAddress;
-  /** The overlay's IPv4 network: nobody sends as one of its addresses but the peer who has it. */
-  readonly network: IpPrefix;
-  /** What is active on the two descriptors. */
-  readonly offloads: readonly Offload[];
+  /** At most one of each family. */
+  readonly overlays: readonly Overlay[];
 }
 
 /** How a loop ended that nobody had asked to. */
@@ -48,6 +40,8 @@ export interface DataplaneStatus extends LoopCounters {
   readonly peerCount: number;
   readonly peerCountMax: number;
   readonly offloads: readonly Offload[];
+  /** Queues of each overlay. */
+  readonly queueCount: number;
 }
 
 interface LoopWorker {
@@ -107,19 +101,21 @@ export class Dataplane {
   #stopping: Promise<void> | null = null;
 
   private constructor(options: DataplaneOptions) {
-    const { workerUrl, tun_fd, udp_fd, icmp_fd } = options;
-    const tunAddress = options.tunAddress.toUint32();
+    const { workerUrl, overlays: [overlay] } = options;
+    const { icmp_fd, queues: [queue] } = overlay!;
+    const { tun_fd, receive_fd: udp_fd } = queue!;
+    const tunAddress = overlay!.tunAddress.toUint32();
     this.#shared = createMemory();
     this.#table = new ForwardingTable(this.#shared);
     this.#wake_fd = createEventFd();
     const { memory } = this.#shared;
     const wake_fd = this.#wake_fd;
-    const offloads = offloadBits(options.offloads);
-    const network = options.network.address.toUint32();
-    const networkMask = maskOf(options.network);
+    const offloads = offloadBits(overlay!.offloads);
+    const network = overlay!.network.address.toUint32();
+    const networkMask = maskOf(overlay!.network);
     const fds = { tun_fd, udp_fd, icmp_fd, wake_fd };
     const start = { memory, ...fds, tunAddress, network, networkMask, offloads };
-    this.#offloads = options.offloads;
+    this.#offloads = overlay!.offloads;
     this.#workers = ROLES.map((role) => startWorker(workerUrl, { role, ...start }));
     const unasked = Promise.withResolvers<LoopEnd>();
     for (const { ended } of this.#workers) {
@@ -150,7 +146,7 @@ export class Dataplane {
   status(): DataplaneStatus {
     const { peerCount, peerCountMax } = this.#table;
     const offloads = this.#offloads;
-    return { ...readCounters(this.#shared), peerCount, peerCountMax, offloads };
+    return { ...readCounters(this.#shared), peerCount, peerCountMax, offloads, queueCount: 1 };
   }
 
   /** A peer's counters by its lease key; null if it is not served. */

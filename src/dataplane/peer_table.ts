@@ -19,6 +19,8 @@ export interface PeerCounters {
   readonly receivedBytes: number;
   /** ms since 1970 when a packet last came from it; null if none has. */
   readonly lastHeard_ms: number | null;
+  /** Of the largest inner packet, where the path was found to carry less than assumed. */
+  readonly pathMtu_bytes: number | null;
 }
 
 const AF_INET = 2n;
@@ -65,6 +67,7 @@ export class PeerTable {
       receivedPackets: this.#load(slot, PEER_RECEIVED_PACKETS_OFFSET),
       receivedBytes: this.#load(slot, PEER_RECEIVED_BYTES_OFFSET),
       lastHeard_ms: lastHeard_ms === 0 ? null : lastHeard_ms,
+      pathMtu_bytes: null,
     };
   }
 

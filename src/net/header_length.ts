@@ -4,6 +4,12 @@ import type { Family } from "./ip.ts";
 /** RFC 768. */
 export const UDP_HEADER_BYTES = 8;
 
+/** RFC 7348 section 5. */
+export const VXLAN_HEADER_BYTES = 8;
+
+/** Without VLAN tag, as VXLAN carries it. */
+export const ETHERNET_HEADER_BYTES = 14;
+
 /** Without options or extension headers: RFC 791 section 3.1, RFC 8200 section 3. */
 export function ipHeaderBytes(family: Family): number {
   return family === 4 ? 20 : 40;

@@ -2,6 +2,7 @@
 import { NLA_F_NESTED, PayloadWriter } from "./attribute.ts";
 import { SelvageError } from "../errors.ts";
 import { AF_UNSPEC } from "./layout.ts";
+import { MacAddress } from "../net/mac_address.ts";
 import * as link from "./link.ts";
 import { NLM_F_CREATE, NLM_F_EXCL } from "./message.ts";
 import type { NetlinkRequest } from "./request.ts";
@@ -46,17 +47,6 @@ export function checkLinkName(name: string): string {
   return name;
 }
 
-/** Reads `aa:bb:cc:dd:ee:ff`. Throws `invalid_argument`. */
-export function parseMacAddress(text: string): Uint8Array {
-  if (!/^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$/.test(text)) {
-    throw new SelvageError(
-      "invalid_argument",
-      `MAC address ${JSON.stringify(text)}: not six bytes`,
-    );
-  }
-  return Uint8Array.from(text.split(":"), (byte) => parseInt(byte, 16));
-}
-
 interface Header {
   readonly index: number;
   readonly flags: number;
@@ -74,7 +64,7 @@ function writeNewLink(writer: PayloadWriter, newLink: NewLink): void {
   writer.attributeText(link.IFLA_IFNAME, checkLinkName(newLink.name));
   if (newLink.mtu_bytes !== undefined) writer.attributeU32(link.IFLA_MTU, newLink.mtu_bytes);
   if (newLink.macAddress !== undefined) {
-    writer.attribute(link.IFLA_ADDRESS, parseMacAddress(newLink.macAddress));
+    writer.attribute(link.IFLA_ADDRESS, MacAddress.parse(newLink.macAddress).toBytes());
   }
   if (newLink.netnsFd !== undefined) writer.attributeU32(link.IFLA_NET_NS_FD, newLink.netnsFd);
 }
@@ -159,7 +149,9 @@ export function setLinkRequest(
   });
   if (mtu_bytes !== undefined) writer.attributeU32(link.IFLA_MTU, mtu_bytes);
   if (masterIndex !== undefined) writer.attributeU32(link.IFLA_MASTER, masterIndex ?? 0);
-  if (macAddress !== undefined) writer.attribute(link.IFLA_ADDRESS, parseMacAddress(macAddress));
+  if (macAddress !== undefined) {
+    writer.attribute(link.IFLA_ADDRESS, MacAddress.parse(macAddress).toBytes());
+  }
   if (newName !== undefined) writer.attributeText(link.IFLA_IFNAME, checkLinkName(newName));
   if (netnsFd !== undefined) writer.attributeU32(link.IFLA_NET_NS_FD, netnsFd);
   const what = Object.entries({ ...change })

@@ -184,6 +184,19 @@ describe("lease keeper", () => {
     }, (to) => Promise.resolve(moved.resolve(String(to.subnets[0]))));
   });
 
+  test("what a node publishes otherwise after a move, the store is told at once", async () => {
+    const moved = lease("10.1.9.0-24");
+    const store = new ScriptedStore([lease("10.1.5.0-24"), moved], [moved]);
+    const keeper = keeperOf(store);
+    await keeper.acquire([], new AbortController().signal);
+    keeper.observe(table(lease("10.1.5.0-24", OTHER)));
+    const attributes = { ...ATTRIBUTES, backendType: "vxlan" };
+    const publish = () => Promise.resolve(keeper.publish(attributes));
+    await whileKeeping(keeper, () => store.asked(() => store.renewed.length, 1), publish);
+    assert.equal(store.renewed[0]!.backendType, "vxlan");
+    assert.equal(store.renewed.length, 1);
+  });
+
   test("a lease lost at renewal is taken anew", async () => {
     const store = new ScriptedStore(
       [lease("10.1.0.0-24"), lease("10.1.0.0-24")],

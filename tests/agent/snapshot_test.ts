@@ -5,6 +5,7 @@ import { snapshot, type SnapshotParts } from "../../src/agent/snapshot.ts";
 import { parseNetworkConfig } from "../../src/config/parse_network_config.ts";
 import { parseLeaseKey } from "../../src/lease/lease.ts";
 import { IpAddress } from "../../src/net/ip.ts";
+import { MacAddress } from "../../src/net/mac_address.ts";
 
 const NOTHING: SnapshotParts = {
   started_ms: 1000,
@@ -48,11 +49,26 @@ test("peers carry their counters; one that is not served has zeros", () => {
     receivedPackets: 3,
     receivedBytes: 4,
     lastHeard_ms: 5,
+    pathMtu_bytes: 1400,
   };
   const path = {
-    device: "selvage0",
-    port: 8285,
-    mtu_bytes: 1472,
+    tunnels: [
+      {
+        family: 4,
+        device: "selvage0",
+        port: 8285,
+        mtu_bytes: 1472,
+        encapsulation: { type: "none" },
+      },
+      {
+        family: 6,
+        device: "selvage-v6.1",
+        port: 8472,
+        mtu_bytes: 1430,
+        encapsulation: { type: "vxlan", vni: 1, vtepMac: MacAddress.parse("02:00:00:00:00:06") },
+      },
+    ],
+    mtu_bytes: 1430,
     skipped: [{ key: "10.1.9.0-24", reason: "its backend is vxlan, ours is udp" }],
     status: () => null,
     peer: (key: string) => key === "10.1.7.0-24" ? counters : null,
@@ -69,9 +85,18 @@ test("peers carry their counters; one that is not served has zeros", () => {
   assert.deepEqual(status.lease, { subnets: ["10.1.5.0/24"], expiry_ms: 5000, renewal_ms: 4000 });
   assert.deepEqual(status.backend, {
     type: "udp",
-    device: "selvage0",
-    mtu_bytes: 1472,
-    port: 8285,
+    mtu_bytes: 1430,
+    tunnels: [
+      { family: 4, device: "selvage0", port: 8285, mtu_bytes: 1472, vni: null, vtepMac: null },
+      {
+        family: 6,
+        device: "selvage-v6.1",
+        port: 8472,
+        mtu_bytes: 1430,
+        vni: 1,
+        vtepMac: "02:00:00:00:00:06",
+      },
+    ],
   });
   const identity = { publicAddresses: ["192.0.2.7"], backendType: "udp" };
   assert.deepEqual(status.peers[0], {
@@ -82,6 +107,7 @@ test("peers carry their counters; one that is not served has zeros", () => {
   });
   assert.equal(status.peers[1]!.sentPackets, 0);
   assert.equal(status.peers[1]!.lastHeard_ms, null);
+  assert.equal(status.peers[1]!.pathMtu_bytes, null);
   assert.equal(status.skippedPeers[0]!.key, "10.1.9.0-24");
   // It is what the API sends: it must survive JSON unchanged.
   assert.deepEqual(JSON.parse(JSON.stringify(status)), status);

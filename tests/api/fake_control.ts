@@ -201,6 +201,7 @@ export function sampleStatus(): Status {
     receivedPackets: 0,
     receivedBytes: 0,
     lastHeard_ms: null,
+    pathMtu_bytes: null,
   };
   return {
     version: "0.1.0",
@@ -220,7 +221,13 @@ export function sampleStatus(): Status {
       expiry_ms: NOW_MS + 86_000_000,
       renewal_ms: NOW_MS + 82_400_000,
     },
-    backend: { type: "udp", device: "flannel0", mtu_bytes: 1472, port: 8285 },
+    backend: {
+      type: "udp",
+      mtu_bytes: 1472,
+      tunnels: [
+        { family: 4, device: "flannel0", port: 8285, mtu_bytes: 1472, vni: null, vtepMac: null },
+      ],
+    },
     peers: [
       {
         ...peer,
@@ -249,6 +256,7 @@ export function sampleStatus(): Status {
       peerCount: 2,
       peerCountMax: 65536,
       offloads: ["csum", "tso"],
+      queueCount: 1,
     },
     registry: { listen: "192.0.2.1:8286", fingerprint: "sha256:0102" },
   };

@@ -7,9 +7,15 @@ import { parseNetworkConfig } from "../../src/config/parse_network_config.ts";
 import { type Lease, leaseKey, parseLeaseKey } from "../../src/lease/lease.ts";
 import { LeaseTable, putChange } from "../../src/lease/lease_table.ts";
 import { type Family, IpAddress, ofFamily } from "../../src/net/ip.ts";
+import { MacAddress } from "../../src/net/mac_address.ts";
 
 const CONFIG = parseNetworkConfig(JSON.stringify({ Network: "10.0.0.0/8" }), "test");
 const LINK = { name: "eth0", index: 2, mtu_bytes: 1500, addresses: [], publicAddresses: [] };
+
+const MACS = {
+  4: MacAddress.parse("02:00:00:00:00:04"),
+  6: MacAddress.parse("02:00:00:00:00:06"),
+};
 
 function lease(key: string, backendType = "udp"): Lease {
   const publicAddresses = [IpAddress.parse("192.0.2.1")];
@@ -20,14 +26,15 @@ function lease(key: string, backendType = "udp"): Lease {
 const OWN = lease("10.255.0.0-24");
 
 function input(peers: readonly Lease[], changes: Partial<PlanInput> = {}): PlanInput {
-  return { config: CONFIG, link: LINK, lease: OWN, peers, ...changes };
+  return { config: CONFIG, link: LINK, vtepMacs: MACS, lease: OWN, peers, ...changes };
 }
 
 function planPeer(peer: Lease, family: Family): ForwardingEntry | string {
   const subnet = ofFamily(peer.subnets, family);
   if (subnet === undefined) return `no subnet of IPv${family}`;
   if (peer.backendType !== "udp") return "another backend";
-  return { key: leaseKey(peer.subnets), subnet, address: peer.publicAddresses[0]!, port: 8285 };
+  const address = peer.publicAddresses[0]!;
+  return { key: leaseKey(peer.subnets), subnet, address, port: 8285, vtepMac: null };
 }
 
 const subnetsOf = (entries: readonly ForwardingEntry[]) => entries.map(({ subnet }) => `${subnet}`);
@@ -82,7 +89,12 @@ describe("planPeers", () => {
       planPeers(input(peers, changes), [4], plan).forwarding[0];
     assert.equal(again({}), first.forwarding[0]);
     for (
-      const changes of [{ config: { ...CONFIG } }, { link: { ...LINK } }, { lease: { ...OWN } }]
+      const changes of [
+        { config: { ...CONFIG } },
+        { link: { ...LINK } },
+        { vtepMacs: { ...MACS } },
+        { lease: { ...OWN } },
+      ]
     ) {
       assert.notEqual(again(changes), first.forwarding[0]);
     }

@@ -7,9 +7,12 @@ import { parseNetworkConfig } from "../../src/config/parse_network_config.ts";
 import type { OuterLink } from "../../src/kernel/outer_link.ts";
 import { type Lease, parseLeaseKey } from "../../src/lease/lease.ts";
 import { IpAddress } from "../../src/net/ip.ts";
+import { MacAddress } from "../../src/net/mac_address.ts";
 
 const config = (value: unknown) => parseNetworkConfig(JSON.stringify(value), "test");
 const NETWORK = config({ Network: "10.210.0.0/16" });
+
+const MACS = { 4: MacAddress.random(), 6: MacAddress.random() };
 
 const LINK: OuterLink = {
   name: "eth0",
@@ -33,6 +36,7 @@ function lease(key: string, address: string, changes: Partial<Lease> = {}): Leas
 const input = (peers: Lease[], changes: Partial<PlanInput> = {}): PlanInput => ({
   config: NETWORK,
   link: LINK,
+  vtepMacs: MACS,
   lease: lease("10.210.5.0-24", "203.0.113.1"),
   peers,
   ...changes,
@@ -52,9 +56,10 @@ describe("udp backend", () => {
     const peers = [lease("10.210.9.0-24", "192.0.2.9"), lease("10.210.7.0-24", "192.0.2.7")];
     const withPort = config({ Network: "10.210.0.0/16", Backend: { Type: "UDP", port: 9000 } });
     const plan = udpBackend.plan(input(peers, { config: withPort }));
+    const common = { port: 9000, vtepMac: null };
     assert.deepEqual(JSON.parse(JSON.stringify(plan.forwarding)), [
-      { key: "10.210.7.0-24", subnet: "10.210.7.0/24", address: "192.0.2.7", port: 9000 },
-      { key: "10.210.9.0-24", subnet: "10.210.9.0/24", address: "192.0.2.9", port: 9000 },
+      { ...common, key: "10.210.7.0-24", subnet: "10.210.7.0/24", address: "192.0.2.7" },
+      { ...common, key: "10.210.9.0-24", subnet: "10.210.9.0/24", address: "192.0.2.9" },
     ]);
     assert.deepEqual(plan.skipped, []);
   });
@@ -83,9 +88,16 @@ describe("udp backend", () => {
   for (const port of [0, 65536, -1, 1.5, "8285"]) {
     test(`port ${JSON.stringify(port)} is refused`, () => {
       const bad = config({ Network: "10.210.0.0/16", Backend: { Type: "udp", Port: port } });
-      assert.throws(() => udpBackend.tunnel(bad), /Backend\.Port .* is not a port/);
+      assert.throws(() => udpBackend.tunnels(bad, LINK, MACS), /Backend\.Port .* is not a port/);
     });
   }
+
+  test("one tunnel, of raw IPv4 packets", () => {
+    const encapsulation = { type: "none" };
+    assert.deepEqual(udpBackend.tunnels(NETWORK, LINK, MACS), [
+      { family: 4, device: "selvage0", port: 8285, mtu_bytes: 1472, encapsulation },
+    ]);
+  });
 
   test("IPv6 is refused by name", () => {
     const dual = config({ Network: "10.210.0.0/16", EnableIPv6: true, IPv6Network: "fc00::/48" });
@@ -93,8 +105,11 @@ describe("udp backend", () => {
   });
 
   test("an MTU too small for encapsulation is refused", () => {
-    assert.equal(udpBackend.mtu_bytes({ ...LINK, mtu_bytes: 96 }), 68);
-    assert.throws(() => udpBackend.mtu_bytes({ ...LINK, mtu_bytes: 95 }), /leaves no room/);
+    assert.equal(udpBackend.mtu_bytes(NETWORK, { ...LINK, mtu_bytes: 96 }), 68);
+    assert.throws(
+      () => udpBackend.mtu_bytes(NETWORK, { ...LINK, mtu_bytes: 95 }),
+      /leaves no room/,
+    );
   });
 });
 

@@ -51,6 +51,7 @@ async function measureLookup(base64: string, peerCount: number, rounds: number):
       subnet: IpPrefix.of(IpAddress.of(4, 0x0a000000n + (BigInt(i) << 8n)), 24),
       address: IpAddress.of(4, 0xc6120000n + BigInt(i)),
       port: 8285,
+      vtepMac: null,
     })),
   );
   if (skipped.length > 0) throw new Error(`${skipped.length} peers found no place in the table`);

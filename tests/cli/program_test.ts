@@ -44,6 +44,7 @@ describe("selvage run", () => {
       apiSocket: "/run/selvage/api.sock",
       releaseOnExit: false,
       offloads: "auto",
+      workers: "auto",
       logLevel: "info",
     });
   });
@@ -53,7 +54,7 @@ describe("selvage run", () => {
       "-iface-can-reach 2001:DB8::1 -public-ip 198.51.100.1 -public-ipv6 2001:db8::0:1 " +
       "-subnet-file /s -subnet-lease-renew-margin 1439 -ip-masq -state-dir /d " +
       "-net-config /n -registry-listen [::]:9000 -api-listen [::1]:0 -api-socket /a " +
-      "-release-on-exit -offload tso,udp-gro -log-level warning -v 5";
+      "-release-on-exit -offload tso,udp-gro -workers 8 -log-level warning -v 5";
     const options = await runOptions(typed);
     const plain = JSON.parse(JSON.stringify(options));
     assert.deepEqual(plain, {
@@ -74,6 +75,7 @@ describe("selvage run", () => {
       apiSocket: "/a",
       releaseOnExit: true,
       offloads: ["tso", "udp-gro"],
+      workers: 8,
       logLevel: "warning",
     });
   });
@@ -97,6 +99,8 @@ describe("selvage run", () => {
     ["run -offload off", {}, (o) => o.offloads, []],
     ["run -offload auto", { SELVAGE_OFFLOAD: "off" }, (o) => o.offloads, "auto"],
     ["run", { SELVAGE_OFFLOAD: "csum,uso" }, (o) => o.offloads, ["csum", "uso"]],
+    ["run", { SELVAGE_WORKERS: "1" }, (o) => o.workers, 1],
+    ["run -workers=auto", { SELVAGE_WORKERS: "1" }, (o) => o.workers, "auto"],
     ["run -subnet-file /a -subnet-file /b", {}, (o) => o.subnetFile, "/b"],
   ];
   for (const [typed, env, pick, expected] of fine) {
@@ -119,6 +123,9 @@ describe("selvage run", () => {
     ["run -ip-masq=maybe", {}, /--ip-masq "maybe": must be true or false/],
     ["run -offload none", {}, /--offload "none": must be auto, off, or some of csum,tso,uso/],
     ["run -offload=csum,", {}, /--offload "csum,": must be/],
+    ["run -workers 0", {}, /--workers "0": must be auto, or a number from 1 to 8/],
+    ["run -workers 9", {}, /--workers "9": must be auto/],
+    ["run -workers=2.0", {}, /--workers "2\.0": must be auto/],
     ["run -log-level loud", {}, /--log-level "loud": must be one of debug, info/],
     ["run -v=-1", {}, /--v "-1"/],
     ["run -registry-listen :8286", {}, /--registry-listen ":8286": must be ADDRESS:PORT/],

@@ -12,11 +12,13 @@ Phase       ready
 Interface   eth0, 192.0.2.1, MTU 1500
 Network     10.5.0.0/16
 Lease       10.5.52.0/24, 23 h 53 min left, renewed in 22 h 53 min
-Backend     udp, device flannel0, port 8285, MTU 1472
+Backend     udp, MTU 1472
+Tunnel      flannel0, IPv4, MTU 1472, port 8285
 Store       embedded, /var/lib/selvage/registry.db, connected for 1 h
 Registry    192.0.2.1:8286, sha256:0102
 Data plane  running, sent 1200 packets (1.4 MiB), received 12 packets (999 B), 2 of 65536 peers
 Offloads    csum, tso
+Workers     one pair a tunnel
 
 SUBNET       PUBLIC IP      SENT  RECEIVED  LAST HEARD
 10.5.7.0/24  192.0.2.2   1.4 MiB     999 B     3 s ago
@@ -74,6 +76,31 @@ Store    remote, 192.0.2.1:8286, NOT connected for 1 h, 2 unreadable entries lef
 No peers yet.
 `,
   );
+});
+
+test("two tunnels of VXLAN, many workers, a path that carries less", () => {
+  const status = sampleStatus();
+  const common = { port: 8472, vni: 1 };
+  const text = statusText({
+    ...status,
+    backend: {
+      type: "vxlan",
+      mtu_bytes: 1430,
+      tunnels: [
+        { ...common, family: 4, device: "selvage.1", mtu_bytes: 1450, vtepMac: "02:0:4" },
+        { ...common, family: 6, device: "selvage-v6.1", mtu_bytes: 1430, vtepMac: "02:0:6" },
+      ],
+    },
+    dataPlane: { ...status.dataPlane!, queueCount: 4 },
+    peers: [{ ...status.peers[0]!, pathMtu_bytes: 1350 }, status.peers[1]!],
+  }, { now_ms: NOW_MS, verbose: false });
+  const vtep = "port 8472, VNI 1, VTEP";
+  assert.match(text, /^Backend +vxlan, MTU 1430$/m);
+  assert.match(text, new RegExp(`^Tunnel +selvage\\.1, IPv4, MTU 1450, ${vtep} 02:0:4$`, "m"));
+  assert.match(text, new RegExp(`^Tunnel +selvage-v6\\.1, IPv6, MTU 1430, ${vtep} 02:0:6$`, "m"));
+  assert.match(text, /^Workers +4 pairs a tunnel$/m);
+  assert.match(text, /LAST HEARD +PATH MTU$/m);
+  assert.match(text, /3 s ago +1350$/m);
 });
 
 test("a reservation, a lease that has ended, a public address behind NAT", () => {

@@ -67,5 +67,6 @@ export function entryOf(number: number, variant: number): ForwardingEntry {
     subnet,
     address: IpAddress.of(4, BigInt(address)),
     port: endpointPort(address),
+    vtepMac: null,
   };
 }

@@ -15,7 +15,8 @@ import { sockaddrIn } from "../../ffi/socket_address.ts";
 import { openRawSocket } from "../../ffi/raw_socket.ts";
 import { openTun } from "../../ffi/tun.ts";
 import { openUdpSocket } from "../../ffi/udp_socket.ts";
-import { Dataplane, type DataplaneOptions } from "../../src/dataplane/dataplane.ts";
+import { Dataplane } from "../../src/dataplane/dataplane.ts";
+import type { Overlay } from "../../src/dataplane/lanes.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import { entry } from "../wasm/scripted_io.ts";
 import { packet, patched } from "../wasm/packets.ts";
@@ -64,12 +65,18 @@ class Host {
   }
 }
 
+interface Change {
+  readonly workerUrl?: URL;
+  readonly tun_fd?: number;
+  readonly udp_fd?: number;
+}
+
 /** Two hosts on one wire, and whatever data planes `start` made; all gone afterwards. */
 async function withHosts(
   body: (
     a: Host,
     b: Host,
-    start: (host: Host, change?: Partial<DataplaneOptions>) => Promise<Dataplane>,
+    start: (host: Host, change?: Change) => Promise<Dataplane>,
   ) => Promise<void>,
 ): Promise<void> {
   const [a, b] = [new Host(1), new Host(2)];
@@ -85,16 +92,20 @@ async function withHosts(
       host.ip(`link set ${link} up`);
     }
     await body(a, b, async (host, change = {}) => {
-      const plane = await Dataplane.start({
-        workerUrl: WORKER_URL,
-        tun_fd: change.tun_fd ?? host.tun(),
-        udp_fd: change.udp_fd ?? host.socket(`192.0.2.${host.number}`, PORT),
-        icmp_fd: host.raw(),
+      const udp_fd = change.udp_fd ?? host.socket(`192.0.2.${host.number}`, PORT);
+      const tun_fd = change.tun_fd ?? host.tun();
+      const overlay: Overlay = {
+        family: 4,
         tunAddress: IpAddress.parse(`10.5.${host.number}.0`),
         network: IpPrefix.parse("10.5.0.0/16"),
+        mtu_bytes: 1472,
+        encapsulation: { type: "none" },
+        icmp_fd: host.raw(),
+        queues: [{ tun_fd, receive_fd: udp_fd, send_fd: udp_fd }],
         offloads: [],
-        ...change,
-      });
+      };
+      const workerUrl = change.workerUrl ?? WORKER_URL;
+      const plane = await Dataplane.start({ workerUrl, overlays: [overlay] });
       planes.push(plane);
       return plane;
     });

@@ -47,7 +47,8 @@ function isPeer({ loops }: Bench, source: string): boolean {
 }
 
 function keyed(key: string, subnet: string, address: string, port = 8285): ForwardingEntry {
-  return { key, subnet: IpPrefix.parse(subnet), address: IpAddress.parse(address), port };
+  const vtepMac = null;
+  return { key, subnet: IpPrefix.parse(subnet), address: IpAddress.parse(address), port, vtepMac };
 }
 
 describe("apply", () => {
@@ -179,6 +180,7 @@ describe("apply", () => {
         subnet,
         address: IpAddress.of(4, 0xac100001n + BigInt(i)),
         port: 1,
+        vtepMac: null,
       };
     });
     const start_ms = performance.now();

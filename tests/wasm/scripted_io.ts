@@ -247,7 +247,14 @@ export const PEERS: readonly ForwardingEntry[] = [
 ];
 
 export function entry(subnet: string, address: string, port = 8285): ForwardingEntry {
-  return { key: subnet, subnet: IpPrefix.parse(subnet), address: IpAddress.parse(address), port };
+  const vtepMac = null;
+  return {
+    key: subnet,
+    subnet: IpPrefix.parse(subnet),
+    address: IpAddress.parse(address),
+    port,
+    vtepMac,
+  };
 }
 
 /** Loops over a fresh memory with `PEERS` in its table. */

@@ -1,6 +1,12 @@
 /** `selvage run`: the daemon's flags, and what they become. */
 import type { Command } from "commander";
-import { DEFAULTS, type Offload, OFFLOADS, type RunOptions } from "../../agent/options.ts";
+import {
+  DEFAULTS,
+  type Offload,
+  OFFLOADS,
+  type RunOptions,
+  WORKER_COUNT_MAX,
+} from "../../agent/options.ts";
 import type { HostPort } from "../../net/host_port.ts";
 import { errorText, SelvageError } from "../../errors.ts";
 import { type Level, LOG_LEVELS } from "../../log.ts";
@@ -31,6 +37,7 @@ interface RunFlags {
   readonly apiSocket: string;
   readonly releaseOnExit?: boolean;
   readonly offload: "auto" | readonly Offload[];
+  readonly workers: "auto" | number;
   readonly logLevel?: Level;
   readonly v?: number;
   readonly version?: boolean;
@@ -111,13 +118,30 @@ function offloadList(text: string): "auto" | readonly Offload[] {
   });
 }
 
-function addOffloadFlag(command: Command): void {
+/** `auto`, or how many. */
+function workerCount(text: string): "auto" | number {
+  if (text === "auto") return text;
+  const count = /^[0-9]+$/.test(text) ? Number(text) : 0;
+  if (count >= 1 && count <= WORKER_COUNT_MAX) return count;
+  throw new Error(`must be auto, or a number from 1 to ${WORKER_COUNT_MAX}`);
+}
+
+function addDataPlaneFlags(command: Command): void {
+  const env = "selvage";
   command.addOption(valueFlag({
     term: "offload <auto|off|list>",
     description: `kernel offloads to use, as far as it has them: ${OFFLOADS.join(",")}`,
     parse: offloadList,
     default: "auto",
-    env: "selvage",
+    env,
+  }));
+  command.addOption(valueFlag<"auto" | number>({
+    term: "workers <auto|n>",
+    description: `pairs of packet loops for each tunnel, 1 to ${WORKER_COUNT_MAX}; ` +
+      "auto: one for each two cores",
+    parse: workerCount,
+    default: "auto",
+    env,
   }));
 }
 
@@ -230,6 +254,7 @@ export function toRunOptions(flags: RunFlags): RunOptions {
     apiSocket: flags.apiSocket,
     releaseOnExit: flags.releaseOnExit ?? false,
     offloads: flags.offload,
+    workers: flags.workers,
     logLevel: logLevel(flags),
   };
 }
@@ -252,7 +277,7 @@ export function addRun(program: Command, context: CommandContext): void {
     .addHelpText("after", EXAMPLES);
   addFlannelFlags(command);
   addOwnFlags(command);
-  addOffloadFlag(command);
+  addDataPlaneFlags(command);
   command.action(async (flags: RunFlags) => {
     if (flags.version === true) return context.io.out(`selvage ${context.deps.version}\n`);
     context.exitWith(await context.deps.run(toRunOptions(flags)));

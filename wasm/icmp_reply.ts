@@ -7,13 +7,23 @@ const MULTICAST_FIRST: u32 = 0xe0000000;
 const MULTICAST_LAST: u32 = 0xefffffff;
 const BROADCAST: u32 = 0xffffffff;
 
+/** Whether the packet is surely no ICMP error: those are what only asks and answers (RFC 792). */
+function isNoError(packet: i32, size: i32): bool {
+  if (load<u8>(packet + ipv4.PROTOCOL) !== ipv4.PROTOCOL_ICMP) return true;
+  const at = ipv4.headerLength(packet);
+  if (at >= size) return false;
+  const type = <u32> load<u8>(packet + at + icmpv4.TYPE);
+  return type === icmpv4.ECHO_REPLY || type === icmpv4.ECHO || type === icmpv4.TIMESTAMP ||
+    type === icmpv4.TIMESTAMP_REPLY;
+}
+
 /**
- * RFC 1122 section 3.2.2 and RFC 1812 section 4.3.2.7: no error about a later fragment, about a
- * packet to many, or to a source that is no single host. And as flannel does, none about ICMP at
- * all, which includes the errors of which those sections speak.
+ * Whether an error may be sent about `packet` (checked, the first `size` bytes are there): RFC 1122
+ * section 3.2.2 and RFC 1812 section 4.3.2.7: none about an ICMP error, a later fragment or a
+ * packet to many, or to a source that is no single host.
  */
-export function mayAnswer(packet: i32): bool {
-  if (load<u8>(packet + ipv4.PROTOCOL) === ipv4.PROTOCOL_ICMP) return false;
+export function mayAnswer(packet: i32, size: i32): bool {
+  if (!isNoError(packet, size)) return false;
   if (ipv4.isLaterFragment(packet)) return false;
   const to = ipv4.destination(packet);
   if (to === BROADCAST || (to >= MULTICAST_FIRST && to <= MULTICAST_LAST)) return false;

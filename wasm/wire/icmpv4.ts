@@ -11,6 +11,10 @@ export const HEADER_LEN = WORD + 4;
 /** How much of the packet's own payload an error quotes behind its IP header. */
 export const QUOTED_PAYLOAD_LEN = 8;
 
+export const ECHO_REPLY: u32 = 0;
+export const ECHO: u32 = 8;
+export const TIMESTAMP: u32 = 13;
+export const TIMESTAMP_REPLY: u32 = 14;
 export const DESTINATION_UNREACHABLE = 3;
 /** Network unreachable: nobody has the subnet. */
 export const CODE_NET_UNREACHABLE = 0;

@@ -3,10 +3,8 @@
  * that is in use, which usually is one. A cell, and the one entry it leads to. The control side
  * writes; see `src/dataplane/prefix_table.ts`.
  *
- * The loads are plain ones, several times as fast as atomic ones: an aligned word is never torn,
- * and `epoch.enter` has them read nothing older than the batch. An entry is written before the cell
- * that leads to it, and read by way of it: where the one is seen, so is the other, as no processor
- * reads from an address before it has it.
+ * The loads are plain ones; `epoch.ts` says why they do. An entry is written before the cell that
+ * leads to it, and read by way of it.
  */
 import {
   PREFIX_CELL_COUNT,

@@ -6,9 +6,9 @@
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 
 /** Numbers below this are never removed. */
-export const STEADY = 32;
-/** Half of them of either length: nine bits of choice each. */
-export const ADDRESS_COUNT = 1024;
+export const STEADY = 8;
+/** Half of them of either length, with five bits of choice each. */
+export const ADDRESS_COUNT = 64;
 
 export interface PrefixFindings {
   readonly wrong: readonly string[];
@@ -16,26 +16,21 @@ export interface PrefixFindings {
   readonly missedCount: number;
 }
 
+type Five = [number, number, number, number, number];
+
 /** /128 for even numbers, /64 for odd ones; no two overlap. */
 export function prefixOf(number: number): IpPrefix {
-  const bits = number >> 1;
-  const isWhole = number % 2 === 0;
-  let value = isWhole ? 0xfd00n : 0xfd01n;
-  for (let group = 1; group < 8; group++) {
-    // The bits of choice are in seven groups of a /128, and in the upper three alone of a /64.
-    const choice = isWhole
-      ? (bits >> group) & 1 | (group === 7 ? (bits & 1) << 1 | (bits >> 8 & 1) << 2 : 0)
-      : group < 4
-      ? (bits >> (group - 1) * 3) & 7
-      : 0;
-    value = value << 16n | BigInt(choice);
-  }
-  return IpPrefix.of(IpAddress.of(6, value), isWhole ? 128 : 64);
+  const [a, b, c, d, e] = [1, 2, 3, 4, 5].map((bit) => (number >> bit) & 1) as Five;
+  const groups = number % 2 === 0
+    ? [0xfd00, a, b, 0, 0, 0, c, d + 2 * e]
+    : [0xfd01, a + 2 * b, c + 2 * d, e, 0, 0, 0, 0];
+  const value = groups.reduce((sum, group) => sum << 16n | BigInt(group), 0n);
+  return IpPrefix.of(IpAddress.of(6, value), number % 2 === 0 ? 128 : 64);
 }
 
 /** One of the slots that mean this number. */
 export function slotOf(number: number, variant: number): number {
-  return number + ADDRESS_COUNT * (variant % 32);
+  return number + ADDRESS_COUNT * (variant % 512);
 }
 
 export function numberOf(slot: number): number {

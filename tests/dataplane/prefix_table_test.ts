@@ -241,7 +241,7 @@ test(
   "a loop finds each address' own slot, while prefixes change",
   { timeout: 60_000 },
   async () => {
-    const { shared, epochs, table } = setUp({ entryCountMax: 250, usedCountMax: 320 });
+    const { shared, epochs, table } = setUp({ entryCountMax: 50, usedCountMax: 60 });
     const random = new Random(8200);
     const budget = () => new WaitBudget(1000);
     for (let i = 0; i < STEADY; i++) assert.ok(table.add(prefixOf(i), slotOf(i, 0), budget()));
@@ -260,7 +260,7 @@ test(
         if (slot !== undefined) {
           table.remove(prefixOf(i), slot);
           live.delete(i);
-        } else if (live.size < 200 && table.add(prefixOf(i), slotOf(i, changeCount), budget())) {
+        } else if (live.size < 36 && table.add(prefixOf(i), slotOf(i, changeCount), budget())) {
           live.set(i, slotOf(i, changeCount));
         }
       }
@@ -270,6 +270,6 @@ test(
     await worker.terminate();
     assert.deepEqual(wrong, [], `seed ${random.seed}`);
     assert.ok(foundCount > 1000 && missedCount > 1000, `${foundCount} found, ${missedCount} not`);
-    assert.ok(changeCount > 5000, `${changeCount} changes`);
+    assert.ok(changeCount > 1000, `${changeCount} changes`);
   },
 );

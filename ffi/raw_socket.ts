@@ -6,8 +6,8 @@ import { AF_INET, AF_INET6, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_RAW } from "./sock
 const IPPROTO_RAW = 255;
 
 /**
- * Opens a non-blocking socket for sending packets of the family, IPv4 if left out; the kernel routes
- * each by the address it is sent to. Throws `SystemError`, `EPERM` without CAP_NET_RAW,
+ * Opens a non-blocking socket for sending packets of the family, IPv4 if left out; the kernel
+ * routes each by the address it is sent to. Throws `SystemError`, `EPERM` without CAP_NET_RAW,
  * `EAFNOSUPPORT` where the kernel has no IPv6. The caller owns the descriptor.
  */
 export function openRawSocket(family: 4 | 6 = 4): number {

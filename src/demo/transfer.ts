@@ -26,15 +26,18 @@ function receive(socket: Socket): void {
   socket.on("error", () => socket.destroy());
 }
 
-/** Listens for transfers; resolves with the server and its port. The caller closes the server. */
-export function serveTransfers(): Promise<{ server: Server; port: number }> {
+/**
+ * Listens for transfers at `address`, all of IPv4's if left out; resolves with the server and its
+ * port. The caller closes the server.
+ */
+export function serveTransfers(address = "0.0.0.0"): Promise<{ server: Server; port: number }> {
   const server = createServer({ allowHalfOpen: true }, receive);
   return new Promise((resolve, reject) => {
     server.once("error", reject);
-    server.listen(0, "0.0.0.0", () => {
-      const address = server.address();
-      if (address === null || typeof address === "string") return reject(new Error("no address"));
-      resolve({ server, port: address.port });
+    server.listen(0, address, () => {
+      const bound = server.address();
+      if (bound === null || typeof bound === "string") return reject(new Error("no address"));
+      resolve({ server, port: bound.port });
     });
   });
 }

@@ -210,7 +210,10 @@ export class Agent implements AgentControl {
   async #followLeases(signal: AbortSignal): Promise<void> {
     for await (const changes of this.store.watch(signal)) {
       this.#leases = this.#leases.apply(changes);
-      for (const change of changes) this.#log.debug`lease ${change.key}: ${change.type}`;
+      // Asked first: a record that nobody wants is made all the same, for each of thousands.
+      if (this.#log.isEnabledFor("debug")) {
+        for (const change of changes) this.#log.debug`lease ${change.key}: ${change.type}`;
+      }
       this.#keeper?.observe(this.#leases);
       this.#path?.update();
     }

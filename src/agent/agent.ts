@@ -3,7 +3,7 @@
  * stops them, and keeps the state that the API shows.
  */
 import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
-import { pageOutFiles } from "../../ffi/page_out.ts";
+import { collectGarbage, pageOutFiles } from "../../ffi/page_out.ts";
 import type { AgentControl, Readiness, TokenAdmin } from "../api/control.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { errorText, SelvageError } from "../errors.ts";
@@ -26,13 +26,12 @@ import type { RunOptions } from "./options.ts";
 import { requireCapabilities, requireTun } from "./preflight.ts";
 import { Backoff, pause } from "../retry.ts";
 import { notifyServiceManager } from "./service_manager.ts";
+import { Settling } from "./settling.ts";
 import { snapshot } from "./snapshot.ts";
 import type { Phase, Status } from "./status.ts";
 
 const MOVE_RETRY_FIRST_MS = 1_000;
 const MOVE_RETRY_MAX_MS = 30_000;
-/** When the start is over, also with a network of thousands of hosts. */
-const SETTLED_MS = 5_000;
 /** How long a tidy end waits for a registry that may be away. */
 const RELEASE_TIMEOUT_MS = 3_000;
 /** How long the store may be away before the node says that it is not ready. */
@@ -56,6 +55,10 @@ export class Agent implements AgentControl {
   #path: DataPath | null = null;
   #leases = LeaseTable.EMPTY;
   #reconciler: Reconciler | null = null;
+  readonly #settling = new Settling(() => {
+    collectGarbage();
+    pageOutFiles();
+  });
   /** Rejects with a failure that only a new process can mend. */
   readonly #fatal = Promise.withResolvers<never>();
 
@@ -120,7 +123,7 @@ export class Agent implements AgentControl {
       this.#phase = "waiting_for_lease";
       const lease = await keeper.acquire(this.#previousSubnets(), signal);
       await this.#openPath(lease);
-      setTimeout(pageOutFiles, SETTLED_MS).unref();
+      this.#settling.begin();
       await Promise.race([
         Promise.all([
           keeper.keep(signal, (moved) => this.#move(moved, signal)),
@@ -216,6 +219,7 @@ export class Agent implements AgentControl {
       }
       this.#keeper?.observe(this.#leases);
       this.#path?.update();
+      this.#settling.count(changes.length);
     }
   }
 

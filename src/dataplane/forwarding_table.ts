@@ -132,6 +132,7 @@ export class ForwardingTable {
   /** What the peer sends from its new address is let in before the first packet goes there. */
   #changeEndpoint(known: Peer, peer: WantedPeer, budget: WaitBudget): string | null {
     const before = known.served;
+    if (before === peer) return null;
     if (before.address === peer.address && before.port === peer.port) return null;
     if (before.address !== peer.address) {
       if (!this.#sources.add(peer.address, known.slot, budget)) {

@@ -19,6 +19,8 @@ export interface WantedPeers {
 /** First address of class D; it and all above are no unicast addresses (RFC 1112, RFC 919). */
 const UNICAST_END = 0xe0000000;
 
+const known = new WeakMap<ForwardingEntry, WantedPeer>();
+
 /** Why an entry by itself cannot be served, or null. */
 function fault(entry: ForwardingEntry): string | null {
   const { subnet, address, port } = entry;
@@ -28,6 +30,19 @@ function fault(entry: ForwardingEntry): string | null {
   if (!isUnicast) return `address ${address} is no host's`;
   if (!Number.isInteger(port) || port < 1 || port > 65535) return `port ${port} is not 1 to 65535`;
   return null;
+}
+
+/** The same object for the same entry: a plan shares what has not changed with the one before. */
+function numbersOf(entry: ForwardingEntry): WantedPeer {
+  let peer = known.get(entry);
+  if (peer === undefined) {
+    const { key, subnet, port } = entry;
+    const first = subnet.address.toUint32();
+    const address = entry.address.toUint32();
+    peer = { key, subnet: first, subnetLength: subnet.length, address, port };
+    known.set(entry, peer);
+  }
+  return peer;
 }
 
 /** The entries in the order of their subnets; a plan's are so already. */
@@ -44,7 +59,7 @@ export function wantedPeers(entries: readonly ForwardingEntry[]): WantedPeers {
   const skipped: SkippedPeer[] = [];
   let taken_end = 0;
   for (const entry of inOrder(entries)) {
-    const { key, subnet, port } = entry;
+    const { key, subnet } = entry;
     let reason = fault(entry);
     if (reason === null && wanted.has(key)) reason = `key ${key} occurs twice`;
     if (reason === null && subnet.address.toUint32() < taken_end) {
@@ -54,10 +69,9 @@ export function wantedPeers(entries: readonly ForwardingEntry[]): WantedPeers {
       skipped.push({ key, reason });
       continue;
     }
-    const first = subnet.address.toUint32();
-    taken_end = first + 2 ** (32 - subnet.length);
-    const address = entry.address.toUint32();
-    wanted.set(key, { key, subnet: first, subnetLength: subnet.length, address, port });
+    const peer = numbersOf(entry);
+    taken_end = peer.subnet + 2 ** (32 - peer.subnetLength);
+    wanted.set(key, peer);
   }
   return { wanted, skipped };
 }

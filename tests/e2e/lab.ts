@@ -195,7 +195,8 @@ export class Lab {
 
   /** Pings from container to container; returns how many came back. */
   ping(from: number, to: number, count = 3): PingCount {
-    const args = this.#pingArguments(to, "-c", String(count), "-i", "0.01");
+    // The last answer is awaited for no longer than this interval once another has come.
+    const args = this.#pingArguments(to, "-c", String(count), "-i", "0.2");
     return readPingSummary(this.exec(this.network(from).container, "ping", ...args).stdout);
   }
 

@@ -120,6 +120,10 @@ const MEDIAN_TEXT = "Medians, and half the distance between the extremes. UDP: d
   "a packet on whoever happens to run, so only the first compares paths. Memory: resident, of " +
   "the second host's daemon.\n";
 
+const FIGURE_TEXT = "A node's memory is that of a host that joined and runs one process of the " +
+  "executable, whose registry runs from another file: just after the join, and settled, when it " +
+  "has given back what the start took (after 5 s) and been idle.\n";
+
 /** Everything in the report, as paragraphs, tables and lists; `chart` is a path for an image. */
 export function formatReport(report: Report, chart: string | null): string {
   const hasPaths = report.paths.length > 0;
@@ -129,7 +133,7 @@ export function formatReport(report: Report, chart: string | null): string {
     hasReference && chart !== null ? `![Ratios to kernel VXLAN](${chart})\n` : "",
     hasReference ? `${RATIO_TEXT}\n${ratioTable(report)}` : "",
     hasPaths ? `${MEDIAN_TEXT}\n${medianTable(report)}` : "",
-    figureTable(report),
+    report.figures.length > 0 ? `${FIGURE_TEXT}\n${figureTable(report)}` : figureTable(report),
     hasPaths ? `How they were set up:\n\n${setUpList(report.paths)}` : "",
   ];
   const failures = failureList(report);

@@ -102,9 +102,9 @@ export class Lab {
   }
 
   /** Starts a daemon with these flags, without waiting for it. */
-  launch(host: number, flags: readonly string[]): DemoHost {
+  launch(host: number, flags: readonly string[], self: SelfCommand = this.self): DemoHost {
     const directory = this.hostDirectory(host);
-    const started = DemoHost.start(this.self, this.network(host), directory, flags, this.env);
+    const started = DemoHost.start(self, this.network(host), directory, flags, this.env);
     this.hosts[host - 1] = started;
     return started;
   }

@@ -1,5 +1,6 @@
 /** The system calls that the WASM packet loops import, on offsets into their shared memory. */
 import { binding, lastErrno, LIBRARY } from "./libc.ts";
+import { pathMtu } from "./path_mtu.ts";
 import { PACKET_SYMBOLS } from "./symbols.ts";
 
 /** Every call returns the system call's result, or -errno. Offsets are bytes into the memory. */
@@ -10,6 +11,8 @@ export interface PacketIo {
   recvmmsg(fd: number, vector_offset: number, count: number, flags: number): number;
   sendmmsg(fd: number, vector_offset: number, count: number, flags: number): number;
   poll(fds_offset: number, count: number, timeout_ms: number): number;
+  /** Bytes of the largest IP packet that the path to the address at `name_offset` carries. */
+  path_mtu(name_offset: number, size_bytes: number): number;
   /** Milliseconds since 1970. */
   now_ms(): number;
 }
@@ -40,6 +43,9 @@ export function packetIo(memory: WebAssembly.Memory): PacketIo {
       result(native.syscall(SYS_SENDMMSG, fd, base + vector_offset, count, flags)),
     poll: (fds_offset, count, timeout_ms) =>
       result(native.poll(base + fds_offset, count, timeout_ms)),
+    path_mtu: (name_offset, size_bytes) =>
+      // A copy: the library takes no view of shared memory.
+      pathMtu(new Uint8Array(memory.buffer, name_offset, size_bytes).slice()),
     now_ms: Date.now,
   };
 }

@@ -21,6 +21,8 @@ export const SYMBOLS = {
   ioctl: { parameters: ["i32", "usize", "buffer"] },
   socket: { parameters: ["i32", "i32", "i32"] },
   bind: { parameters: ["i32", "buffer", "u32"] },
+  connect: { parameters: ["i32", "buffer", "u32"] },
+  getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"] },
   setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"] },
   sendto: { parameters: ["i32", "buffer", "usize", "i32", "buffer", "u32"] },
   recv: { parameters: ["i32", "buffer", "usize", "i32"] },

@@ -15,3 +15,7 @@ export function load32(offset: i32): u32 {
 export function store32(offset: i32, value: u32): void {
   store<u32>(offset, bswap<u32>(value));
 }
+
+export function load64(offset: i32): u64 {
+  return bswap<u64>(load<u64>(offset));
+}

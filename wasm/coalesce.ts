@@ -13,6 +13,7 @@ import {
   WRITE_HEADER_OFFSET,
   WRITE_IOVECS_OFFSET,
 } from "./layout.ts";
+import * as lane from "./lane.ts";
 import { iovecBuffer, setIovec } from "./messages.ts";
 import { headerLength, isRight, locate, protocol, pseudoSum, TCP } from "./transport.ts";
 import * as ipv4 from "./wire/ipv4.ts";
@@ -72,7 +73,7 @@ export function setUp(tcpToo: bool, udpToo: bool): void {
 
 /** Iovec i of a group's write: 0 is the headers', then one a packet's payload. */
 function iovec(index: i32): i32 {
-  return WRITE_IOVECS_OFFSET + index * IOVEC_SIZE;
+  return lane.work + WRITE_IOVECS_OFFSET + index * IOVEC_SIZE;
 }
 
 /** Packets in the group; 0: there is none. */
@@ -245,7 +246,7 @@ function patchIp(packet: i32): void {
  * they are. The packets themselves stay as they came.
  */
 export function finish(): i32 {
-  const packet = WRITE_HEADER_OFFSET + PACKET_HEADROOM;
+  const packet = lane.work + WRITE_HEADER_OFFSET + PACKET_HEADROOM;
   const header = packet + start;
   memory.copy(packet, first, headers);
   patchIp(packet);

@@ -1,13 +1,8 @@
-/**
- * Counters: one writer each, so a plain aligned 64-bit store is enough; the processors at hand
- * never tear it.
- */
+/** The loop's counters: one writer each, so a plain aligned 64-bit store is never torn. */
+import * as lane from "./lane.ts";
 
-export function add(offset: i32, amount: i32): void {
-  store<u64>(offset, load<u64>(offset) + <u64> amount);
-}
-
-/** Adds to one counter of a loop's block. */
-export function count(counters: i32, counter: i32, amount: i32): void {
-  add(counters + (counter << 3), amount);
+/** Adds to one counter of this instance's loop. */
+export function count(counter: i32, amount: i32): void {
+  const at = lane.counters + (counter << 3);
+  store<u64>(at, load<u64>(at) + <u64> amount);
 }

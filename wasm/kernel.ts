@@ -21,6 +21,7 @@ export const POLLNVAL = 0x0020;
 
 // include/linux/socket.h
 export const AF_INET = 2;
+export const AF_INET6 = 10;
 export const MSG_TRUNC = 0x20;
 export const MSG_DONTWAIT = 0x40;
 

@@ -11,8 +11,10 @@
  * (UDP to TUN). Nothing here is ever moved.
  */
 
+import { PREFIX_TABLE_SIZE } from "./prefix_layout.ts";
+
 /** Raise it when the meaning of a cell changes and no offset does. */
-export const LAYOUT_VERSION = 3;
+export const LAYOUT_VERSION = 4;
 
 export const WASM_PAGE_SIZE = 65536;
 export const CACHE_LINE_SIZE = 64;
@@ -23,22 +25,59 @@ export const STATIC_DATA_END = 65536;
 // ---------------------------------------------------------------- control block
 
 export const CONTROL_OFFSET = STATIC_DATA_END;
-/** u32, control: not 0 asks both loops to end. */
+/** u32, control: not 0 asks all loops to end. */
 export const STOP_FLAG_OFFSET = CONTROL_OFFSET;
-/** u32, control: offset of the source table in use; one of the two. */
+/** u32, control: offset of the source table in use; one of the two. 56 bytes reserved. */
 export const SOURCE_TABLE_CURRENT_OFFSET = CONTROL_OFFSET + 4;
-/** 56 bytes reserved, then a cache line for each epoch. */
-export const EGRESS_EPOCH_OFFSET = CONTROL_OFFSET + CACHE_LINE_SIZE;
+
+// ---------------------------------------------------------------- lanes
+
+/**
+ * A lane is a queue of a TUN device, its sockets, and the two loops between them, all of one
+ * address family. Both families with this many queues each at most.
+ */
+export const QUEUE_COUNT_MAX = 8;
+export const LANE_COUNT_MAX = 2 * QUEUE_COUNT_MAX;
+export const LANE_SIZE = 1024;
+export const LANES_OFFSET = CONTROL_OFFSET + CACHE_LINE_SIZE;
+
+/** What the control side writes before a lane's loops start; u32 unless it says otherwise. */
+export const LANE_FAMILY_OFFSET = 0;
+export const LANE_TUN_FD_OFFSET = 4;
+export const LANE_RECEIVE_FD_OFFSET = 8;
+export const LANE_SEND_FD_OFFSET = 12;
+/** For ICMP errors; -1: there is none. */
+export const LANE_ICMP_FD_OFFSET = 16;
+export const LANE_WAKE_FD_OFFSET = 20;
+/** `OFFLOAD_…` bits. */
+export const LANE_OFFLOADS_OFFSET = 24;
+/** Bytes of the largest inner packet. */
+export const LANE_MTU_OFFSET = 28;
+/** ICMP errors a second at most. */
+export const LANE_ICMP_RATE_OFFSET = 32;
+/** VXLAN network identifier; -1: a datagram is an inner packet and nothing else. */
+export const LANE_VNI_OFFSET = 36;
+/** u64: our VTEP's MAC address, its bytes in order, and two of zero. */
+export const LANE_VTEP_MAC_OFFSET = 40;
+/** 4 or 16 bytes, network order: the TUN's own address, which ICMP errors come from. */
+export const LANE_ADDRESS_OFFSET = 48;
+/**
+ * The overlay's network and its mask: numbers, upper half and lower half, u64 each; of IPv4 the
+ * upper half is 0.
+ */
+export const LANE_NETWORK_OFFSET = 64;
+export const LANE_MASK_OFFSET = 80;
+
 /** u32, one a loop: odd while it is inside a batch; 60 bytes reserved after each. */
-export const INGRESS_EPOCH_OFFSET = EGRESS_EPOCH_OFFSET + CACHE_LINE_SIZE;
-
-// ---------------------------------------------------------------- counters
-
+export const LANE_EGRESS_EPOCH_OFFSET = 128;
+export const LANE_INGRESS_EPOCH_OFFSET = LANE_EGRESS_EPOCH_OFFSET + CACHE_LINE_SIZE;
 /** Counters of one loop: u64 each, written by that loop alone. */
 export const COUNTER_COUNT = 32;
 export const COUNTERS_SIZE = COUNTER_COUNT * 8;
-export const EGRESS_COUNTERS_OFFSET = INGRESS_EPOCH_OFFSET + 2 * CACHE_LINE_SIZE;
-export const INGRESS_COUNTERS_OFFSET = EGRESS_COUNTERS_OFFSET + COUNTERS_SIZE;
+export const LANE_EGRESS_COUNTERS_OFFSET = LANE_INGRESS_EPOCH_OFFSET + CACHE_LINE_SIZE;
+export const LANE_INGRESS_COUNTERS_OFFSET = LANE_EGRESS_COUNTERS_OFFSET + COUNTERS_SIZE;
+
+// ---------------------------------------------------------------- counters
 
 /** What came in: read from the TUN, or received from the UDP socket. Bytes of inner packets. */
 export const COUNTER_PACKETS_IN = 0;
@@ -54,6 +93,7 @@ export const COUNTER_READ_ERRORS = 6;
 /** Egress: ICMP errors not sent, because there had been too many. */
 export const COUNTER_ICMP_LIMITED = 7;
 export const DROP_TRUNCATED = 8;
+/** Egress: an IPv6 packet on a TUN of an IPv4 network. */
 export const DROP_IPV6 = 9;
 export const DROP_BAD_VERSION = 10;
 export const DROP_BAD_HEADER_LENGTH = 11;
@@ -64,12 +104,20 @@ export const DROP_SEND_FAILED = 15;
 export const DROP_SOURCE_NOT_PEER = 16;
 export const DROP_DATAGRAM_TRUNCATED = 17;
 export const DROP_TUN_WRITE_FAILED = 18;
-/** Egress: a virtio header that does not fit its packet, or asks for what was not offered. */
+/** A virtio header that does not fit its packet, or a packet whose offload cannot be known. */
 export const DROP_BAD_OFFLOAD = 19;
-/** Slots from here to `COUNTER_COUNT` are reserved. */
 /** Ingress: its source lies in the overlay, and in the subnet of no peer at that address. */
 export const DROP_SOURCE_SPOOFED = 20;
-export const DROP_END = 21;
+/** Egress: longer than the path to the peer carries, and it must not be cut. */
+export const DROP_TOO_BIG = 21;
+/** Ingress, VXLAN: no VXLAN header, or of another network; a frame to another; no IP in it. */
+export const DROP_BAD_VXLAN = 22;
+export const DROP_NOT_OUR_MAC = 23;
+export const DROP_NOT_IP = 24;
+/** Slots from here to the next are reserved. */
+export const DROP_END = 25;
+/** Egress: how often a path was found to carry less than assumed. */
+export const COUNTER_NARROW_PATHS = COUNTER_COUNT - 1;
 
 // ---------------------------------------------------------------- look-up by destination
 
@@ -89,18 +137,29 @@ export const FIB_BLOCK_COUNT_MAX = 65536;
 
 // ---------------------------------------------------------------- peers
 
+/** Of each family; the slots of the two are apart. */
 export const PEER_COUNT_MAX = 65536;
 export const PEER_SIZE = 128;
-export const PEERS_OFFSET = FIB_LEVEL2_OFFSET + FIB_BLOCK_COUNT_MAX * FIB_BLOCK_SIZE;
+export const PEERS4_OFFSET = FIB_LEVEL2_OFFSET + FIB_BLOCK_COUNT_MAX * FIB_BLOCK_SIZE;
+export const PEERS6_OFFSET = PEERS4_OFFSET + PEER_COUNT_MAX * PEER_SIZE;
 /**
- * u64, control, stored and loaded atomically: the first 8 bytes of the kernel's `sockaddr_in`,
- * which are family (u16), port (network order), address (network order). 0: no endpoint.
+ * u64, control, stored and loaded atomically. The first 4 bytes are the kernel's family (u16) and
+ * port (network order). Then IPv4: the address, network order, as in `sockaddr_in`. IPv6: a
+ * number that each change of the address makes another. 0: no endpoint.
  */
 export const PEER_ENDPOINT_OFFSET = 0;
-/** u64, egress; inner packets and their bytes. 40 bytes reserved after them. */
-export const PEER_SENT_PACKETS_OFFSET = 8;
-export const PEER_SENT_BYTES_OFFSET = 16;
-/** u64, ingress; the second cache line. */
+/** u64, control, stored and loaded atomically: the VTEP's MAC address as in a lane. */
+export const PEER_VTEP_MAC_OFFSET = 8;
+/** 16 bytes, control: an IPv6 endpoint's address, network order. */
+export const PEER_ADDRESS_OFFSET = 16;
+/** u64, egress, added to atomically: of all lanes; inner packets and their bytes. */
+export const PEER_SENT_PACKETS_OFFSET = 32;
+export const PEER_SENT_BYTES_OFFSET = 40;
+/** u64, egress: bytes of the largest inner packet that the path was last found to carry; 0: all. */
+export const PEER_PATH_MTU_OFFSET = 48;
+/** u64, egress: ms since 1970 when that was found. */
+export const PEER_PATH_MTU_FOUND_OFFSET = 56;
+/** u64, ingress, added to atomically; the second cache line. */
 export const PEER_RECEIVED_PACKETS_OFFSET = 64;
 export const PEER_RECEIVED_BYTES_OFFSET = 72;
 /** u64, ingress: ms since 1970 when a packet last came from it; 0: never. 40 bytes reserved. */
@@ -121,8 +180,14 @@ export const SOURCE_PROBE_MAX = 128;
 /** Multiplier of the hash: 2^32 divided by the golden ratio, as a signed number. */
 export const SOURCE_HASH_MULTIPLIER = -1640531535;
 export const SOURCE_TABLE_SIZE = SOURCE_CELL_COUNT * 8;
-export const SOURCE_TABLE_A_OFFSET = PEERS_OFFSET + PEER_COUNT_MAX * PEER_SIZE;
+export const SOURCE_TABLE_A_OFFSET = PEERS6_OFFSET + PEER_COUNT_MAX * PEER_SIZE;
 export const SOURCE_TABLE_B_OFFSET = SOURCE_TABLE_A_OFFSET + SOURCE_TABLE_SIZE;
+
+// ---------------------------------------------------------------- look-up of IPv6
+
+/** Two prefix tables (`prefix_layout.ts`): inner destinations, and outer sources. */
+export const DESTINATIONS6_OFFSET = SOURCE_TABLE_B_OFFSET + SOURCE_TABLE_SIZE;
+export const SOURCES6_OFFSET = DESTINATIONS6_OFFSET + PREFIX_TABLE_SIZE;
 
 // ---------------------------------------------------------------- offloads
 
@@ -137,63 +202,73 @@ export const OFFLOAD_UDP_GRO = 16;
 
 /** Reads of the TUN, or receives from the socket, between two waits. */
 export const BATCH_SIZE_MAX = 64;
-/** Room for a packet: no IPv4 packet is longer. */
+/** Room for a packet: no IP packet of ours is longer. */
 export const PACKET_SIZE_MAX = 65536;
-/** Before each packet: room for a virtio header, which ends where the packet starts. */
-export const PACKET_HEADROOM = 16;
+/** Before each packet: room for a virtio or an encapsulation header, which end where it starts. */
+export const PACKET_HEADROOM = 32;
 /** Packets in one message (the kernel's UDP_MAX_SEGMENTS), or in one write to the TUN. */
 export const SEGMENT_COUNT_MAX = 64;
 /** Bytes in one message, whatever it is cut into: what an IPv4 packet leaves for UDP. */
 export const MESSAGE_PAYLOAD_MAX = 65507;
-/** Room for an IPv4 and a TCP header, with all their options. */
+/** Room for an IP and a TCP header with all their options, copied 16 bytes at a time. */
 export const SEGMENT_HEADER_SIZE = 128;
+/** The same with what encapsulation puts before it. */
+export const SEND_HEADER_SIZE = PACKET_HEADROOM + SEGMENT_HEADER_SIZE;
 
 /** Sizes of the kernel's structures on 64-bit Linux; see `messages.ts`. */
 export const POLLFD_SIZE = 8;
 export const MMSGHDR_SIZE = 64;
 export const IOVEC_SIZE = 16;
 export const SOCKADDR_IN_SIZE = 16;
+export const SOCKADDR_IN6_SIZE = 28;
+/** Room for either of them. */
+export const NAME_SIZE = 32;
 /** Room for one control message: `cmsghdr` and up to 8 bytes, and 8 bytes reserved. */
 export const CONTROL_SIZE = 32;
 
-/** What both areas start with. Two pollfds; 48 bytes reserved. */
+/** What both areas start with; offsets from the area's start. Two pollfds; 48 bytes reserved. */
 export const WORK_POLL_OFFSET = 0;
 export const WORK_MESSAGES_OFFSET = 64;
 export const WORK_NAMES_OFFSET = WORK_MESSAGES_OFFSET + BATCH_SIZE_MAX * MMSGHDR_SIZE;
-export const WORK_CONTROLS_OFFSET = WORK_NAMES_OFFSET + BATCH_SIZE_MAX * SOCKADDR_IN_SIZE;
+export const WORK_CONTROLS_OFFSET = WORK_NAMES_OFFSET + BATCH_SIZE_MAX * NAME_SIZE;
 export const WORK_COMMON_SIZE = WORK_CONTROLS_OFFSET + BATCH_SIZE_MAX * CONTROL_SIZE;
 
-export const EGRESS_WORK_OFFSET = SOURCE_TABLE_B_OFFSET + SOURCE_TABLE_SIZE;
-/** A message: slot of its peer, packets, bytes, bytes of each packet but the last; u32 each. */
-export const SEND_INFO_OFFSET = EGRESS_WORK_OFFSET + WORK_COMMON_SIZE;
+/** Egress. A message: slot of its peer, packets, bytes, bytes of each packet but the last. */
+export const SEND_INFO_OFFSET = WORK_COMMON_SIZE;
 export const SEND_INFO_SIZE = 16;
 export const SEND_INFO_PACKETS = 4;
 export const SEND_INFO_BYTES = 8;
 export const SEND_INFO_SEGMENT = 12;
 /** A message for one packet of those that the kernel did not take together. */
 export const SINGLE_MESSAGE_OFFSET = SEND_INFO_OFFSET + BATCH_SIZE_MAX * SEND_INFO_SIZE;
-/** The message of an ICMP error: mmsghdr, iovec, name; and the error, 128 bytes reserved for it. */
-export const ICMP_MESSAGE_OFFSET = SINGLE_MESSAGE_OFFSET + MMSGHDR_SIZE;
+/** Two iovecs and a header: a fragment of such a packet. */
+export const FRAGMENT_IOVECS_OFFSET = SINGLE_MESSAGE_OFFSET + MMSGHDR_SIZE;
+export const FRAGMENT_HEADER_OFFSET = FRAGMENT_IOVECS_OFFSET + 2 * IOVEC_SIZE;
+/** The message of an ICMP error: mmsghdr, iovec, name; 16 bytes reserved. */
+export const ICMP_MESSAGE_OFFSET = FRAGMENT_HEADER_OFFSET + SEND_HEADER_SIZE;
 export const ICMP_IOVEC_OFFSET = ICMP_MESSAGE_OFFSET + MMSGHDR_SIZE;
 export const ICMP_NAME_OFFSET = ICMP_IOVEC_OFFSET + IOVEC_SIZE;
-export const ICMP_ERROR_OFFSET = ICMP_NAME_OFFSET + SOCKADDR_IN_SIZE + 32;
-export const ICMP_ERROR_SIZE_MAX = 128;
+/** The first headers of a packet of many, which the error quotes; then the error itself. */
+export const ICMP_QUOTE_OFFSET = ICMP_NAME_OFFSET + NAME_SIZE + 16;
+export const ICMP_ERROR_OFFSET = ICMP_QUOTE_OFFSET + SEGMENT_HEADER_SIZE;
+/** RFC 4443 section 2.4 (c): what every IPv6 link carries. */
+export const ICMP_ERROR_SIZE_MAX = 1280;
 /** What all messages of a batch together consist of: two iovecs and a header a packet at most. */
 export const SEND_PACKET_COUNT_MAX = 1024;
 export const SEND_IOVECS_OFFSET = ICMP_ERROR_OFFSET + ICMP_ERROR_SIZE_MAX;
 export const SEND_HEADERS_OFFSET = SEND_IOVECS_OFFSET + SEND_PACKET_COUNT_MAX * 2 * IOVEC_SIZE;
 /** What was read from the TUN, one after the other; a batch ends where no packet has room. */
-export const ARENA_OFFSET = SEND_HEADERS_OFFSET + SEND_PACKET_COUNT_MAX * SEGMENT_HEADER_SIZE;
+export const ARENA_OFFSET = SEND_HEADERS_OFFSET + SEND_PACKET_COUNT_MAX * SEND_HEADER_SIZE;
 export const ARENA_SIZE = 6 * PACKET_SIZE_MAX;
-export const EGRESS_WORK_SIZE = ARENA_OFFSET + ARENA_SIZE - EGRESS_WORK_OFFSET;
+export const EGRESS_WORK_SIZE = ARENA_OFFSET + ARENA_SIZE;
 
-export const INGRESS_WORK_OFFSET = EGRESS_WORK_OFFSET + EGRESS_WORK_SIZE;
-export const RECEIVE_IOVECS_OFFSET = INGRESS_WORK_OFFSET + WORK_COMMON_SIZE;
+/** Ingress. */
+export const RECEIVE_IOVECS_OFFSET = WORK_COMMON_SIZE;
 /** One write to the TUN: iovecs, the first of which is a virtio header and the packet's. */
 export const WRITE_IOVECS_OFFSET = RECEIVE_IOVECS_OFFSET + BATCH_SIZE_MAX * IOVEC_SIZE;
-/** 48 bytes reserved, which align what follows. */
+/** A virtio header ends where the packet's headers start; 32 bytes reserved, which align. */
 export const WRITE_HEADER_OFFSET = WRITE_IOVECS_OFFSET + (SEGMENT_COUNT_MAX + 4) * IOVEC_SIZE;
-export const WRITE_HEADER_SIZE = PACKET_HEADROOM + SEGMENT_HEADER_SIZE + 48;
+export const WRITE_HEADER_SIZE = PACKET_HEADROOM + SEGMENT_HEADER_SIZE + 32;
 /** A write of one packet: two iovecs, the first being a virtio header of zeros behind them. */
 export const PLAIN_IOVECS_OFFSET = WRITE_HEADER_OFFSET + WRITE_HEADER_SIZE;
 export const PLAIN_HEADER_OFFSET = PLAIN_IOVECS_OFFSET + 2 * IOVEC_SIZE;
@@ -201,23 +276,28 @@ export const PLAIN_HEADER_OFFSET = PLAIN_IOVECS_OFFSET + 2 * IOVEC_SIZE;
 export const RECEIVE_BUFFERS_OFFSET = PLAIN_HEADER_OFFSET + 32;
 /** Two cache lines more, lest the headers of a batch all fall into one set of the cache. */
 export const RECEIVE_BUFFER_STRIDE = PACKET_SIZE_MAX + 2 * CACHE_LINE_SIZE;
-export const INGRESS_WORK_SIZE = RECEIVE_BUFFERS_OFFSET + BATCH_SIZE_MAX * RECEIVE_BUFFER_STRIDE -
-  INGRESS_WORK_OFFSET;
+export const INGRESS_WORK_SIZE = RECEIVE_BUFFERS_OFFSET + BATCH_SIZE_MAX * RECEIVE_BUFFER_STRIDE;
+
+/** The two areas of lane 0, and how far those of the next are behind them. */
+export const EGRESS_WORK_OFFSET = SOURCES6_OFFSET + PREFIX_TABLE_SIZE;
+export const INGRESS_WORK_OFFSET = EGRESS_WORK_OFFSET + EGRESS_WORK_SIZE;
+export const LANE_WORK_STRIDE = EGRESS_WORK_SIZE + INGRESS_WORK_SIZE;
 
 // ---------------------------------------------------------------- size and hash
 
-export const MEMORY_END = INGRESS_WORK_OFFSET + INGRESS_WORK_SIZE;
+export const MEMORY_END = EGRESS_WORK_OFFSET + LANE_COUNT_MAX * LANE_WORK_STRIDE;
 /** Initial and maximum size of the memory. Pages that nobody touches take no room. */
 export const MEMORY_PAGES = (MEMORY_END + WASM_PAGE_SIZE - 1 - (MEMORY_END - 1) % WASM_PAGE_SIZE) /
   WASM_PAGE_SIZE;
 
 /** Shifts and exclusive-ors alone: both languages compute them alike. */
 export const LAYOUT_HASH_1 = (LAYOUT_VERSION << 24) ^ (COUNTER_COUNT << 16) ^ (DROP_END << 8) ^
-  BATCH_SIZE_MAX ^ (EGRESS_COUNTERS_OFFSET << 3) ^ (INGRESS_COUNTERS_OFFSET << 7);
+  BATCH_SIZE_MAX ^ (LANE_EGRESS_COUNTERS_OFFSET << 3) ^ (LANE_MASK_OFFSET << 7);
 export const LAYOUT_HASH_2 = (LAYOUT_HASH_1 << 5) ^ (LAYOUT_HASH_1 >>> 27) ^ FIB_LEVEL2_OFFSET ^
-  PEERS_OFFSET ^ (PEER_SIZE << 9) ^ (PEER_RECEIVED_PACKETS_OFFSET << 17) ^ FIB_BLOCK_BIT;
+  PEERS6_OFFSET ^ (PEER_SIZE << 9) ^ (PEER_RECEIVED_PACKETS_OFFSET << 17) ^ FIB_BLOCK_BIT;
 export const LAYOUT_HASH_3 = (LAYOUT_HASH_2 << 5) ^ (LAYOUT_HASH_2 >>> 27) ^ SOURCE_TABLE_A_OFFSET ^
-  SOURCE_TABLE_B_OFFSET ^ SOURCE_PROBE_MAX ^ SOURCE_HASH_MULTIPLIER;
+  SOURCE_TABLE_B_OFFSET ^ SOURCE_PROBE_MAX ^ SOURCE_HASH_MULTIPLIER ^ SOURCES6_OFFSET;
 export const LAYOUT_HASH = (LAYOUT_HASH_3 << 5) ^ (LAYOUT_HASH_3 >>> 27) ^ EGRESS_WORK_OFFSET ^
   INGRESS_WORK_OFFSET ^ MEMORY_END ^ ICMP_ERROR_OFFSET ^ (ARENA_OFFSET << 11) ^
-  (RECEIVE_BUFFERS_OFFSET << 3) ^ OFFLOAD_UDP_GRO;
+  (RECEIVE_BUFFERS_OFFSET << 3) ^ OFFLOAD_UDP_GRO ^ PREFIX_TABLE_SIZE ^ LANES_OFFSET ^
+  (LANE_SIZE << 2);

@@ -7,11 +7,27 @@ import * as coalesce from "./coalesce.ts";
 import { runEgress } from "./egress.ts";
 import { lookupPeer } from "./fib.ts";
 import { runIngress } from "./ingress.ts";
+import * as lane from "./lane.ts";
 import { LAYOUT_HASH } from "./layout.ts";
 import * as segment from "./segment.ts";
 import { lookupSource } from "./source_table.ts";
+import {
+  fragmentOpen,
+  fragmentPayloadAt,
+  fragmentPayloadSize,
+  fragmentWriteHeaders,
+  icmpBuild,
+  icmpBuild6,
+  icmpMayAnswer6,
+  ipv6Check,
+  ipv6DecrementHopLimit,
+  prefixLookup,
+} from "./test_exports.ts";
 
 export { adjust, checksum, lookupPeer, lookupSource, runEgress, runIngress };
+export { fragmentOpen, fragmentPayloadAt, fragmentPayloadSize, fragmentWriteHeaders };
+export { icmpBuild, icmpBuild6, icmpMayAnswer6, ipv6Check, ipv6DecrementHopLimit };
+export { prefixLookup };
 
 export function layoutHash(): i32 {
   return LAYOUT_HASH;
@@ -33,6 +49,7 @@ export function segmentWrite(headers: i32, index: i32): i32 {
 
 /** Starts a group with this packet. */
 export function coalesceBegin(packet: i32, size: i32): void {
+  lane.openIngress(0, 0);
   coalesce.setUp(true, true);
   coalesce.begin(packet, size);
 }

@@ -4,11 +4,12 @@
  */
 import {
   BATCH_SIZE_MAX,
-  EGRESS_WORK_OFFSET,
   IOVEC_SIZE,
   MESSAGE_PAYLOAD_MAX,
+  OFFLOAD_UDP_SEGMENT,
+  PACKET_HEADROOM,
   SEGMENT_COUNT_MAX,
-  SEGMENT_HEADER_SIZE,
+  SEND_HEADER_SIZE,
   SEND_HEADERS_OFFSET,
   SEND_INFO_BYTES,
   SEND_INFO_OFFSET,
@@ -18,6 +19,8 @@ import {
   SEND_IOVECS_OFFSET,
   SEND_PACKET_COUNT_MAX,
 } from "./layout.ts";
+import * as encapsulation from "./encapsulation.ts";
+import * as lane from "./lane.ts";
 import { address, setIovec } from "./messages.ts";
 
 /** Packets in one message at most; 1 without UDP_SEGMENT. */
@@ -35,8 +38,8 @@ let openSize: i32 = 0;
 let openIovecs: i32 = 0;
 
 /** Before a loop's first batch. */
-export function setUp(isSegmenting: bool): void {
-  packetsMax = isSegmenting ? SEGMENT_COUNT_MAX : 1;
+export function setUp(): void {
+  packetsMax = lane.has(OFFLOAD_UDP_SEGMENT) ? SEGMENT_COUNT_MAX : 1;
   return clear();
 }
 
@@ -44,7 +47,7 @@ export function setUp(isSegmenting: bool): void {
 export function clear(): void {
   messageCount = 0;
   packetCount = 0;
-  nextIovec = SEND_IOVECS_OFFSET;
+  nextIovec = lane.work + SEND_IOVECS_OFFSET;
   openSize = 0;
 }
 
@@ -58,13 +61,13 @@ export function count(): i32 {
   return messageCount;
 }
 
-/** Where the next packet's headers may be written, unless it is full. */
+/** Where the next packet's headers may be written, behind some headroom, unless it is full. */
 export function headersPlace(): i32 {
-  return SEND_HEADERS_OFFSET + packetCount * SEGMENT_HEADER_SIZE;
+  return lane.work + SEND_HEADERS_OFFSET + packetCount * SEND_HEADER_SIZE + PACKET_HEADROOM;
 }
 
 function info(index: i32): i32 {
-  return SEND_INFO_OFFSET + index * SEND_INFO_SIZE;
+  return lane.work + SEND_INFO_OFFSET + index * SEND_INFO_SIZE;
 }
 
 /** The peer that message i goes to. */
@@ -77,15 +80,20 @@ export function packets(index: i32): i32 {
   return load<i32>(info(index) + SEND_INFO_PACKETS);
 }
 
-/** Bytes of all packets of message i. */
+/** Bytes of all packets of message i, and of what encapsulates each. */
 export function bytes(index: i32): i32 {
   return load<i32>(info(index) + SEND_INFO_BYTES);
 }
 
-/** Bytes of one packet of message i. */
+/** Bytes of all packets of message i alone. */
+export function innerBytes(index: i32): i32 {
+  return bytes(index) - packets(index) * encapsulation.size;
+}
+
+/** Bytes of one packet of message i alone. */
 export function packetSize(index: i32, packet: i32): i32 {
   const segment = load<i32>(info(index) + SEND_INFO_SEGMENT);
-  return min(segment, bytes(index) - packet * segment);
+  return min(segment, bytes(index) - packet * segment) - encapsulation.size;
 }
 
 /** Whether the last message may take this packet too. */
@@ -121,16 +129,21 @@ function append(to: u64, peerSlot: i32, size: i32, iovecs: i32): void {
   // A shorter one is the last (udp(7)), and one of no bytes cannot be told apart.
   openSize = size < segment || total === packetsMax ? 0 : segment;
   const count = total * iovecs;
-  address(EGRESS_WORK_OFFSET, last, to, firstIovec, count, total > 1 ? segment : 0);
+  address(last, to, firstIovec, count, total > 1 ? segment : 0);
 }
 
-/** Takes a packet that lies in one piece. It must not be full. */
+/**
+ * Takes a packet that lies in one piece behind `PACKET_HEADROOM`. It must not be full; `to` is what
+ * `peer.endpoint` gave last.
+ */
 export function add(to: u64, peerSlot: i32, packet: i32, size: i32): void {
-  setIovec(nextIovec, packet, size);
-  append(to, peerSlot, size, 1);
+  encapsulation.write(packet, peerSlot);
+  const before = encapsulation.size;
+  setIovec(nextIovec, packet - before, size + before);
+  append(to, peerSlot, size + before, 1);
 }
 
-/** Takes a packet whose headers and payload lie apart. It must not be full. */
+/** The same of a packet whose headers, behind `PACKET_HEADROOM`, and payload lie apart. */
 export function addSegment(
   to: u64,
   peerSlot: i32,
@@ -139,7 +152,9 @@ export function addSegment(
   payload: i32,
   payloadSize: i32,
 ): void {
-  setIovec(nextIovec, headers, headersSize);
+  encapsulation.write(headers, peerSlot);
+  const before = encapsulation.size;
+  setIovec(nextIovec, headers - before, headersSize + before);
   setIovec(nextIovec + IOVEC_SIZE, payload, payloadSize);
-  append(to, peerSlot, headersSize + payloadSize, 2);
+  append(to, peerSlot, headersSize + payloadSize + before, 2);
 }

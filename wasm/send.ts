@@ -3,69 +3,108 @@ import {
   COUNTER_BYTES_OUT,
   COUNTER_PACKETS_OUT,
   DROP_SEND_FAILED,
-  EGRESS_COUNTERS_OFFSET,
+  LANE_SEND_FD_OFFSET,
 } from "./layout.ts";
 import { count } from "./counters.ts";
-import { EAGAIN, EINTR, isDead, isTooMuchAtOnce, MSG_DONTWAIT, POLLOUT } from "./kernel.ts";
+import {
+  EAGAIN,
+  EINTR,
+  EMSGSIZE,
+  isDead,
+  isTooMuchAtOnce,
+  MSG_DONTWAIT,
+  POLLOUT,
+} from "./kernel.ts";
+import * as lane from "./lane.ts";
 import { message, single } from "./messages.ts";
 import * as outbox from "./outbox.ts";
 import { countSent } from "./peer.ts";
 import { sendmmsg } from "./sys.ts";
+import * as tooBig from "./too_big.ts";
 import { wait, WOKEN } from "./wait.ts";
 
 /** A socket that takes nothing for so long loses the rest of the batch: it is stale by then. */
 const SEND_WAIT_MS = 1000;
+/** It took nothing for so long. */
+const NO_ROOM: i32 = 1 << 17;
 
 function countOut(slot: i32, packets: i32, bytes: i32): void {
   countSent(slot, packets, bytes);
-  count(EGRESS_COUNTERS_OFFSET, COUNTER_PACKETS_OUT, packets);
-  count(EGRESS_COUNTERS_OFFSET, COUNTER_BYTES_OUT, bytes);
+  count(COUNTER_PACKETS_OUT, packets);
+  count(COUNTER_BYTES_OUT, bytes);
 }
 
 function countFailed(packets: i32): void {
-  count(EGRESS_COUNTERS_OFFSET, DROP_SEND_FAILED, packets);
+  count(DROP_SEND_FAILED, packets);
 }
 
 /**
- * Offers messages until the socket has taken some: returns how many; 0 if it had no room for long;
- * WOKEN; or -errno about the first of them.
+ * Offers messages until the socket has taken some: returns how many; NO_ROOM; WOKEN; or -errno
+ * about the first of them.
  */
-function offer(work: i32, udpFd: i32, wakeFd: i32, vector: i32, total: i32): i32 {
+function offer(vector: i32, total: i32): i32 {
+  const fd = lane.field(LANE_SEND_FD_OFFSET);
   while (true) {
-    const sent = sendmmsg(udpFd, vector, total, MSG_DONTWAIT);
+    const sent = sendmmsg(fd, vector, total, MSG_DONTWAIT);
     if (sent === -EINTR) continue;
     if (sent !== -EAGAIN) return sent;
-    const ready = wait(work, udpFd, POLLOUT, wakeFd, SEND_WAIT_MS);
-    if (ready <= 0 || ready === WOKEN) return ready;
+    const ready = wait(fd, POLLOUT, SEND_WAIT_MS);
+    if (ready === 0) return NO_ROOM;
+    if (ready < 0 || ready === WOKEN) return ready;
   }
 }
 
-/** Whether a result says that nothing more is to be sent; the loop's end then. */
+/** Whether a result says that nothing more is to be sent of this batch. */
 function isEnd(result: i32): bool {
-  return result === WOKEN || isDead(result);
+  return result === NO_ROOM || result === WOKEN || isDead(result);
 }
 
-/** Sends the packets of message i one by one. Returns 0, or what ends the loop. */
-function sendSingly(work: i32, udpFd: i32, wakeFd: i32, index: i32): i32 {
-  const packets = outbox.packets(index);
-  for (let part = 0; part < packets; part++) {
-    const result = offer(work, udpFd, wakeFd, single(work, index, part, packets), 1);
-    if (result === 1) {
-      countOut(outbox.slot(index), 1, outbox.packetSize(index, part));
-    } else if (result === 0 || isEnd(result)) {
-      countFailed(packets - part);
-      return result;
-    } else {
-      countFailed(1);
-    }
+/** Counts what was made of one packet. Returns 0, or what ends the batch. */
+function account(result: i32, slot: i32, size: i32): i32 {
+  if (result === 1) countOut(slot, 1, size);
+  else countFailed(1);
+  return isEnd(result) ? result : 0;
+}
+
+/** Sends what packet `part` of message i is cut into, if it may be cut. */
+function sendFragments(index: i32, part: i32): i32 {
+  const fragments = tooBig.cut(index, part);
+  for (let i = 0; i < fragments; i++) {
+    const result = offer(tooBig.fragmentMessage(index, i), 1);
+    const end = account(result, outbox.slot(index), tooBig.fragmentSize());
+    if (end === 0) continue;
+    countFailed(fragments - i - 1);
+    return end;
   }
   return 0;
 }
 
-/** What to do about message i, which the socket refused. Returns 0, or what ends the loop. */
-function handleRefused(work: i32, udpFd: i32, wakeFd: i32, index: i32, result: i32): i32 {
+function sendPart(index: i32, part: i32): i32 {
+  const size = outbox.packetSize(index, part);
+  if (tooBig.isKnownFor(size)) return sendFragments(index, part);
+  const result = offer(single(index, part, outbox.packets(index)), 1);
+  if (result === -EMSGSIZE && tooBig.isFoundFor(index, size)) return sendFragments(index, part);
+  return account(result, outbox.slot(index), size);
+}
+
+/** Sends the packets of message i one by one. Returns 0, or what ends the batch. */
+function sendSingly(index: i32): i32 {
   const packets = outbox.packets(index);
-  if (packets > 1 && isTooMuchAtOnce(result)) return sendSingly(work, udpFd, wakeFd, index);
+  tooBig.open();
+  for (let part = 0; part < packets; part++) {
+    const end = sendPart(index, part);
+    if (end === 0) continue;
+    countFailed(packets - part - 1);
+    return end;
+  }
+  return 0;
+}
+
+/** What to do about message i, which the socket refused. Returns 0, or what ends the batch. */
+function handleRefused(index: i32, result: i32): i32 {
+  const packets = outbox.packets(index);
+  const mayGoSingly = packets > 1 && isTooMuchAtOnce(result);
+  if (mayGoSingly || result === -EMSGSIZE) return sendSingly(index);
   countFailed(packets);
   return 0;
 }
@@ -80,28 +119,27 @@ function giveUp(first: i32, total: i32): void {
  * message that fails is skipped. Returns 0, WOKEN if the wake descriptor cut it short, or -errno of
  * a dead socket.
  */
-export function sendBatch(work: i32, udpFd: i32, wakeFd: i32): i32 {
+export function sendBatch(): i32 {
   const total = outbox.count();
   let done = 0;
   let end = 0;
   while (done < total && end === 0) {
-    const result = offer(work, udpFd, wakeFd, message(work, done), total - done);
-    if (result === 0) break;
+    const result = offer(message(done), total - done);
     if (isEnd(result)) {
       end = result;
     } else if (result > 0) {
       for (let i = done; i < done + result; i++) {
-        countOut(outbox.slot(i), outbox.packets(i), outbox.bytes(i));
+        countOut(outbox.slot(i), outbox.packets(i), outbox.innerBytes(i));
       }
       done += result;
     } else {
-      end = handleRefused(work, udpFd, wakeFd, done, result);
+      end = handleRefused(done, result);
       done++;
     }
   }
   giveUp(done, total);
   outbox.clear();
-  return end;
+  return end === NO_ROOM ? 0 : end;
 }
 
 /** Counts what the outbox holds as failed, and clears it: there is nothing to send it by. */

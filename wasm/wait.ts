@@ -2,12 +2,14 @@
 import {
   BATCH_SIZE_MAX,
   COUNTER_READ_ERRORS,
+  LANE_WAKE_FD_OFFSET,
   POLLFD_SIZE,
   STOP_FLAG_OFFSET,
   WORK_POLL_OFFSET,
 } from "./layout.ts";
 import { count } from "./counters.ts";
 import { EAGAIN, EBADF, EINTR, EIO, isDead, POLLIN, POLLNVAL } from "./kernel.ts";
+import * as lane from "./lane.ts";
 import { poll } from "./sys.ts";
 
 const POLLFD_FD = 0;
@@ -41,10 +43,10 @@ function setFd(at: i32, fd: i32, events: i32): void {
  * what it is ready for, with the kernel's error bits; 0 if time is up or a signal came; WOKEN; or
  * -errno. Anything at all about the wake descriptor means WOKEN: it is the last thing that happens.
  */
-export function wait(work: i32, fd: i32, events: i32, wakeFd: i32, timeout_ms: i32): i32 {
-  const fds = work + WORK_POLL_OFFSET;
+export function wait(fd: i32, events: i32, timeout_ms: i32): i32 {
+  const fds = lane.work + WORK_POLL_OFFSET;
   setFd(fds, fd, events);
-  setFd(fds + POLLFD_SIZE, wakeFd, POLLIN);
+  setFd(fds + POLLFD_SIZE, lane.field(LANE_WAKE_FD_OFFSET), POLLIN);
   const result = poll(fds, 2, timeout_ms);
   if (result < 0) return result === -EINTR ? 0 : result;
   if (load<i16>(fds + POLLFD_SIZE + POLLFD_REVENTS) !== 0) return WOKEN;
@@ -63,7 +65,7 @@ export function startWaiting(): void {
  * A full batch: not at all. Less, or -EAGAIN: until there is more. Any other -errno: a moment, and
  * not too often in a row. Returns 0 to go on, WOKEN, or -errno to end with.
  */
-export function waitForMore(work: i32, counters: i32, fd: i32, wakeFd: i32, result: i32): i32 {
+export function waitForMore(fd: i32, result: i32): i32 {
   // The kernel says that something is wrong with the descriptor, yet a read finds nothing.
   const isBroken = result === -EAGAIN && (ready & ~POLLIN) !== 0;
   const error = isBroken ? -EIO : min(result, 0);
@@ -72,13 +74,13 @@ export function waitForMore(work: i32, counters: i32, fd: i32, wakeFd: i32, resu
   if (result > 0) failures = 0;
   if (result === BATCH_SIZE_MAX) return 0;
   if (error === 0 || error === -EAGAIN || error === -EINTR) {
-    ready = wait(work, fd, POLLIN, wakeFd, -1);
+    ready = wait(fd, POLLIN, -1);
     if (ready === POLLIN) failures = 0;
   } else {
-    count(counters, COUNTER_READ_ERRORS, 1);
+    count(COUNTER_READ_ERRORS, 1);
     failures++;
     if (failures === FAILURES_MAX) return error;
-    ready = wait(work, -1, 0, wakeFd, FAILURE_PAUSE_MS);
+    ready = wait(-1, 0, FAILURE_PAUSE_MS);
   }
   return ready < 0 || ready === WOKEN ? ready : 0;
 }

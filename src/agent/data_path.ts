@@ -57,6 +57,9 @@ export class DataPath {
   #check: ReturnType<typeof setInterval> | undefined;
   readonly #retryBackoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
   #lastStatus: DataplaneStatus | null = null;
+  #narrowPathCount = 0;
+  /** What was said already, by lease key. */
+  readonly #narrowPaths = new Map<string, number>();
   #restartCount = 0;
   /** Whether the kernel may hold something of ours. */
   #isInKernel = false;
@@ -138,9 +141,27 @@ export class DataPath {
     }
   }
 
-  /** Repairs what others did to our device, address and routes. */
+  /** Repairs what others did to our device, address and routes; and tells of narrow paths. */
   #checkKernel(): void {
-    if (this.#isUp) this.#report(this.#reconcile());
+    if (!this.#isUp) return;
+    this.#report(this.#reconcile());
+    this.#reportNarrowPaths();
+  }
+
+  /** Says once of each peer that its path carries less than the MTU of the tunnel says. */
+  #reportNarrowPaths(): void {
+    const plane = this.#open?.dataplane;
+    const count = plane?.status().narrowPaths ?? 0;
+    if (plane === undefined || count === this.#narrowPathCount) return;
+    this.#narrowPathCount = count;
+    // Of peers that are gone nothing is kept for long.
+    if (this.#narrowPaths.size > this.#plan.forwarding.length) this.#narrowPaths.clear();
+    for (const { key } of this.#plan.forwarding) {
+      const mtu_bytes = plane.peer(key)?.pathMtu_bytes ?? null;
+      if (mtu_bytes === null || this.#narrowPaths.get(key) === mtu_bytes) continue;
+      this.#narrowPaths.set(key, mtu_bytes);
+      this.#log.warning`the path to ${key} carries ${mtu_bytes} bytes at most; senders are told`;
+    }
   }
 
   #report(problems: readonly string[]): void {

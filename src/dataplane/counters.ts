@@ -4,6 +4,7 @@ import {
   COUNTER_ICMP_FAILED,
   COUNTER_ICMP_LIMITED,
   COUNTER_ICMP_SENT,
+  COUNTER_NARROW_PATHS,
   COUNTER_PACKETS_IN,
   COUNTER_PACKETS_OUT,
   COUNTER_READ_ERRORS,
@@ -11,17 +12,24 @@ import {
   DROP_BAD_OFFLOAD,
   DROP_BAD_TOTAL_LENGTH,
   DROP_BAD_VERSION,
+  DROP_BAD_VXLAN,
   DROP_DATAGRAM_TRUNCATED,
   DROP_IPV6,
   DROP_NO_PEER,
+  DROP_NOT_IP,
+  DROP_NOT_OUR_MAC,
   DROP_SEND_FAILED,
   DROP_SOURCE_NOT_PEER,
   DROP_SOURCE_SPOOFED,
+  DROP_TOO_BIG,
   DROP_TRUNCATED,
   DROP_TTL_EXPIRED,
   DROP_TUN_WRITE_FAILED,
-  EGRESS_COUNTERS_OFFSET,
-  INGRESS_COUNTERS_OFFSET,
+  LANE_COUNT_MAX,
+  LANE_EGRESS_COUNTERS_OFFSET,
+  LANE_INGRESS_COUNTERS_OFFSET,
+  LANE_SIZE,
+  LANES_OFFSET,
 } from "../../wasm/layout.ts";
 import type { SharedMemory } from "./memory.ts";
 
@@ -47,15 +55,20 @@ export const DROP_REASONS: readonly DropReason[] = [
   { role: "egress", name: "egress_bad_offload", slot: DROP_BAD_OFFLOAD },
   { role: "egress", name: "egress_no_peer", slot: DROP_NO_PEER },
   { role: "egress", name: "egress_ttl_expired", slot: DROP_TTL_EXPIRED },
+  { role: "egress", name: "egress_too_big", slot: DROP_TOO_BIG },
   { role: "egress", name: "egress_send_failed", slot: DROP_SEND_FAILED },
   { role: "ingress", name: "ingress_source_not_peer", slot: DROP_SOURCE_NOT_PEER },
   { role: "ingress", name: "ingress_datagram_truncated", slot: DROP_DATAGRAM_TRUNCATED },
+  { role: "ingress", name: "ingress_bad_vxlan", slot: DROP_BAD_VXLAN },
+  { role: "ingress", name: "ingress_not_our_mac", slot: DROP_NOT_OUR_MAC },
+  { role: "ingress", name: "ingress_not_ip", slot: DROP_NOT_IP },
   { role: "ingress", name: "ingress_truncated", slot: DROP_TRUNCATED },
   { role: "ingress", name: "ingress_bad_version", slot: DROP_BAD_VERSION },
   { role: "ingress", name: "ingress_bad_header_length", slot: DROP_BAD_HEADER_LENGTH },
   { role: "ingress", name: "ingress_bad_total_length", slot: DROP_BAD_TOTAL_LENGTH },
   { role: "ingress", name: "ingress_source_spoofed", slot: DROP_SOURCE_SPOOFED },
   { role: "ingress", name: "ingress_ttl_expired", slot: DROP_TTL_EXPIRED },
+  { role: "ingress", name: "ingress_bad_offload", slot: DROP_BAD_OFFLOAD },
   { role: "ingress", name: "ingress_tun_write_failed", slot: DROP_TUN_WRITE_FAILED },
 ];
 
@@ -75,17 +88,24 @@ export interface LoopCounters {
   readonly icmpErrorsFailed: number;
   /** Not sent, because there had been too many. */
   readonly icmpErrorsLimited: number;
+  /** How often a path was found to carry less than assumed; `PeerCounters` says which. */
+  readonly narrowPaths: number;
   /** Failed reads of the TUN and of the socket. */
   readonly readErrors: number;
   /** By `DropReason.name`; every one is there. */
   readonly drops: Readonly<Record<string, number>>;
 }
 
-/** Reads the counters of both loops. Each is right; all together are not of one moment. */
+/** Reads the counters of all loops, added up. Each is right; all together are not of one moment. */
 export function readCounters(shared: SharedMemory): LoopCounters {
   const read = (role: Role, slot: number): number => {
-    const block = role === "egress" ? EGRESS_COUNTERS_OFFSET : INGRESS_COUNTERS_OFFSET;
-    return Number(Atomics.load(shared.u64, block / 8 + slot));
+    const block = role === "egress" ? LANE_EGRESS_COUNTERS_OFFSET : LANE_INGRESS_COUNTERS_OFFSET;
+    let sum = 0;
+    for (let lane = 0; lane < LANE_COUNT_MAX; lane++) {
+      const start = LANES_OFFSET + lane * LANE_SIZE + block;
+      sum += Number(Atomics.load(shared.u64, start / 8 + slot));
+    }
+    return sum;
   };
   return {
     tunPackets: read("egress", COUNTER_PACKETS_IN),
@@ -97,6 +117,7 @@ export function readCounters(shared: SharedMemory): LoopCounters {
     icmpErrorsSent: read("egress", COUNTER_ICMP_SENT),
     icmpErrorsFailed: read("egress", COUNTER_ICMP_FAILED),
     icmpErrorsLimited: read("egress", COUNTER_ICMP_LIMITED),
+    narrowPaths: read("egress", COUNTER_NARROW_PATHS),
     readErrors: read("egress", COUNTER_READ_ERRORS) + read("ingress", COUNTER_READ_ERRORS),
     drops: Object.fromEntries(DROP_REASONS.map((r) => [r.name, read(r.role, r.slot)])),
   };

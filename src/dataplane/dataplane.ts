@@ -1,16 +1,16 @@
-/** The userspace data plane: two packet loops in workers, and the table they forward by. */
+/** The userspace data plane: packet loops in workers, and the tables they forward by. */
 import { STOP_FLAG_OFFSET } from "../../wasm/layout.ts";
 import { errnoName } from "../../ffi/errno.ts";
 import { createEventFd, signalEventFd } from "../../ffi/event_fd.ts";
 import { closeFd } from "../../ffi/fd.ts";
 import type { ForwardingEntry, SkippedPeer } from "../backend/backend.ts";
 import { SelvageError } from "../errors.ts";
-import type { IpPrefix } from "../net/ip.ts";
+import type { Family } from "../net/ip.ts";
 import { type LoopCounters, readCounters, type Role } from "./counters.ts";
 import { ForwardingTable } from "./forwarding_table.ts";
-import type { Overlay } from "./lanes.ts";
+import { type Overlay, writeLanes } from "./lanes.ts";
 import { createMemory, type SharedMemory } from "./memory.ts";
-import { type Offload, offloadBits } from "./offloads.ts";
+import type { Offload } from "./offloads.ts";
 import type { PeerCounters } from "./peer_table.ts";
 import type { WorkerMessage, WorkerStart } from "./worker_protocol.ts";
 
@@ -37,8 +37,10 @@ export interface LoopEnd {
 }
 
 export interface DataplaneStatus extends LoopCounters {
+  /** Of all families; what there is room for in each. */
   readonly peerCount: number;
   readonly peerCountMax: number;
+  /** Active in every overlay. */
   readonly offloads: readonly Offload[];
   /** Queues of each overlay. */
   readonly queueCount: number;
@@ -85,40 +87,46 @@ function startWorker(url: URL, start: WorkerStart): LoopWorker {
   return { worker, ready: ready.promise, ended: ended.promise };
 }
 
-/** The mask of an IPv4 prefix, in host order. */
-function maskOf(prefix: IpPrefix): number {
-  return prefix.length === 0 ? 0 : (-1 << (32 - prefix.length)) >>> 0;
+/** Of one peer, in both families. */
+function sumOf(a: PeerCounters, b: PeerCounters): PeerCounters {
+  const lower = (x: number | null, y: number | null) =>
+    x === null || y === null ? x ?? y : Math.min(x, y);
+  return {
+    sentPackets: a.sentPackets + b.sentPackets,
+    sentBytes: a.sentBytes + b.sentBytes,
+    receivedPackets: a.receivedPackets + b.receivedPackets,
+    receivedBytes: a.receivedBytes + b.receivedBytes,
+    lastHeard_ms: Math.max(a.lastHeard_ms ?? 0, b.lastHeard_ms ?? 0) || null,
+    pathMtu_bytes: lower(a.pathMtu_bytes, b.pathMtu_bytes),
+  };
 }
 
 export class Dataplane {
-  /** Resolves when a loop ends unasked; the other still runs, so call `stop`. */
+  /** Resolves when a loop ends unasked; the others still run, so call `stop`. */
   readonly ended: Promise<LoopEnd>;
   readonly #shared: SharedMemory;
-  readonly #table: ForwardingTable;
+  readonly #tables: ReadonlyMap<Family, ForwardingTable>;
   readonly #wake_fd: number;
-  readonly #offloads: readonly Offload[];
+  readonly #overlays: readonly Overlay[];
   readonly #workers: readonly LoopWorker[];
   #stopping: Promise<void> | null = null;
 
-  private constructor(options: DataplaneOptions) {
-    const { workerUrl, overlays: [overlay] } = options;
-    const { icmp_fd, queues: [queue] } = overlay!;
-    const { tun_fd, receive_fd: udp_fd } = queue!;
-    const tunAddress = overlay!.tunAddress.toUint32();
+  private constructor({ workerUrl, overlays }: DataplaneOptions) {
     this.#shared = createMemory();
-    this.#table = new ForwardingTable(this.#shared);
+    this.#overlays = overlays;
+    this.#tables = new Map(
+      overlays.map(({ family }) => [family, new ForwardingTable(this.#shared, family)]),
+    );
     this.#wake_fd = createEventFd();
+    const laneCount = writeLanes(this.#shared, overlays, this.#wake_fd);
     const { memory } = this.#shared;
-    const wake_fd = this.#wake_fd;
-    const offloads = offloadBits(overlay!.offloads);
-    const network = overlay!.network.address.toUint32();
-    const networkMask = maskOf(overlay!.network);
-    const fds = { tun_fd, udp_fd, icmp_fd, wake_fd };
-    const start = { memory, ...fds, tunAddress, network, networkMask, offloads };
-    this.#offloads = overlay!.offloads;
-    this.#workers = ROLES.map((role) => startWorker(workerUrl, { role, ...start }));
+    const workers: LoopWorker[] = [];
+    for (let lane = 0; lane < laneCount; lane++) {
+      for (const role of ROLES) workers.push(startWorker(workerUrl, { role, memory, lane }));
+    }
+    this.#workers = workers;
     const unasked = Promise.withResolvers<LoopEnd>();
-    for (const { ended } of this.#workers) {
+    for (const { ended } of workers) {
       ended.then((end) => {
         if (this.#stopping === null) unasked.resolve(end);
       });
@@ -126,7 +134,7 @@ export class Dataplane {
     this.ended = unasked.promise;
   }
 
-  /** Starts both loops over an empty table. Throws, with nothing left running, if one cannot. */
+  /** Starts all loops over empty tables. Throws, with nothing left running, if one cannot. */
   static async start(options: DataplaneOptions): Promise<Dataplane> {
     const dataplane = new Dataplane(options);
     const ready = await Promise.allSettled(dataplane.#workers.map((worker) => worker.ready));
@@ -138,24 +146,42 @@ export class Dataplane {
     return dataplane;
   }
 
-  /** Makes `entries` the whole forwarding table, while packets flow; `ForwardingTable.apply`. */
+  /**
+   * Makes `entries` the whole forwarding table, while packets flow; `ForwardingTable.apply`. Each
+   * is of a family that has an overlay.
+   */
   apply(entries: readonly ForwardingEntry[]): readonly SkippedPeer[] {
-    return this.#table.apply(entries);
+    const skipped: SkippedPeer[] = [];
+    for (const [family, table] of this.#tables) {
+      const own = entries.filter(({ subnet }) => subnet.family === family);
+      skipped.push(...table.apply(own));
+    }
+    return skipped;
   }
 
   status(): DataplaneStatus {
-    const { peerCount, peerCountMax } = this.#table;
-    const offloads = this.#offloads;
-    return { ...readCounters(this.#shared), peerCount, peerCountMax, offloads, queueCount: 1 };
+    const tables = [...this.#tables.values()];
+    const [first, ...others] = this.#overlays;
+    return {
+      ...readCounters(this.#shared),
+      peerCount: tables.reduce((sum, { peerCount }) => sum + peerCount, 0),
+      peerCountMax: Math.max(...tables.map(({ peerCountMax }) => peerCountMax)),
+      offloads: first!.offloads.filter((one) => others.every((o) => o.offloads.includes(one))),
+      queueCount: first!.queues.length,
+    };
   }
 
   /** A peer's counters by its lease key; null if it is not served. */
   peer(key: string): PeerCounters | null {
-    return this.#table.counters(key);
+    const all = [...this.#tables.values()].map((table) => table.counters(key));
+    return all.filter((one) => one !== null).reduce<PeerCounters | null>(
+      (sum, one) => sum === null ? one : sumOf(sum, one),
+      null,
+    );
   }
 
   /**
-   * Ends both loops and their workers; further calls wait for the first. The table and the counters
+   * Ends all loops and their workers; further calls wait for the first. The table and the counters
    * can still be read. Throws if a loop does not end: then the descriptors must not be closed.
    */
   stop(): Promise<void> {

@@ -2,14 +2,22 @@
  * When something that the packet loops might still hold can be used again. A loop's epoch is odd
  * inside a batch and never otherwise; what a batch has looked up is forgotten at its end.
  */
-import { EGRESS_EPOCH_OFFSET, INGRESS_EPOCH_OFFSET } from "../../wasm/layout.ts";
+import {
+  LANE_COUNT_MAX,
+  LANE_EGRESS_EPOCH_OFFSET,
+  LANE_INGRESS_EPOCH_OFFSET,
+  LANE_SIZE,
+  LANES_OFFSET,
+} from "../../wasm/layout.ts";
 import type { SharedMemory } from "./memory.ts";
 
-/** Both loops' epochs at one moment. */
-export interface EpochSnapshot {
-  readonly egress: number;
-  readonly ingress: number;
-}
+/** All loops' epochs at one moment, in the order of the lanes. */
+export type EpochSnapshot = readonly number[];
+
+/** Where they are. A lane without loops has even ones for ever. */
+const INDEXES = Array.from({ length: LANE_COUNT_MAX }, (_, lane) => LANES_OFFSET + lane * LANE_SIZE)
+  .flatMap((lane) => [lane + LANE_EGRESS_EPOCH_OFFSET, lane + LANE_INGRESS_EPOCH_OFFSET])
+  .map((offset) => offset / 4);
 
 /** How long one change of the tables may block for the loops, all its waits together. */
 export class WaitBudget {
@@ -29,17 +37,15 @@ export class Epochs {
   constructor(private readonly shared: SharedMemory) {}
 
   snapshot(): EpochSnapshot {
-    return {
-      egress: Atomics.load(this.shared.u32, EGRESS_EPOCH_OFFSET / 4),
-      ingress: Atomics.load(this.shared.u32, INGRESS_EPOCH_OFFSET / 4),
-    };
+    return INDEXES.map((index) => Atomics.load(this.shared.u32, index));
   }
 
   /** Whether no loop holds any more what was made unreachable before the snapshot. */
   hasPassed(snapshot: EpochSnapshot): boolean {
-    const now = this.snapshot();
-    return (snapshot.egress % 2 === 0 || snapshot.egress !== now.egress) &&
-      (snapshot.ingress % 2 === 0 || snapshot.ingress !== now.ingress);
+    return INDEXES.every((index, i) => {
+      const before = snapshot[i]!;
+      return before % 2 === 0 || before !== Atomics.load(this.shared.u32, index);
+    });
   }
 
   /** Blocks until `hasPassed`; false when the budget is used up first. */

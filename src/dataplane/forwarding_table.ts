@@ -1,27 +1,28 @@
-/** The forwarding table: brings what the packet loops read to what is wanted, while they run. */
+/**
+ * The forwarding table of one address family: brings what the packet loops read to what is wanted,
+ * while they run.
+ */
 import type { ForwardingEntry, SkippedPeer } from "../backend/backend.ts";
-import { FIB_BLOCK_COUNT_MAX, PEER_COUNT_MAX } from "../../wasm/layout.ts";
+import { PEER_COUNT_MAX } from "../../wasm/layout.ts";
+import type { Family } from "../net/ip.ts";
 import { Epochs, WaitBudget } from "./epochs.ts";
-import { Fib } from "./fib.ts";
+import { createLookUp, type LookUp, type LookUpLimits } from "./look_up.ts";
 import type { SharedMemory } from "./memory.ts";
 import { type PeerCounters, PeerTable } from "./peer_table.ts";
 import { SlotPool } from "./slot_pool.ts";
-import { SourceTable } from "./source_table.ts";
-import { type WantedPeer, wantedPeers } from "./wanted_peers.ts";
 
 /** How long one `apply` may block until the loops have let go of what it wants to use again. */
 const WAIT_MAX_MS = 200;
 
 /** Bounds smaller than the layout's, for tests. */
-export interface TableLimits {
+export interface TableLimits extends LookUpLimits {
   readonly peerCountMax?: number;
-  readonly blockCountMax?: number;
-  readonly sourceCountMax?: number;
 }
 
 interface Peer {
   readonly slot: number;
-  served: WantedPeer;
+  /** What is in the tables. */
+  served: ForwardingEntry;
 }
 
 /**
@@ -30,20 +31,17 @@ interface Peer {
  */
 export class ForwardingTable {
   readonly peerCountMax: number;
-  readonly #epochs: Epochs;
   readonly #slots: SlotPool;
-  readonly #fib: Fib;
-  readonly #sources: SourceTable;
+  readonly #lookUp: LookUp;
   readonly #entries: PeerTable;
   readonly #peers = new Map<string, Peer>();
 
-  constructor(shared: SharedMemory, limits: TableLimits = {}) {
+  constructor(shared: SharedMemory, family: Family, limits: TableLimits = {}) {
+    const epochs = new Epochs(shared);
     this.peerCountMax = limits.peerCountMax ?? PEER_COUNT_MAX;
-    this.#epochs = new Epochs(shared);
-    this.#slots = new SlotPool(this.peerCountMax, this.#epochs);
-    this.#fib = new Fib(shared, this.#epochs, limits.blockCountMax ?? FIB_BLOCK_COUNT_MAX);
-    this.#sources = new SourceTable(shared, this.#epochs, limits.sourceCountMax);
-    this.#entries = new PeerTable(shared);
+    this.#slots = new SlotPool(this.peerCountMax, epochs);
+    this.#lookUp = createLookUp(family, shared, epochs, limits);
+    this.#entries = new PeerTable(shared, family);
   }
 
   get peerCount(): number {
@@ -51,39 +49,40 @@ export class ForwardingTable {
   }
 
   /**
-   * Makes `entries` the whole table. A peer that stays keeps its counters, also with another
-   * endpoint or subnet. Returns the peers that cannot be served, and why; they are tried again
-   * with the next call. It blocks only if every slot is in use or still held by a loop, and then
-   * 200 ms at most.
+   * Makes `entries`, which are as a plan has them, the whole table. One that is the same object as
+   * before costs nothing. A peer that stays keeps its counters, also with another endpoint or
+   * subnet. Returns the peers for which there is no room; they are tried again with the next call.
+   * It blocks only if every slot is in use or still held by a loop, and then 200 ms at most.
    */
   apply(entries: readonly ForwardingEntry[]): readonly SkippedPeer[] {
-    const { wanted, skipped } = wantedPeers(entries);
-    const budget = new WaitBudget(WAIT_MAX_MS);
-    const failed: SkippedPeer[] = [];
+    const wanted = new Set<string>();
+    for (const { key } of entries) wanted.add(key);
     for (const [key, peer] of this.#peers) {
       if (!wanted.has(key)) this.#remove(key, peer);
     }
+    const changed = entries.filter((entry) => this.#peers.get(entry.key)?.served !== entry);
     // Subnets that move are taken out before any is put in: they may have changed places.
-    const moved: WantedPeer[] = [];
-    for (const peer of wanted.values()) {
-      const known = this.#peers.get(peer.key);
-      if (known !== undefined && hasMoved(known.served, peer)) {
-        this.#fib.remove(known.served.subnet, known.served.subnetLength);
-        moved.push(peer);
-      }
+    const moved: ForwardingEntry[] = [];
+    for (const entry of changed) {
+      const known = this.#peers.get(entry.key);
+      if (known === undefined || known.served.subnet.equals(entry.subnet)) continue;
+      this.#lookUp.removeSubnet(known.served.subnet, known.slot);
+      moved.push(entry);
     }
-    for (const peer of wanted.values()) {
-      const known = this.#peers.get(peer.key);
+    const budget = new WaitBudget(WAIT_MAX_MS);
+    const failed: SkippedPeer[] = [];
+    for (const entry of changed) {
+      const known = this.#peers.get(entry.key);
       const reason = known === undefined
-        ? this.#add(peer, budget)
-        : this.#changeEndpoint(known, peer, budget);
-      if (reason !== null) failed.push({ key: peer.key, reason });
+        ? this.#add(entry, budget)
+        : this.#changeEndpoint(known, entry, budget);
+      if (reason !== null) failed.push({ key: entry.key, reason });
     }
-    for (const peer of moved) {
-      const reason = this.#changeSubnet(peer, budget);
-      if (reason !== null) failed.push({ key: peer.key, reason });
+    for (const entry of moved) {
+      const reason = this.#changeSubnet(entry, budget);
+      if (reason !== null) failed.push({ key: entry.key, reason });
     }
-    return [...skipped, ...failed];
+    return failed;
   }
 
   /** The counters of a peer, by its lease key; null if it is not in the table. */
@@ -93,33 +92,33 @@ export class ForwardingTable {
   }
 
   /** The endpoint first, then the ways that lead to it. Returns why it failed, or null. */
-  #add(peer: WantedPeer, budget: WaitBudget): string | null {
+  #add(entry: ForwardingEntry, budget: WaitBudget): string | null {
     const slot = this.#slots.take(budget);
     if (slot === null) return `the forwarding table is full (${this.peerCountMax} peers)`;
     this.#entries.reset(slot);
-    this.#entries.setEndpoint(slot, peer.address, peer.port);
-    if (!this.#sources.add(peer.address, slot, budget)) {
+    this.#entries.setEndpoint(slot, entry);
+    if (!this.#lookUp.addSource(entry.address, slot, budget)) {
       this.#release(slot);
       return "the table of the peers' addresses is full";
     }
-    if (!this.#fib.insert(peer.subnet, peer.subnetLength, slot, budget)) {
-      this.#sources.remove(peer.address, slot);
+    if (!this.#lookUp.addSubnet(entry.subnet, slot, budget)) {
+      this.#lookUp.removeSource(entry.address, slot);
       this.#release(slot);
-      return "the table of subnets longer than /24 is full";
+      return "the table of subnets is full";
     }
-    this.#peers.set(peer.key, { slot, served: peer });
+    this.#peers.set(entry.key, { slot, served: entry });
     return null;
   }
 
   /** The ways first, then what they led to. */
   #remove(key: string, peer: Peer): void {
-    this.#fib.remove(peer.served.subnet, peer.served.subnetLength);
+    this.#lookUp.removeSubnet(peer.served.subnet, peer.slot);
     this.#forget(key, peer);
   }
 
   /** Removes a peer to whose slot no subnet leads. */
   #forget(key: string, peer: Peer): void {
-    this.#sources.remove(peer.served.address, peer.slot);
+    this.#lookUp.removeSource(peer.served.address, peer.slot);
     this.#release(peer.slot);
     this.#peers.delete(key);
   }
@@ -130,32 +129,31 @@ export class ForwardingTable {
   }
 
   /** What the peer sends from its new address is let in before the first packet goes there. */
-  #changeEndpoint(known: Peer, peer: WantedPeer, budget: WaitBudget): string | null {
+  #changeEndpoint(known: Peer, entry: ForwardingEntry, budget: WaitBudget): string | null {
     const before = known.served;
-    if (before.address === peer.address && before.port === peer.port) return null;
-    if (before.address !== peer.address) {
-      if (!this.#sources.add(peer.address, known.slot, budget)) {
+    const hasMoved = !before.address.equals(entry.address);
+    if (hasMoved) {
+      if (!this.#lookUp.addSource(entry.address, known.slot, budget)) {
         return "the table of the peers' addresses is full; its old address stays";
       }
-      this.#sources.remove(before.address, known.slot);
+      this.#lookUp.removeSource(before.address, known.slot);
     }
-    this.#entries.setEndpoint(known.slot, peer.address, peer.port);
-    known.served = { ...before, address: peer.address, port: peer.port };
+    if (hasMoved || before.port !== entry.port || before.vtepMac !== entry.vtepMac) {
+      this.#entries.setEndpoint(known.slot, entry);
+    }
+    known.served = { ...entry, subnet: before.subnet };
+    if (before.subnet.equals(entry.subnet)) known.served = entry;
     return null;
   }
 
   /** Leads the new subnet to a peer whose old one was taken out already. */
-  #changeSubnet(peer: WantedPeer, budget: WaitBudget): string | null {
-    const known = this.#peers.get(peer.key)!;
-    if (!this.#fib.insert(peer.subnet, peer.subnetLength, known.slot, budget)) {
-      this.#forget(peer.key, known);
-      return "the table of subnets longer than /24 is full";
+  #changeSubnet(entry: ForwardingEntry, budget: WaitBudget): string | null {
+    const known = this.#peers.get(entry.key)!;
+    if (!this.#lookUp.addSubnet(entry.subnet, known.slot, budget)) {
+      this.#forget(entry.key, known);
+      return "the table of subnets is full";
     }
-    known.served = { ...known.served, subnet: peer.subnet, subnetLength: peer.subnetLength };
+    known.served = { ...known.served, subnet: entry.subnet };
     return null;
   }
-}
-
-function hasMoved(before: WantedPeer, after: WantedPeer): boolean {
-  return before.subnet !== after.subnet || before.subnetLength !== after.subnetLength;
 }

@@ -7,25 +7,12 @@ import type { PacketIo } from "../../ffi/packet_io.ts";
 /** What `wasm/main.ts` exports. Addresses are IPv4 numbers in host order, read as unsigned. */
 export interface Loops {
   layoutHash(): number;
-  /** Both run until they are stopped, and return 0, or -errno of a descriptor that died. */
-  runEgress(
-    base: number,
-    tun_fd: number,
-    udp_fd: number,
-    icmp_fd: number,
-    wake_fd: number,
-    source: number,
-    offloads: number,
-  ): number;
-  runIngress(
-    base: number,
-    tun_fd: number,
-    udp_fd: number,
-    wake_fd: number,
-    offloads: number,
-    network: number,
-    networkMask: number,
-  ): number;
+  /**
+   * Both run a lane's loop until it is stopped, and return 0, or -errno of a descriptor that died.
+   * `base` is the memory's native address.
+   */
+  runEgress(base: number, lane: number): number;
+  runIngress(base: number, lane: number): number;
   /** A peer's slot, or -1. */
   lookupPeer(address: number): number;
   lookupSource(address: number): number;

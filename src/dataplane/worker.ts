@@ -1,5 +1,5 @@
 /**
- * Entry point of the two workers: runs one packet loop until it ends. A web worker, since
+ * Entry point of the workers: runs one packet loop until it ends. A web worker, since
  * `node:worker_threads` costs some megabytes in each.
  */
 import { memoryAddress, packetIo } from "../../ffi/packet_io.ts";
@@ -16,15 +16,11 @@ interface WorkerScope {
 const scope = globalThis as unknown as WorkerScope;
 
 /** Blocks until the loop ends; returns 0 or the errno it ended with. */
-async function run(start: WorkerStart): Promise<number> {
-  const { memory, tun_fd, udp_fd, icmp_fd, wake_fd, offloads } = start;
+async function run({ role, memory, lane }: WorkerStart): Promise<number> {
   const loops = await instantiateLoops(memory, packetIo(memory));
   const base = memoryAddress(memory);
   scope.postMessage({ type: "ready" });
-  const result = start.role === "egress"
-    ? loops.runEgress(base, tun_fd, udp_fd, icmp_fd, wake_fd, start.tunAddress, offloads)
-    : loops.runIngress(base, tun_fd, udp_fd, wake_fd, offloads, start.network, start.networkMask);
-  return -result;
+  return -(role === "egress" ? loops.runEgress(base, lane) : loops.runIngress(base, lane));
 }
 
 scope.onmessage = async ({ data }) => {

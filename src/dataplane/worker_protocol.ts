@@ -1,23 +1,13 @@
 /** What passes between the data plane and the worker of one loop. */
 import type { Role } from "./counters.ts";
 
-/** The one message to the worker. Descriptors are borrowed until the worker has ended. */
+/** The one message to the worker. */
 export interface WorkerStart {
   readonly role: Role;
+  /** Holds the lane's configuration already. */
   readonly memory: WebAssembly.Memory;
-  readonly tun_fd: number;
-  readonly udp_fd: number;
-  /** -1: there is none. */
-  readonly icmp_fd: number;
-  /** eventfd that becomes readable when the loops are to end. */
-  readonly wake_fd: number;
-  /** IPv4 source of ICMP errors, in host order. */
-  readonly tunAddress: number;
-  /** The overlay's network: address and mask, in host order. */
-  readonly network: number;
-  readonly networkMask: number;
-  /** `OFFLOAD_…` bits. */
-  readonly offloads: number;
+  /** Number of the lane. */
+  readonly lane: number;
 }
 
 /**

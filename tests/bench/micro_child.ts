@@ -45,7 +45,7 @@ function time_s(rounds: number, work: (count: number) => number, count: number):
 async function measureLookup(base64: string, peerCount: number, rounds: number): Promise<Figure> {
   const shared = createMemory();
   const micro = await instantiate(base64, shared);
-  const skipped = new ForwardingTable(shared).apply(
+  const skipped = new ForwardingTable(shared, 4).apply(
     Array.from({ length: peerCount }, (_, i) => ({
       key: String(i),
       subnet: IpPrefix.of(IpAddress.of(4, 0x0a000000n + (BigInt(i) << 8n)), 24),

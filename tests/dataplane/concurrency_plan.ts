@@ -10,6 +10,8 @@
 import type { ForwardingEntry } from "../../src/backend/backend.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 
+/** The descriptor by which ICMP errors leave. */
+export const ICMP_FD = 4;
 const THIRD_BYTE_COUNT = 24;
 const INNER_NET = 0x0a000000;
 const ENDPOINT_NET = 0xac000000;

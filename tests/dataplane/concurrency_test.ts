@@ -6,14 +6,29 @@ import { Worker } from "node:worker_threads";
 import { STOP_FLAG_OFFSET } from "../../wasm/layout.ts";
 import { readCounters, type Role } from "../../src/dataplane/counters.ts";
 import { ForwardingTable } from "../../src/dataplane/forwarding_table.ts";
+import { type Overlay, writeLanes } from "../../src/dataplane/lanes.ts";
+import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import { createMemory } from "../../src/dataplane/memory.ts";
-import { allNumbers, destination, endpointAddress, entryOf } from "./concurrency_plan.ts";
+import { allNumbers, destination, endpointAddress, entryOf, ICMP_FD } from "./concurrency_plan.ts";
 import type { Findings } from "./concurrency_worker.ts";
 import { Random } from "./random.ts";
 
 const SEED = 20;
 const APPLY_COUNT_MIN = 600;
 const PACKET_COUNT_MIN = 100_000;
+
+const WAKE_FD = 3;
+/** Descriptors mean nothing to the worker's system calls, but for that of ICMP errors. */
+const OVERLAY: Overlay = {
+  family: 4,
+  tunAddress: IpAddress.parse("10.0.1.0"),
+  network: IpPrefix.parse("0.0.0.0/32"),
+  mtu_bytes: 1472,
+  encapsulation: { type: "none" },
+  icmp_fd: ICMP_FD,
+  queues: [{ tun_fd: 1, receive_fd: 2, send_fd: 2 }],
+  offloads: [],
+};
 
 /**
  * Changes the table at random while one loop runs in a thread of its own. There are few more slots
@@ -25,7 +40,7 @@ async function run(role: Role): Promise<Findings & { applyCount: number }> {
   const numbers = allNumbers();
   const steady = numbers.filter((number) => number % 7 === 0);
   const volatile = numbers.filter((number) => number % 7 !== 0);
-  const table = new ForwardingTable(shared, {
+  const table = new ForwardingTable(shared, 4, {
     peerCountMax: steady.length + 24,
     blockCountMax: 12,
     sourceCountMax: steady.length + 40,
@@ -38,6 +53,7 @@ async function run(role: Role): Promise<Findings & { applyCount: number }> {
     return [...steady.map((number) => entryOf(number, variantOf())), ...changing];
   };
   table.apply(next());
+  writeLanes(shared, [OVERLAY], WAKE_FD);
   const worker = new Worker(new URL("./concurrency_worker.ts", import.meta.url), {
     workerData: {
       memory: shared.memory,

@@ -4,16 +4,17 @@
  */
 import { parentPort, workerData } from "node:worker_threads";
 import {
+  EGRESS_WORK_OFFSET,
   PEER_ENDPOINT_OFFSET,
   PEER_SIZE,
-  PEERS_OFFSET,
+  PEERS4_OFFSET,
   SEND_INFO_OFFSET,
   SEND_INFO_SIZE,
 } from "../../wasm/layout.ts";
 import { instantiateLoops } from "../../src/dataplane/loops.ts";
 import { viewMemory } from "../../src/dataplane/memory.ts";
 import { packet } from "../wasm/packets.ts";
-import { endpointPort, isRightEndpoint, isVolatile } from "./concurrency_plan.ts";
+import { endpointPort, ICMP_FD, isRightEndpoint, isVolatile } from "./concurrency_plan.ts";
 import { Random } from "./random.ts";
 
 export interface Findings {
@@ -31,7 +32,6 @@ const { memory, role, destinations, sources, seed } = workerData as {
 const { bytes } = viewMemory(memory);
 const view = new DataView(bytes.buffer);
 const random = new Random(seed);
-const ICMP_FD = 4;
 const template = packet();
 const wrong: string[] = [];
 let checkedCount = 0;
@@ -53,8 +53,8 @@ function read(_fd: number, offset: number): number {
 
 /** The slot that message i is counted for must still be its peer's, or nobody's. */
 function checkSlot(index: number, destination: number): void {
-  const slot = view.getUint32(SEND_INFO_OFFSET + index * SEND_INFO_SIZE, true);
-  const endpoint = PEERS_OFFSET + slot * PEER_SIZE + PEER_ENDPOINT_OFFSET;
+  const slot = view.getUint32(EGRESS_WORK_OFFSET + SEND_INFO_OFFSET + index * SEND_INFO_SIZE, true);
+  const endpoint = PEERS4_OFFSET + slot * PEER_SIZE + PEER_ENDPOINT_OFFSET;
   const address = view.getUint32(endpoint + 4);
   const isRight = address === 0 || isRightEndpoint(destination, address);
   expect(isRight, () => `slot ${slot} was given away while in use`);
@@ -109,9 +109,14 @@ function writev(): number {
   throw new Error("writev");
 }
 
-const io = { read, write, writev, sendmmsg, recvmmsg, poll: () => 0, now_ms: Date.now };
+/** The same of a send that says that a packet is too long. */
+function path_mtu(): number {
+  throw new Error("path_mtu");
+}
+
+const io = { read, write, writev, sendmmsg, recvmmsg, poll: () => 0, path_mtu, now_ms: Date.now };
 const loops = await instantiateLoops(memory, io);
-if (role === "egress") loops.runEgress(0, 1, 2, ICMP_FD, 3, 0x0a000100, 0);
-else loops.runIngress(0, 1, 2, 3, 0, 0, -1);
+if (role === "egress") loops.runEgress(0, 0);
+else loops.runIngress(0, 0);
 const findings: Findings = { wrong, checkedCount };
 parentPort!.postMessage(findings);

@@ -16,7 +16,7 @@ import { openRawSocket } from "../../ffi/raw_socket.ts";
 import { openTun } from "../../ffi/tun.ts";
 import { openUdpSocket } from "../../ffi/udp_socket.ts";
 import { Dataplane } from "../../src/dataplane/dataplane.ts";
-import type { Overlay } from "../../src/dataplane/lanes.ts";
+import type { Overlay, Queue } from "../../src/dataplane/lanes.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import { entry } from "../wasm/scripted_io.ts";
 import { packet, patched } from "../wasm/packets.ts";
@@ -51,7 +51,7 @@ class Host {
   }
 
   raw(): number {
-    return this.#own(withNetns(this.netns, openRawSocket));
+    return this.#own(withNetns(this.netns, () => openRawSocket(4)));
   }
 
   #own(fd: number): number {
@@ -65,18 +65,15 @@ class Host {
   }
 }
 
-interface Change {
-  readonly workerUrl?: URL;
-  readonly tun_fd?: number;
-  readonly udp_fd?: number;
-}
-
 /** Two hosts on one wire, and whatever data planes `start` made; all gone afterwards. */
 async function withHosts(
   body: (
     a: Host,
     b: Host,
-    start: (host: Host, change?: Change) => Promise<Dataplane>,
+    start: (
+      host: Host,
+      change?: Partial<Overlay & Queue & { workerUrl: URL }>,
+    ) => Promise<Dataplane>,
   ) => Promise<void>,
 ): Promise<void> {
   const [a, b] = [new Host(1), new Host(2)];
@@ -92,7 +89,7 @@ async function withHosts(
       host.ip(`link set ${link} up`);
     }
     await body(a, b, async (host, change = {}) => {
-      const udp_fd = change.udp_fd ?? host.socket(`192.0.2.${host.number}`, PORT);
+      const udp_fd = change.send_fd ?? host.socket(`192.0.2.${host.number}`, PORT);
       const tun_fd = change.tun_fd ?? host.tun();
       const overlay: Overlay = {
         family: 4,
@@ -103,6 +100,7 @@ async function withHosts(
         icmp_fd: host.raw(),
         queues: [{ tun_fd, receive_fd: udp_fd, send_fd: udp_fd }],
         offloads: [],
+        ...change,
       };
       const workerUrl = change.workerUrl ?? WORKER_URL;
       const plane = await Dataplane.start({ workerUrl, overlays: [overlay] });
@@ -235,7 +233,7 @@ describe("life of the loops", () => {
 
   test("a descriptor that is none ends its loop", async () => {
     await withHosts(async (a, _b, start) => {
-      const plane = await start(a, { udp_fd: -1, tun_fd: a.tun() });
+      const plane = await start(a, { send_fd: -1, tun_fd: a.tun() });
       assert.deepEqual(await plane.ended, {
         role: "ingress",
         errno: 9,

@@ -1,6 +1,11 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
-import { EGRESS_EPOCH_OFFSET, FIB_LEVEL1_COUNT, FIB_LEVEL1_OFFSET } from "../../wasm/layout.ts";
+import {
+  FIB_LEVEL1_COUNT,
+  FIB_LEVEL1_OFFSET,
+  LANE_EGRESS_EPOCH_OFFSET,
+  LANES_OFFSET,
+} from "../../wasm/layout.ts";
 import { Epochs, WaitBudget } from "../../src/dataplane/epochs.ts";
 import { Fib } from "../../src/dataplane/fib.ts";
 import { instantiateLoops, type Loops } from "../../src/dataplane/loops.ts";
@@ -118,10 +123,10 @@ test("with no block free a long prefix is refused, and nothing changes", async (
 test("a block is used again only after a loop that was inside a batch has left it", async () => {
   const { shared, fib } = await setUp(1);
   fib.insert(0x0a000000, 28, 1, NO_WAIT);
-  Atomics.add(shared.u32, EGRESS_EPOCH_OFFSET / 4, 1);
+  Atomics.add(shared.u32, (LANES_OFFSET + LANE_EGRESS_EPOCH_OFFSET) / 4, 1);
   fib.remove(0x0a000000, 28);
   assert.ok(!fib.insert(0x0a000100, 28, 2, NO_WAIT));
   assert.ok(!fib.insert(0x0a000100, 28, 2, new WaitBudget(5)));
-  Atomics.add(shared.u32, EGRESS_EPOCH_OFFSET / 4, 1);
+  Atomics.add(shared.u32, (LANES_OFFSET + LANE_EGRESS_EPOCH_OFFSET) / 4, 1);
   assert.ok(fib.insert(0x0a000100, 28, 2, NO_WAIT));
 });

@@ -1,7 +1,8 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import {
-  INGRESS_EPOCH_OFFSET,
+  LANE_INGRESS_EPOCH_OFFSET,
+  LANES_OFFSET,
   PEER_COUNT_MAX,
   SOURCE_CELL_COUNT,
   SOURCE_CELL_COUNT_BITS,
@@ -120,11 +121,11 @@ test("a table that a loop may still be reading is not overwritten", async () => 
   table.add(1, 1, NO_WAIT);
   table.remove(1, 1);
   // A loop enters its batch and reads table A from here on; B is free, and becomes current.
-  Atomics.add(shared.u32, INGRESS_EPOCH_OFFSET / 4, 1);
+  Atomics.add(shared.u32, (LANES_OFFSET + LANE_INGRESS_EPOCH_OFFSET) / 4, 1);
   assert.ok(table.add(2, 2, NO_WAIT));
   table.remove(2, 2);
   assert.ok(!table.add(3, 3, NO_WAIT), "building anew would overwrite A");
-  Atomics.add(shared.u32, INGRESS_EPOCH_OFFSET / 4, 1);
+  Atomics.add(shared.u32, (LANES_OFFSET + LANE_INGRESS_EPOCH_OFFSET) / 4, 1);
   assert.ok(table.add(3, 3, NO_WAIT));
   assert.deepEqual([1, 2, 3].map(loops.lookupSource), [-1, -1, 3]);
 });

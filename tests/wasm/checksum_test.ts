@@ -1,11 +1,11 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { ARENA_OFFSET } from "../../wasm/layout.ts";
+import { ARENA_OFFSET, EGRESS_WORK_OFFSET } from "../../wasm/layout.ts";
 import { bench } from "./scripted_io.ts";
 import { fromHex, naiveChecksum } from "./packets.ts";
 
-const AT = ARENA_OFFSET;
+const AT = EGRESS_WORK_OFFSET + ARENA_OFFSET;
 const LENGTH_MAX = 9001;
 
 /** Bytes that repeat with no power of two, so that a lane mixed up with another shows. */

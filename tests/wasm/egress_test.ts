@@ -1,7 +1,12 @@
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { assertAddsUp, assertDrops } from "./egress_assertions.ts";
-import { BATCH_SIZE_MAX, EGRESS_EPOCH_OFFSET, STOP_FLAG_OFFSET } from "../../wasm/layout.ts";
+import {
+  BATCH_SIZE_MAX,
+  LANE_EGRESS_EPOCH_OFFSET,
+  LANES_OFFSET,
+  STOP_FLAG_OFFSET,
+} from "../../wasm/layout.ts";
 import { DROP_REASONS, readCounters } from "../../src/dataplane/counters.ts";
 import {
   bench,
@@ -127,8 +132,9 @@ describe("what is dropped, and counted by reason", () => {
 
   test("every egress reason is reached by some test of this file", () => {
     const reached = new Set([...cases.map(([, , reason]) => reason), "egress_send_failed"]);
-    // What only a TUN with offloads can bring: see offload_test.ts.
-    reached.add("egress_bad_offload");
+    // What only a TUN with offloads can bring, and only a path that carries less: see
+    // offload_egress_test.ts, too_big_test.ts.
+    reached.add("egress_bad_offload").add("egress_too_big");
     const all = DROP_REASONS.filter(({ role }) => role === "egress").map(({ name }) => name);
     assert.deepEqual([...reached].sort(), all.sort());
   });
@@ -177,8 +183,11 @@ describe("ICMP errors", () => {
     }
   });
 
+  const ERROR = Uint8Array.of(11, 0, 0, 0);
   const silent: [what: string, bytes: Uint8Array][] = [
-    ["ICMP", packet({ to: "10.0.9.9", protocol: 1 })],
+    ["an ICMP error", packet({ to: "10.0.9.9", protocol: 1, payload: ERROR })],
+    ["an ICMP redirect", packet({ to: "10.0.9.9", protocol: 1, payload: Uint8Array.of(5, 0) })],
+    ["ICMP without a type", packet({ to: "10.0.9.9", protocol: 1, payload: new Uint8Array() })],
     ["a later fragment", packet({ to: "10.0.9.9", fragment: 0x2001 })],
     ["multicast", packet({ to: "224.0.0.251" })],
     ["the last multicast address", packet({ to: "239.255.255.255" })],
@@ -187,7 +196,7 @@ describe("ICMP errors", () => {
     ["a loopback source", packet({ to: "10.0.9.9", from: "127.0.0.1" })],
     ["a multicast source", packet({ to: "10.0.9.9", from: "224.0.0.1" })],
     ["a broadcast source", packet({ to: "10.0.9.9", from: "255.255.255.255" })],
-    ["ICMP with its TTL used up", packet({ protocol: 1, ttl: 1 })],
+    ["an ICMP error with its TTL used up", packet({ protocol: 1, ttl: 1, payload: ERROR })],
     ["a broken packet", patched(packet({ to: "10.0.9.9" }), { 3: 1 })],
   ];
   for (const [what, bytes] of silent) {
@@ -199,6 +208,13 @@ describe("ICMP errors", () => {
       assertAddsUp(on);
     });
   }
+
+  test("a ping is answered", async () => {
+    const on = await bench();
+    on.io.reads = [packet({ to: "10.0.9.9", protocol: 1, payload: Uint8Array.of(8, 0, 0, 0) })];
+    on.egress();
+    assert.equal(on.io.icmpErrors.length, 1);
+  });
 
   test("the first fragment is answered", async () => {
     const on = await bench();
@@ -256,7 +272,8 @@ describe("a socket that does not take everything", () => {
   test("EAGAIN waits for room, still inside the batch, then goes on", async () => {
     const on = await bench();
     const epochs: number[] = [];
-    on.io.onPoll = () => epochs.push(Atomics.load(on.shared.u32, EGRESS_EPOCH_OFFSET / 4) % 2);
+    on.io.onPoll = () =>
+      epochs.push(Atomics.load(on.shared.u32, (LANES_OFFSET + LANE_EGRESS_EPOCH_OFFSET) / 4) % 2);
     on.io.sendResults = [1, EAGAIN];
     on.io.polls = [[POLLOUT, 0]];
     assertDrops(on, [packet(), packet()], {});
@@ -298,7 +315,8 @@ describe("waiting and ending", () => {
   test("with nothing to do it waits, outside a batch, on the TUN and the wake fd", async () => {
     const on = await bench();
     let epoch = -1;
-    on.io.onPoll = () => epoch = Atomics.load(on.shared.u32, EGRESS_EPOCH_OFFSET / 4);
+    on.io.onPoll = () =>
+      epoch = Atomics.load(on.shared.u32, (LANES_OFFSET + LANE_EGRESS_EPOCH_OFFSET) / 4);
     assert.equal(on.egress(), 0);
     assert.deepEqual(on.io.pollCalls, [{
       fds: [{ fd: TUN_FD, events: POLLIN }, { fd: WAKE_FD, events: POLLIN }],
@@ -330,7 +348,10 @@ describe("waiting and ending", () => {
       on.io.polls = [[POLLERR, 0]];
       assert.equal(on.egress(), error);
       assert.equal(on.io.sent.length, 1);
-      assert.equal(Atomics.load(on.shared.u32, EGRESS_EPOCH_OFFSET / 4) % 2, 0);
+      assert.equal(
+        Atomics.load(on.shared.u32, (LANES_OFFSET + LANE_EGRESS_EPOCH_OFFSET) / 4) % 2,
+        0,
+      );
     });
   }
 

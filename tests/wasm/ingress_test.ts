@@ -1,6 +1,11 @@
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
-import { BATCH_SIZE_MAX, INGRESS_EPOCH_OFFSET, STOP_FLAG_OFFSET } from "../../wasm/layout.ts";
+import {
+  BATCH_SIZE_MAX,
+  LANE_INGRESS_EPOCH_OFFSET,
+  LANES_OFFSET,
+  STOP_FLAG_OFFSET,
+} from "../../wasm/layout.ts";
 import { DROP_REASONS, readCounters } from "../../src/dataplane/counters.ts";
 import {
   type Bench,
@@ -69,6 +74,7 @@ describe("forwarding", () => {
       receivedPackets: 2,
       receivedBytes: packets[0]!.length + packets[3]!.length,
       lastHeard_ms: NOW_MS,
+      pathMtu_bytes: null,
     });
     assert.equal(on.table.counters("10.9.0.0/16")!.receivedPackets, 1);
     assert.equal(on.table.counters("10.0.3.16/28")!.receivedPackets, 1);
@@ -141,6 +147,9 @@ describe("what is dropped, and counted by reason", () => {
 
   test("every ingress reason is reached by some test of this file", () => {
     const others = ["ingress_tun_write_failed", "ingress_source_spoofed"];
+    // What only VXLAN brings: see vxlan_test.ts.
+    others.push("ingress_bad_vxlan", "ingress_not_our_mac", "ingress_not_ip");
+    others.push("ingress_bad_offload");
     const reached = new Set([...cases.map(([, , reason]) => reason), ...others]);
     const all = DROP_REASONS.filter(({ role }) => role === "ingress").map(({ name }) => name);
     assert.deepEqual([...reached].sort(), all.sort());
@@ -151,7 +160,8 @@ describe("waiting and ending", () => {
   test("with nothing to do it waits for ever on the socket and the wake fd", async () => {
     const on = await bench();
     let epoch = -1;
-    on.io.onPoll = () => epoch = Atomics.load(on.shared.u32, INGRESS_EPOCH_OFFSET / 4);
+    on.io.onPoll = () =>
+      epoch = Atomics.load(on.shared.u32, (LANES_OFFSET + LANE_INGRESS_EPOCH_OFFSET) / 4);
     assert.equal(on.ingress(), 0);
     assert.deepEqual(on.io.pollCalls, [{
       fds: [{ fd: UDP_FD, events: POLLIN }, { fd: WAKE_FD, events: POLLIN }],

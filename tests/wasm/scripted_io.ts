@@ -2,7 +2,8 @@
 import type { PacketIo } from "../../ffi/packet_io.ts";
 import { ForwardingTable } from "../../src/dataplane/forwarding_table.ts";
 import { instantiateLoops, type Loops } from "../../src/dataplane/loops.ts";
-import { type Offload, offloadBits } from "../../src/dataplane/offloads.ts";
+import { type Overlay, writeLanes } from "../../src/dataplane/lanes.ts";
+import type { Offload } from "../../src/dataplane/offloads.ts";
 import { createMemory, type SharedMemory } from "../../src/dataplane/memory.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import type { ForwardingEntry } from "../../src/backend/backend.ts";
@@ -72,6 +73,8 @@ export class ScriptedIo implements PacketIo {
   writeResults: number[] = [];
   /** Results of sendmmsg; then the count. */
   sendResults: number[] = [];
+  /** Why a message is refused: -errno; 0: it is not. */
+  refuses: (message: Sent) => number = () => 0;
   /** Answers of poll; then the wake descriptor is readable, which ends the loop. */
   polls: PollAnswer[] = [];
 
@@ -86,6 +89,9 @@ export class ScriptedIo implements PacketIo {
   /** The datagrams of those that it took. */
   readonly sent: Outgoing[] = [];
   readonly pollCalls: PollCall[] = [];
+  /** Whose path was asked about, and what each answer is: bytes of the outer packet, or -errno. */
+  readonly pathMtuCalls: string[] = [];
+  pathMtu_bytes = 1500;
   receiveCallCount = 0;
   onPoll: () => void = () => {};
 
@@ -151,15 +157,17 @@ export class ScriptedIo implements PacketIo {
 
   #receive(message_offset: number, datagram: Datagram): void {
     const message = this.#view(message_offset, 64);
-    if (message.getUint32(8, true) < 16) throw new Error("no room for the name");
-    const name = this.#view(this.#pointer(message_offset), 16);
-    name.setUint16(0, 2, true);
+    const from = IpAddress.parse(datagram.from);
+    const nameSize = from.family === 4 ? 16 : 28;
+    if (message.getUint32(8, true) < nameSize) throw new Error("no room for the name");
+    const name = this.#view(this.#pointer(message_offset), nameSize);
+    name.setUint16(0, from.family === 4 ? 2 : 10, true);
     name.setUint16(2, 8285);
-    name.setUint32(4, IpAddress.parse(datagram.from).toUint32());
+    this.shared.bytes.set(from.toBytes(), name.byteOffset + (from.family === 4 ? 4 : 8));
     const iovec = this.#pointer(message_offset + 16);
     const size_bytes = Math.min(datagram.payload.length, Number(this.#u64(iovec + 8)));
     this.shared.bytes.set(datagram.payload.subarray(0, size_bytes), this.#pointer(iovec));
-    message.setUint32(8, 16, true);
+    message.setUint32(8, nameSize, true);
     message.setInt32(48, datagram.flags ?? 0, true);
     message.setUint32(56, size_bytes, true);
     if (message.getBigUint64(40, true) < 24n) throw new Error("no room for a control message");
@@ -178,9 +186,16 @@ export class ScriptedIo implements PacketIo {
     if (fd !== UDP_FD || flags !== 0x40) return -9;
     const messages = Array.from({ length: count }, (_, i) => this.#sent(vector_offset + i * 64));
     this.sendCalls.push(messages);
-    const result = this.sendResults.shift() ?? count;
+    const result = this.sendResults.shift() ?? this.#taken(messages);
     if (result > 0) this.sent.push(...messages.slice(0, result).flatMap(datagramsOf));
     return result;
+  }
+
+  /** How many of the messages pass before one is refused; its -errno if that is the first. */
+  #taken(messages: readonly Sent[]): number {
+    const errors = messages.map(this.refuses);
+    const index = errors.findIndex((error) => error !== 0);
+    return index === 0 ? errors[0]! : index < 0 ? messages.length : index;
   }
 
   #sendIcmp(message_offset: number): number {
@@ -190,12 +205,21 @@ export class ScriptedIo implements PacketIo {
   }
 
   #sent(message_offset: number): Sent {
-    const name = this.#view(this.#pointer(message_offset), 16);
-    const address = IpAddress.of(4, BigInt(name.getUint32(4)));
+    const nameSize = this.#view(message_offset, 16).getUint32(8, true);
+    const to = this.#endpoint(this.#pointer(message_offset), nameSize);
     const iovecs = this.#pointer(message_offset + 16);
     const payload = this.#gathered(iovecs, Number(this.#u64(message_offset + 24)));
-    const to = `${name.getUint16(0, true)}:${address}:${name.getUint16(2)}`;
     return { to, payload, segment: this.#segment(message_offset) };
+  }
+
+  /** A name as family:address:port. */
+  #endpoint(offset: number, size_bytes: number): string {
+    const name = this.#view(offset, size_bytes);
+    const family = name.getUint16(0, true);
+    const [start, end] = family === 2 && size_bytes === 16 ? [4, 8] : [8, 24];
+    if (family !== 2 && (family !== 10 || size_bytes !== 28)) throw new Error(`family ${family}`);
+    const address = IpAddress.fromBytes(this.shared.bytes.slice(offset + start, offset + end));
+    return `${family}:${address}:${name.getUint16(2)}`;
   }
 
   #segment(message_offset: number): number {
@@ -220,6 +244,11 @@ export class ScriptedIo implements PacketIo {
     if (typeof answer === "number") return answer;
     answer.forEach((revents, i) => fds.setInt16(i * 8 + 6, revents, true));
     return answer.filter((revents) => revents !== 0).length;
+  }
+
+  path_mtu(name_offset: number, size_bytes: number): number {
+    this.pathMtuCalls.push(this.#endpoint(name_offset, size_bytes));
+    return this.pathMtu_bytes;
   }
 
   now_ms(): number {
@@ -247,34 +276,50 @@ export const PEERS: readonly ForwardingEntry[] = [
 ];
 
 export function entry(subnet: string, address: string, port = 8285): ForwardingEntry {
-  const vtepMac = null;
   return {
     key: subnet,
     subnet: IpPrefix.parse(subnet),
     address: IpAddress.parse(address),
     port,
-    vtepMac,
+    vtepMac: null,
   };
 }
 
-/** Loops over a fresh memory with `PEERS` in its table. */
-export async function bench(offloads: readonly Offload[] = []): Promise<Bench> {
+/** Loops over a fresh memory with `PEERS`, or others, in its table. */
+export async function bench(
+  offloads: readonly Offload[] = [],
+  change: Partial<Overlay> = {},
+  peers: readonly ForwardingEntry[] = PEERS,
+): Promise<Bench> {
   const shared = createMemory();
   const io = new ScriptedIo(shared);
   const loops = await instantiateLoops(shared.memory, bound(io));
-  const table = new ForwardingTable(shared);
-  table.apply(PEERS);
-  const address = IpAddress.parse("10.0.1.0").toUint32();
-  const bits = offloadBits(offloads);
+  const overlay: Overlay = {
+    family: 4,
+    tunAddress: IpAddress.parse("10.0.1.0"),
+    network: IpPrefix.parse("0.0.0.0/32"),
+    mtu_bytes: 1472,
+    encapsulation: { type: "none" },
+    icmp_fd: ICMP_FD,
+    queues: [{ tun_fd: TUN_FD, receive_fd: UDP_FD, send_fd: UDP_FD }],
+    offloads,
+    ...change,
+  };
+  const table = new ForwardingTable(shared, overlay.family);
+  table.apply(peers);
+  const open = (network: IpPrefix) => writeLanes(shared, [{ ...overlay, network }], WAKE_FD);
+  open(overlay.network);
   return {
     shared,
     io,
     loops,
     table,
-    egress: () => loops.runEgress(BASE, TUN_FD, UDP_FD, ICMP_FD, WAKE_FD, address, bits),
-    ingress: () => loops.runIngress(BASE, TUN_FD, UDP_FD, WAKE_FD, bits, 0, -1),
-    ingressOfOverlay: () =>
-      loops.runIngress(BASE, TUN_FD, UDP_FD, WAKE_FD, bits, 0x0a000000, 0xff000000),
+    egress: () => loops.runEgress(BASE, 0),
+    ingress: () => loops.runIngress(BASE, 0),
+    ingressOfOverlay: () => {
+      open(IpPrefix.parse("10.0.0.0/8"));
+      return loops.runIngress(BASE, 0);
+    },
   };
 }
 
@@ -287,6 +332,7 @@ export function bound(io: PacketIo): PacketIo {
     recvmmsg: (...args) => io.recvmmsg(...args),
     sendmmsg: (...args) => io.sendmmsg(...args),
     poll: (...args) => io.poll(...args),
+    path_mtu: (...args) => io.path_mtu(...args),
     now_ms: () => io.now_ms(),
   };
 }

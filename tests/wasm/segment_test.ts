@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import {
   ARENA_OFFSET,
+  EGRESS_WORK_OFFSET,
+  INGRESS_WORK_OFFSET,
   RECEIVE_BUFFERS_OFFSET,
   SEGMENT_COUNT_MAX,
   SEGMENT_HEADER_SIZE,
@@ -32,6 +34,8 @@ import {
 } from "./flows.ts";
 import { hex } from "./packets.ts";
 
+const ARENA = EGRESS_WORK_OFFSET + ARENA_OFFSET;
+const HEADERS = EGRESS_WORK_OFFSET + SEND_HEADERS_OFFSET;
 const SEED = 6864;
 const RUNS = 300;
 
@@ -39,14 +43,14 @@ const RUNS = 300;
 function cut({ shared, loops }: Bench, bytes: Uint8Array): Uint8Array[] {
   const packet = bytes.subarray(VIRTIO_BYTES);
   const view = new DataView(bytes.buffer, bytes.byteOffset);
-  shared.bytes.set(packet, ARENA_OFFSET);
+  shared.bytes.set(packet, ARENA);
   const step = view.getUint16(4, true);
-  const count = loops.segmentOpen(ARENA_OFFSET, packet.length, bytes[1]!, step);
+  const count = loops.segmentOpen(ARENA, packet.length, bytes[1]!, step);
   const headers = loops.segmentHeadersSize();
   return Array.from({ length: count }, (_, i) => {
-    const at = SEND_HEADERS_OFFSET + i % 8 * SEGMENT_HEADER_SIZE;
+    const at = HEADERS + i % 8 * SEGMENT_HEADER_SIZE;
     const size = loops.segmentWrite(at, i);
-    const payload = ARENA_OFFSET + headers + i * step;
+    const payload = ARENA + headers + i * step;
     return Buffer.concat([
       shared.bytes.slice(at, at + headers),
       shared.bytes.slice(payload, payload + size),
@@ -66,13 +70,17 @@ function gather({ shared, loops }: Bench, packets: readonly Uint8Array[]): Uint8
     const view = new DataView(shared.bytes.buffer);
     return Buffer.concat(
       Array.from({ length: count }, (_, i) => {
-        const at = Number(view.getBigUint64(WRITE_IOVECS_OFFSET + i * 16, true));
-        const size = Number(view.getBigUint64(WRITE_IOVECS_OFFSET + i * 16 + 8, true));
+        const at = Number(
+          view.getBigUint64(INGRESS_WORK_OFFSET + WRITE_IOVECS_OFFSET + i * 16, true),
+        );
+        const size = Number(
+          view.getBigUint64(INGRESS_WORK_OFFSET + WRITE_IOVECS_OFFSET + i * 16 + 8, true),
+        );
         return shared.bytes.slice(at, at + size);
       }),
     );
   };
-  let at = RECEIVE_BUFFERS_OFFSET;
+  let at = INGRESS_WORK_OFFSET + RECEIVE_BUFFERS_OFFSET;
   for (const packet of packets) {
     shared.bytes.set(packet, at);
     if (group.length > 0 && loops.coalesceAppend(at, packet.length) !== 0) {
@@ -155,11 +163,11 @@ describe("cutting", () => {
   test("it leaves the packet as it is, and writes nothing but the headers", async () => {
     const on = await bench();
     const bytes = gsoPacket(flow({ tcpOptions: new Uint8Array(40), payload: bytesOf(5000) }), 1000);
-    const [first, end] = [SEND_HEADERS_OFFSET, SEND_HEADERS_OFFSET + 9 * SEGMENT_HEADER_SIZE];
+    const [first, end] = [HEADERS, HEADERS + 9 * SEGMENT_HEADER_SIZE];
     on.shared.bytes.fill(0xa5, first - 1024, end);
     cut(on, bytes);
     const packet = bytes.subarray(VIRTIO_BYTES);
-    assert.deepEqual(on.shared.bytes.slice(ARENA_OFFSET, ARENA_OFFSET + packet.length), packet);
+    assert.deepEqual(on.shared.bytes.slice(ARENA, ARENA + packet.length), packet);
     const isUntouched = (from: number, to: number) =>
       on.shared.bytes.slice(from, to).every((byte) => byte === 0xa5);
     assert.ok(isUntouched(first - 1024, first));

@@ -23,6 +23,7 @@ export const DESTINATION = 16;
 export const HEADER_LEN = DESTINATION + 4;
 
 export const DONT_FRAGMENT = 0x4000;
+export const MORE_FRAGMENTS = 0x2000;
 export const FRAGMENT_OFFSET_MASK = 0x1fff;
 export const PROTOCOL_ICMP = 1;
 /** RFC 1812 section 4.3.2.5: ICMP errors have precedence 6, internetwork control. */

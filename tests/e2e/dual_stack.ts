@@ -1,4 +1,4 @@
-/** What the lab's hosts and containers need beside IPv4: addresses of IPv6, and traffic over both. */
+/** What the lab needs beside IPv4: addresses of IPv6, and traffic over both families. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";

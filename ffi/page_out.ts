@@ -1,4 +1,4 @@
-/** Giving back the memory of pages that only the start needed. */
+/** Giving back memory that only the start needed, or a storm of changes. */
 import { readFileSync } from "node:fs";
 import { libc } from "./libc.ts";
 
@@ -7,6 +7,21 @@ const MADV_PAGEOUT = 21;
 
 /** A mapping of a file in `/proc/self/maps`: addresses, rights, offset, device, inode, path. */
 const FILE_MAPPING = /^([0-9a-f]+)-([0-9a-f]+) r[w-][x-]p [0-9a-f]+ [0-9a-f:]+ [1-9]\d* +\//;
+
+/** What of Bun's global is used here. */
+interface Collector {
+  gc(isNow: boolean): void;
+}
+
+/**
+ * Collects all garbage and gives the freed memory back to the system. The shared memory of the
+ * packet loops counts as the heap's, whose collector therefore waits for as much garbage again.
+ * Only where the runtime lets itself be asked: Bun.
+ */
+export function collectGarbage(): void {
+  const { Bun } = globalThis as { Bun?: Collector };
+  Bun?.gc(true);
+}
 
 /**
  * Asks the kernel to take back the pages of the executable and its libraries: most of what a start

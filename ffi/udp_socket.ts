@@ -38,8 +38,8 @@ export interface UdpSocketOptions {
    */
   readonly isPortShared?: boolean;
   /**
-   * No datagram is cut on its way: one that is larger than the path carries fails with `EMSGSIZE`.
-   * False if left out: this host cuts it.
+   * No datagram is cut on its way: one larger than the path is known to carry fails with
+   * `EMSGSIZE`. False if left out: this host cuts it.
    */
   readonly isWhole?: boolean;
 }

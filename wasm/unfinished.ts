@@ -13,6 +13,12 @@ import * as tcp from "./wire/tcp.ts";
 import * as udp from "./wire/udp.ts";
 import * as virtio from "./wire/virtio.ts";
 
+/**
+ * What TCP is cut into at most, headers included. The sender's own size did not come along, and it
+ * may have known of a narrower way than we do: this is what every IPv6 link carries.
+ */
+const SEGMENT_SIZE_MAX = 1280;
+
 let start: i32 = 0;
 let headers: i32 = 0;
 let isTcp: bool = false;
@@ -45,14 +51,20 @@ export function headersSize(): i32 {
   return headers;
 }
 
-/** Whether it is longer than a packet of the network: it is to be cut. */
-export function isMany(size: i32): bool {
-  return size > lane.field(LANE_MTU_OFFSET);
+/** Bytes of the longest packet that is written as it is. */
+function sizeMax(): i32 {
+  const mtu = lane.field(LANE_MTU_OFFSET);
+  return isTcp ? min(mtu, SEGMENT_SIZE_MAX) : mtu;
 }
 
-/** Payload bytes of each segment: as many as fit. The sender's own number did not come along. */
+/** Whether it is to be cut. */
+export function isMany(size: i32): bool {
+  return size > sizeMax();
+}
+
+/** Payload bytes of each segment but the last. */
 export function segmentSize(): i32 {
-  return lane.field(LANE_MTU_OFFSET) - headers;
+  return sizeMax() - headers;
 }
 
 /** The virtio header's type of what it is cut into; GSO_NONE where that cannot be known: UDP. */

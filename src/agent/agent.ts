@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from "node:os";
 import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
-import { pageOutFiles } from "../../ffi/page_out.ts";
+import { collectGarbage, pageOutFiles } from "../../ffi/page_out.ts";
 import type { AgentControl, Readiness, TokenAdmin } from "../api/control.ts";
 import type { VtepMacs } from "../backend/backend.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
@@ -28,6 +28,7 @@ import type { RunOptions } from "./options.ts";
 import { requireCapabilities, requireTun } from "./preflight.ts";
 import { Backoff, pause } from "../retry.ts";
 import { notifyServiceManager } from "./service_manager.ts";
+import { Settling } from "./settling.ts";
 import { snapshot } from "./snapshot.ts";
 import type { Phase, Status } from "./status.ts";
 import { loadVtepMacs } from "./vtep_macs.ts";
@@ -35,8 +36,6 @@ import { workerCount } from "./worker_count.ts";
 
 const MOVE_RETRY_FIRST_MS = 1_000;
 const MOVE_RETRY_MAX_MS = 30_000;
-/** When the start is over, also with a network of thousands of hosts. */
-const SETTLED_MS = 5_000;
 /** How long a tidy end waits for a registry that may be away. */
 const RELEASE_TIMEOUT_MS = 3_000;
 /** How long the store may be away before the node says that it is not ready. */
@@ -61,6 +60,10 @@ export class Agent implements AgentControl {
   #path: DataPath | null = null;
   #leases = LeaseTable.EMPTY;
   #reconciler: Reconciler | null = null;
+  readonly #settling = new Settling(() => {
+    collectGarbage();
+    pageOutFiles();
+  });
   /** Rejects with a failure that only a new process can mend. */
   readonly #fatal = Promise.withResolvers<never>();
 
@@ -127,7 +130,7 @@ export class Agent implements AgentControl {
       this.#phase = "waiting_for_lease";
       const lease = await keeper.acquire(this.#previousSubnets(), signal);
       await this.#openPath(lease);
-      setTimeout(pageOutFiles, SETTLED_MS).unref();
+      this.#settling.begin();
       await Promise.race([
         Promise.all([
           keeper.keep(signal, (moved) => this.#move(moved, signal)),
@@ -225,9 +228,13 @@ export class Agent implements AgentControl {
   async #followLeases(signal: AbortSignal): Promise<void> {
     for await (const changes of this.store.watch(signal)) {
       this.#leases = this.#leases.apply(changes);
-      for (const change of changes) this.#log.debug`lease ${change.key}: ${change.type}`;
+      // Asked first: a record that nobody wants is made all the same, for each of thousands.
+      if (this.#log.isEnabledFor("debug")) {
+        for (const change of changes) this.#log.debug`lease ${change.key}: ${change.type}`;
+      }
       this.#keeper?.observe(this.#leases);
       this.#path?.update();
+      this.#settling.count(changes.length);
     }
   }
 

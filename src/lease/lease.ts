@@ -39,6 +39,9 @@ export type LeaseChange =
  * `10.5.52.0-24&fc00::-64`.
  */
 export function leaseKey(subnets: readonly IpPrefix[]): string {
+  const [first] = subnets;
+  // Nearly always one, and there may be thousands of leases.
+  if (subnets.length === 1) return `${first!.address}-${first!.length}`;
   return subnets.map((subnet) => `${subnet.address}-${subnet.length}`).join("&");
 }
 
@@ -47,9 +50,10 @@ export function leaseKey(subnets: readonly IpPrefix[]): string {
  * names a family twice; the order of the families does not matter.
  */
 export function parseLeaseKey(text: string, what = "lease"): IpPrefix[] {
-  const subnets = text.split("&").map((part) =>
-    IpPrefix.parse(part.replace(/-(\d+)$/, "/$1"), what)
-  );
+  const parse = (part: string) => IpPrefix.parse(part.replace(/-(\d+)$/, "/$1"), what);
+  // Nearly always one, and there may be thousands of keys.
+  if (!text.includes("&")) return [parse(text)];
+  const subnets = text.split("&").map(parse);
   const families = new Set(subnets.map((subnet) => subnet.family));
   if (subnets.length > 2 || families.size !== subnets.length) {
     throw new SelvageError("invalid_argument", `${what} "${text}": one subnet a family at most`);

@@ -24,6 +24,11 @@ interface Step {
   readonly lease: Lease | null;
 }
 
+function toStep(change: LeaseChange): Step {
+  if (change.type === "put") return { subnets: change.lease.subnets, lease: change.lease };
+  return { subnets: parseLeaseKey(change.key), lease: null };
+}
+
 /** Leases by their subnets. A change makes a new table, which shares the leases. */
 export class LeaseTable {
   static readonly EMPTY: LeaseTable = new LeaseTable([]);
@@ -75,22 +80,13 @@ export class LeaseTable {
    */
   apply(changes: readonly LeaseChange[]): LeaseTable {
     if (changes.length === 0) return this;
-    const byKey = new Map<string, Step>();
-    for (const change of changes) {
-      if (change.type === "put") {
-        byKey.set(leaseKey(change.lease.subnets), {
-          subnets: change.lease.subnets,
-          lease: change.lease,
-        });
-      } else {
-        const subnets = parseLeaseKey(change.key);
-        byKey.set(leaseKey(subnets), { subnets, lease: null });
-      }
-    }
-    const steps = [...byKey.values()].sort((a, b) => compareSubnets(a.subnets, b.subnets));
+    // The sort is stable: of several steps with the same subnets the last one counts.
+    const steps = changes.map(toStep).sort((a, b) => compareSubnets(a.subnets, b.subnets));
     const next: Lease[] = [];
     let from = 0;
-    for (const step of steps) {
+    for (const [i, step] of steps.entries()) {
+      const after = steps[i + 1];
+      if (after !== undefined && compareSubnets(step.subnets, after.subnets) === 0) continue;
       const position = this.#position(step.subnets, from);
       while (from < position) next.push(this.leases[from++]!);
       if (this.#at(position, step.subnets) !== undefined) from = position + 1;

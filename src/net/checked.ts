@@ -21,6 +21,11 @@ export function checkedJson<T>(schema: ZodType<T>, text: string, what: string): 
   return checked(schema, parseJson(text, what), what);
 }
 
+/** Whether a value is an object whose properties can be looked at; arrays are. */
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}
+
 /** JSON text as a value of unknown shape. Throws `invalid_argument` that names `what`. */
 export function parseJson(text: string, what: string): unknown {
   try {

@@ -26,6 +26,7 @@ import {
   HEARTBEAT_MS,
   leaseReply,
   listReply,
+  readWireLease,
   watchLine,
 } from "./wire.ts";
 
@@ -155,7 +156,7 @@ export class RemoteStore implements LeaseStore {
     const leases: Lease[] = [];
     for (const wire of reply.leases) {
       try {
-        leases.push(fromWireLease(wire));
+        leases.push(readWireLease(wire));
       } catch {
         // A newer registry may know forms that this host does not.
       }

@@ -1,4 +1,4 @@
-/** What the lab needs beside IPv4: addresses of IPv6, and traffic over both families. */
+/** What the lab's hosts and containers need beside IPv4: IPv6 addresses, and traffic over both. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";

@@ -18,7 +18,7 @@ const DEVICES: Readonly<Record<Family, string>> = { 4: "flannel.1", 6: "flannel-
 const MACS: Readonly<Record<Family, string>> = { 4: "ea:18:5c:b2:85:27", 6: "aa:f3:68:3c:a3:48" };
 const MTUS_BYTES: Readonly<Record<Family, number>> = { 4: 1450, 6: 1430 };
 
-/** What the child says: our lease's key, and all other leases, their addresses as texts. */
+/** What the child says: our lease's key, and the leases of all others, addresses as texts. */
 interface Answer {
   readonly key: string;
   readonly others: readonly Lease[];

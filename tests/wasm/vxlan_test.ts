@@ -207,7 +207,7 @@ describe("packets that a kernel on this machine left unfinished", () => {
   }
 
   const many = flow({ payload: bytesOf(40_000), flags: 0x18 });
-  const step = MTU - 40;
+  const step = 1280 - 40;
 
   test("one of many segments is handed to our kernel whole", async () => {
     const on = await vxlan(ALL);

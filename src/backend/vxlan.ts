@@ -47,7 +47,7 @@ function deviceName(family: Family, vni: number): string {
 }
 
 /** Bytes of the largest inner packet of the family. Throws `unsupported` if that is too few. */
-function familyMtu(config: NetworkConfig, link: OuterLink, family: Family): number {
+function mtuOf(config: NetworkConfig, link: OuterLink, family: Family): number {
   const { outerMtu_bytes } = readVxlanOptions(config);
   // More than the interface carries is more than can be sent.
   const outer_bytes = Math.min(outerMtu_bytes || link.mtu_bytes, link.mtu_bytes);
@@ -65,17 +65,9 @@ function familiesOf(config: NetworkConfig): Family[] {
   return config.ranges.map(({ family }) => family);
 }
 
-/**
- * Bytes of a packet that every family carries. It is each tunnel's, for a container has one MTU
- * too: packets that a kernel on the same machine left to be cut are cut by the tunnel's.
- */
-function commonMtu(config: NetworkConfig, link: OuterLink): number {
-  return Math.min(...familiesOf(config).map((family) => familyMtu(config, link, family)));
-}
-
 function checkLink(config: NetworkConfig, link: OuterLink): void {
   for (const family of familiesOf(config)) {
-    familyMtu(config, link, family);
+    mtuOf(config, link, family);
     for (const addresses of [link.addresses, link.publicAddresses]) {
       if (ofFamily(addresses, family) !== undefined) continue;
       throw new SelvageError("unsupported", `interface ${link.name} has no IPv${family} address`, {
@@ -87,12 +79,11 @@ function checkLink(config: NetworkConfig, link: OuterLink): void {
 
 function planTunnels(config: NetworkConfig, link: OuterLink, vtepMacs: VtepMacs): Tunnel[] {
   const { vni, port } = readVxlanOptions(config);
-  const mtu_bytes = commonMtu(config, link);
   return familiesOf(config).map((family) => ({
     family,
     device: deviceName(family, vni),
     port,
-    mtu_bytes,
+    mtu_bytes: mtuOf(config, link, family),
     encapsulation: { type: "vxlan", vni, vtepMac: vtepMacs[family] },
   }));
 }
@@ -168,7 +159,9 @@ export const vxlanBackend: Backend = {
     if (link !== null) checkLink(config, link);
   },
   tunnels: planTunnels,
-  mtu_bytes: commonMtu,
+  mtu_bytes(config: NetworkConfig, link: OuterLink): number {
+    return Math.min(...familiesOf(config).map((family) => mtuOf(config, link, family)));
+  },
   attributes(config: NetworkConfig, link: OuterLink, vtepMacs: VtepMacs): LeaseAttributes {
     const { vni } = readVxlanOptions(config);
     // flannel reads its own MAC back as text: VNI comes first and VtepMAC last.

@@ -70,7 +70,7 @@ export class ScriptedIo implements PacketIo {
   receives: (readonly Datagram[] | number)[] = [];
   /** Results of writes; then the size, as if written. */
   writeResults: number[] = [];
-  /** Results of sendmmsg; then the count. */
+  /** Results of sendmmsg, the count at most; then the count. */
   sendResults: number[] = [];
   /** Answers of poll; then the wake descriptor is readable, which ends the loop. */
   polls: PollAnswer[] = [];
@@ -178,7 +178,7 @@ export class ScriptedIo implements PacketIo {
     if (fd !== UDP_FD || flags !== 0x40) return -9;
     const messages = Array.from({ length: count }, (_, i) => this.#sent(vector_offset + i * 64));
     this.sendCalls.push(messages);
-    const result = this.sendResults.shift() ?? count;
+    const result = Math.min(this.sendResults.shift() ?? count, count);
     if (result > 0) this.sent.push(...messages.slice(0, result).flatMap(datagramsOf));
     return result;
   }

@@ -10,8 +10,8 @@ const COLUMNS_MAX = 100;
 const FUNCTION_LINES_MAX = 70;
 /** Modules that nothing imports because something else starts them. */
 const ENTRY_POINTS = new RegExp(
-  "^(compile.ts|src/main.ts|src/dataplane/worker.ts|wasm/main.ts|tests/run.ts|tests/bench/run.ts|" +
-    "tests/.*_(test|child|worker).ts)$",
+  "^(compile.ts|src/main.ts|src/dataplane/worker.ts|wasm/main.ts|tests/run.ts|" +
+    "tests/(bench|fuzz)/run.ts|tests/.*_(test|child|worker).ts)$",
 );
 
 /** What must not be used, where, and what to use in its place. */

@@ -186,6 +186,10 @@ function isTcpNext(packet: i32): bool {
   if (load<u32>(header + tcp.ACKNOWLEDGMENT) !== load<u32>(other + tcp.ACKNOWLEDGMENT)) {
     return false;
   }
+  // It means nothing without URG, which goes alone; yet what is cut again is to be what came.
+  if (load<u16>(header + tcp.URGENT_POINTER) !== load<u16>(other + tcp.URGENT_POINTER)) {
+    return false;
+  }
   if (load32(header + tcp.SEQUENCE) !== load32(other + tcp.SEQUENCE) + <u32> total) return false;
   for (let i = start + tcp.HEADER_LEN; i < headers; i += 4) {
     if (load<u32>(packet + i) !== load<u32>(first + i)) return false;

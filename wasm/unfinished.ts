@@ -70,5 +70,7 @@ export function segmentSize(): i32 {
 /** The virtio header's type of what it is cut into; GSO_NONE where that cannot be known: UDP. */
 export function gsoType(packet: i32): u32 {
   if (!isTcp) return virtio.GSO_NONE;
-  return ipv4.version(packet) === 6 ? virtio.GSO_TCPV6 : virtio.GSO_TCPV4;
+  const type = ipv4.version(packet) === 6 ? virtio.GSO_TCPV6 : virtio.GSO_TCPV4;
+  const hasCwr = (<u32> load<u8>(packet + start + tcp.FLAGS) & tcp.CWR) !== 0;
+  return hasCwr ? type | virtio.GSO_ECN : type;
 }

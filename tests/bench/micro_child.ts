@@ -1,7 +1,7 @@
 /**
  * Runs the compiled micro-benchmarks under the runtime that it is started with.
  *
- *     micro_child.ts ROUNDS < {"lookup": "base64", "checksum": "base64"}
+ *     micro_child.ts ROUNDS < {"lookup": "base64", "checksum": …, "segment": …}
  *
  * Prints a JSON list of figures. A module that is missing is left out.
  */
@@ -14,6 +14,8 @@ import type { Figure } from "./results.ts";
 const LOOKUP_COUNT = 20_000_000;
 const PEER_COUNTS = [1, 5_000, 65_536];
 const CHECKSUM_COUNT = 1_000_000;
+const SEGMENT_COUNT = 100_000;
+const SEGMENT_PAYLOAD_BYTES = 64_000;
 /** The runtimes compile a function well only when it has been called often. */
 const WARM_UP_MS = 1_000;
 const WARM_UP_CALLS = 1_000;
@@ -75,8 +77,23 @@ async function measureChecksum(base64: string, size_bytes: number, rounds: numbe
   };
 }
 
+/** Payload that one core cuts, 64 kB a packet, which is about what a read of the TUN brings. */
+async function measureSegment(base64: string, rounds: number): Promise<Figure> {
+  const micro = await instantiate(base64, createMemory());
+  if (micro.run(1, SEGMENT_PAYLOAD_BYTES) === 0) throw new Error("the packet was not cut");
+  const run = (count: number) => micro.run(count, SEGMENT_PAYLOAD_BYTES);
+  const bits = SEGMENT_COUNT * SEGMENT_PAYLOAD_BYTES * 8;
+  return {
+    title: "segmentation, TCP at 1400 bytes",
+    unit: "Gbit/s",
+    values: time_s(rounds, run, SEGMENT_COUNT).map((one_s) => bits / 1e9 / one_s),
+  };
+}
+
 const rounds = Number(process.argv[2]);
-const modules = JSON.parse(readFileSync(0, "utf8")) as { lookup?: string; checksum?: string };
+const modules = JSON.parse(readFileSync(0, "utf8")) as Partial<
+  Record<"lookup" | "checksum" | "segment", string>
+>;
 const figures: Figure[] = [];
 if (modules.lookup !== undefined) {
   for (const count of PEER_COUNTS) figures.push(await measureLookup(modules.lookup, count, rounds));
@@ -86,4 +103,5 @@ if (modules.checksum !== undefined) {
     figures.push(await measureChecksum(modules.checksum, size_bytes, rounds));
   }
 }
+if (modules.segment !== undefined) figures.push(await measureSegment(modules.segment, rounds));
 console.log(JSON.stringify(figures));

@@ -243,6 +243,18 @@ export function parsePacket(packet: Uint8Array): Flow {
   };
 }
 
+/** The packet with the checksum that its virtio header leaves to the kernel. */
+function completedByKernel(packet: Uint8Array<ArrayBuffer>, virtio: DataView) {
+  const [start, offset] = [virtio.getUint16(6, true), virtio.getUint16(8, true)];
+  if (virtio.getUint16(4, true) !== 0) {
+    throw new Error("segments of a packet that is to stay whole");
+  }
+  if (start + offset + 2 > packet.length) throw new Error("a checksum behind the packet");
+  const sum = naiveChecksum(packet.subarray(start));
+  new DataView(packet.buffer).setUint16(start + offset, sum === 0 ? 0xffff : sum);
+  return packet;
+}
+
 /**
  * The packets that the kernel makes of one write to a TUN with a virtio header. Throws where header
  * and packet do not fit each other.
@@ -250,6 +262,7 @@ export function parsePacket(packet: Uint8Array): Flow {
 export function packetsOfWrite(bytes: Uint8Array): Uint8Array[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const packet = bytes.slice(VIRTIO_BYTES);
+  if (bytes[1] === 0 && bytes[0] === 1) return [completedByKernel(packet, view)];
   if (bytes[1] === 0) {
     if (bytes.slice(0, VIRTIO_BYTES).some((byte) => byte !== 0)) throw new Error("not plain");
     return [packet];

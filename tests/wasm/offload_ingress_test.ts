@@ -180,6 +180,7 @@ describe("packets of one flow", () => {
     ["another protocol", [first, after({ protocol: UDP })]],
     ["another acknowledgment", [first, after({ acknowledgment: 1 })]],
     ["another window", [first, after({ window: 500 })]],
+    ["an urgent pointer without URG", [first, after({ urgent: 0xffff })]],
     ["another TTL", [first, after({ ttl: 63 })]],
     ["another TOS", [first, after({ tos: 1 })]],
     ["ECE", [first, after({ flags: ACK | ECE })]],

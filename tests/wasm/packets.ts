@@ -16,7 +16,7 @@ export interface PacketParts {
 /** RFC 1071, the slow way: the naive twin of `wasm/checksum.ts`. */
 export function naiveChecksum(bytes: Uint8Array): number {
   let sum = 0;
-  for (const [i, byte] of bytes.entries()) sum += i % 2 === 0 ? byte * 256 : byte;
+  for (let i = 0; i < bytes.length; i++) sum += i % 2 === 0 ? bytes[i]! * 256 : bytes[i]!;
   while (sum > 0xffff) sum = (sum % 0x10000) + Math.floor(sum / 0x10000);
   return 0xffff - sum;
 }

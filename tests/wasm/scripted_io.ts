@@ -71,7 +71,7 @@ export class ScriptedIo implements PacketIo {
   receives: (readonly Datagram[] | number)[] = [];
   /** Results of writes; then the size, as if written. */
   writeResults: number[] = [];
-  /** Results of sendmmsg; then the count. */
+  /** Results of sendmmsg, the count at most; then the count. */
   sendResults: number[] = [];
   /** Why a message is refused: -errno; 0: it is not. */
   refuses: (message: Sent) => number = () => 0;
@@ -186,7 +186,7 @@ export class ScriptedIo implements PacketIo {
     if (fd !== UDP_FD || flags !== 0x40) return -9;
     const messages = Array.from({ length: count }, (_, i) => this.#sent(vector_offset + i * 64));
     this.sendCalls.push(messages);
-    const result = this.sendResults.shift() ?? this.#taken(messages);
+    const result = Math.min(this.sendResults.shift() ?? this.#taken(messages), count);
     if (result > 0) this.sent.push(...messages.slice(0, result).flatMap(datagramsOf));
     return result;
   }

@@ -6,6 +6,7 @@ export const ACKNOWLEDGMENT = 8;
 export const DATA_OFFSET = 12;
 export const FLAGS = 13;
 export const CHECKSUM = 16;
+export const URGENT_POINTER = 18;
 /** Without options. */
 export const HEADER_LEN = 20;
 

@@ -24,6 +24,7 @@ const SEND_RESULTS = [1, 2, EAGAIN, ENOBUFS, EINTR, EINVAL, EMSGSIZE, EIO, EOPNO
 const WRITE_RESULTS = [EIO, EAGAIN, EINVAL, ENOMEM, EINTR];
 const DEAD = [EBADF, ENODEV];
 const EHOSTUNREACH = -113;
+const UDP_AND_IPV4_BYTES = 28;
 /** What a path may be said to carry; some of it is nonsense. */
 const PATH_MTUS = [
   EHOSTUNREACH,
@@ -108,8 +109,7 @@ export class LoopFuzzer {
     const before = this.#totals();
     io.sendResults = [];
     io.writeResults = [];
-    // Where the twin knows no fragments no path is narrow.
-    io.pathMtu_bytes = this.network.isExact ? EHOSTUNREACH : script.pick(PATH_MTUS);
+    this.#narrow(script.pick(PATH_MTUS));
     const isDying = !isCalm && this.#scriptFailures(script);
     const outcomes = this.role === "egress"
       ? this.#runEgress(cases, script, isDying)
@@ -129,6 +129,18 @@ export class LoopFuzzer {
     assert.equal(left + after.refused - before.refused, expected.length, "out + refused");
     assertSubsequence(actual, expected, this.role === "ingress" && this.#isVirtio);
     return left;
+  }
+
+  /** Has the path carry so much; where the twin knows no fragments it carries all. */
+  #narrow(pathMtu_bytes: number): void {
+    const { io } = this.on;
+    io.pathMtu_bytes = this.network.isExact ? EHOSTUNREACH : pathMtu_bytes;
+    const isNarrow = !this.network.isExact && pathMtu_bytes > 0;
+    io.refuses = ({ payload, segment }) => {
+      const size_bytes = (segment === 0 ? payload.length : segment) + UDP_AND_IPV4_BYTES;
+      if (!isNarrow || size_bytes <= pathMtu_bytes) return 0;
+      return segment === 0 ? EMSGSIZE : EINVAL;
+    };
   }
 
   /** Failures for the first sends or writes. Whether the descriptor dies at one of them. */

@@ -5,7 +5,7 @@ import { n2n } from "./n2n.ts";
 import { nebula } from "./nebula.ts";
 import type { BenchPath } from "./path.ts";
 import { plain } from "./plain.ts";
-import { udp, udpWithoutOffload, userspaceVxlan } from "./selvage.ts";
+import { udp, udpTwoWorkers, udpWithoutOffload, userspaceVxlan } from "./selvage.ts";
 import { tinc } from "./tinc.ts";
 import { vtun } from "./vtun.ts";
 import { wireguardGo } from "./wireguard_go.ts";
@@ -17,6 +17,7 @@ export const OWN_PATHS: readonly BenchPath[] = [
   udp,
   userspaceVxlan,
   udpWithoutOffload,
+  udpTwoWorkers,
 ];
 
 /** Debian's userspace tunnels, which `--with` chooses from. */

@@ -114,3 +114,11 @@ export const userspaceVxlan = ownPath({
   backend: { Type: "vxlan", Datapath: "userspace" },
   flags: [],
 });
+
+export const udpTwoWorkers = ownPath({
+  id: "udp-workers-2",
+  title: "Selvage udp, --workers=2",
+  note: "the same with two queue pairs, as on a machine with more cores",
+  backend: { Type: "udp" },
+  flags: ["--workers=2"],
+});

@@ -2,12 +2,23 @@
 import { fileURLToPath } from "node:url";
 import { errorText } from "../../src/errors.ts";
 import { runWithInput } from "./children.ts";
-import { CHECKSUM_SOURCE, compileMicro, LOOKUP_SOURCE, SEGMENT_SOURCE } from "./micro_source.ts";
+import {
+  CHECKSUM_SOURCE,
+  compileMicro,
+  LOOKUP6_SOURCE,
+  LOOKUP_SOURCE,
+  SEGMENT_SOURCE,
+} from "./micro_source.ts";
 import type { Figure, LeftOut } from "./results.ts";
 
 const CHILD = fileURLToPath(new URL("./micro_child.ts", import.meta.url));
 const BUN = "node_modules/@oven/bun-linux-x64/bin/bun";
-const SOURCES = { lookup: LOOKUP_SOURCE, checksum: CHECKSUM_SOURCE, segment: SEGMENT_SOURCE };
+const SOURCES = {
+  lookup: LOOKUP_SOURCE,
+  lookup6: LOOKUP6_SOURCE,
+  checksum: CHECKSUM_SOURCE,
+  segment: SEGMENT_SOURCE,
+};
 const TIMEOUT_MS = 300_000;
 const RUNTIMES: readonly { name: string; command: string; args: string[] }[] = [
   { name: "Bun", command: BUN, args: [CHILD] },

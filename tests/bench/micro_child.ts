@@ -8,7 +8,8 @@
 import { readFileSync } from "node:fs";
 import { createMemory, type SharedMemory } from "../../src/dataplane/memory.ts";
 import { ForwardingTable } from "../../src/dataplane/forwarding_table.ts";
-import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
+import type { ForwardingEntry } from "../../src/backend/backend.ts";
+import { type Family, IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import type { Figure } from "./results.ts";
 
 const LOOKUP_COUNT = 20_000_000;
@@ -44,14 +45,30 @@ function time_s(rounds: number, work: (count: number) => number, count: number):
   });
 }
 
-async function measureLookup(base64: string, peerCount: number, rounds: number): Promise<Figure> {
+/** Peer i's subnet, as the look-ups' own code has them, and its outer address. */
+function addressesOf(family: Family, i: number): Pick<ForwardingEntry, "subnet" | "address"> {
+  const [net, step, length, outer] = family === 4
+    ? [0x0a000000n, 8n, 24, 0xc6120000n] as const
+    : [0xfd00n << 112n, 64n, 64, 0x20010db8n << 96n] as const;
+  const number = BigInt(i);
+  return {
+    subnet: IpPrefix.of(IpAddress.of(family, net + (number << step)), length),
+    address: IpAddress.of(family, outer + number),
+  };
+}
+
+async function measureLookup(
+  base64: string,
+  family: Family,
+  peerCount: number,
+  rounds: number,
+): Promise<Figure> {
   const shared = createMemory();
   const micro = await instantiate(base64, shared);
-  const skipped = new ForwardingTable(shared, 4).apply(
+  const skipped = new ForwardingTable(shared, family).apply(
     Array.from({ length: peerCount }, (_, i) => ({
       key: String(i),
-      subnet: IpPrefix.of(IpAddress.of(4, 0x0a000000n + (BigInt(i) << 8n)), 24),
-      address: IpAddress.of(4, 0xc6120000n + BigInt(i)),
+      ...addressesOf(family, i),
       port: 8285,
       vtepMac: null,
     })),
@@ -60,8 +77,9 @@ async function measureLookup(base64: string, peerCount: number, rounds: number):
   const misses = micro.countMisses!(peerCount);
   if (misses > 0) throw new Error(`${misses} of ${peerCount} look-ups found no peer`);
   const times_s = time_s(rounds, (count) => micro.run(count, peerCount), LOOKUP_COUNT);
+  const peers = `${peerCount.toLocaleString("en")} peer${peerCount === 1 ? "" : "s"}`;
   return {
-    title: `look-up, ${peerCount.toLocaleString("en")} peer${peerCount === 1 ? "" : "s"}`,
+    title: `look-up${family === 4 ? "" : ", IPv6"}, ${peers}`,
     unit: "million/s",
     values: times_s.map((one_s) => LOOKUP_COUNT / 1e6 / one_s),
   };
@@ -92,11 +110,14 @@ async function measureSegment(base64: string, rounds: number): Promise<Figure> {
 
 const rounds = Number(process.argv[2]);
 const modules = JSON.parse(readFileSync(0, "utf8")) as Partial<
-  Record<"lookup" | "checksum" | "segment", string>
+  Record<"lookup" | "lookup6" | "checksum" | "segment", string>
 >;
 const figures: Figure[] = [];
-if (modules.lookup !== undefined) {
-  for (const count of PEER_COUNTS) figures.push(await measureLookup(modules.lookup, count, rounds));
+for (const [family, module] of [[4, modules.lookup], [6, modules.lookup6]] as const) {
+  if (module === undefined) continue;
+  for (const count of PEER_COUNTS) {
+    figures.push(await measureLookup(module, family, count, rounds));
+  }
 }
 if (modules.checksum !== undefined) {
   for (const size_bytes of CHECKSUM_SIZES_BYTES) {

@@ -42,6 +42,8 @@ export interface UdpSocketOptions {
    * `EMSGSIZE`. False if left out: this host cuts it.
    */
   readonly isWhole?: boolean;
+  /** Nobody will read from it: it keeps as little as can be of what is sent to it. */
+  readonly isSendOnly?: boolean;
 }
 
 function setOption(fd: number, level: number, option: number, value: number, what: string): void {
@@ -77,7 +79,8 @@ export function openUdpSocket(
     check(libc.bind(fd, name, name.length), `bind ${whereText(address, port)}/udp`);
     // Without CAP_NET_ADMIN in the first user namespace this fails; the default size serves too.
     const size = int32Option(SOCKET_BUFFER_BYTES);
-    libc.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, size, size.length);
+    const receiveSize = options.isSendOnly ? int32Option(0) : size;
+    libc.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, receiveSize, receiveSize.length);
     libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, size, size.length);
     return fd;
   } catch (error) {

@@ -15,7 +15,7 @@ import {
 } from "./layout.ts";
 import * as lane from "./lane.ts";
 import { iovecBuffer, setIovec } from "./messages.ts";
-import { headerLength, isRight, locate, protocol, pseudoSum, TCP } from "./transport.ts";
+import { headerLength, isRight, locate, protocol, pseudoSum, TCP, UDP } from "./transport.ts";
 import * as ipv4 from "./wire/ipv4.ts";
 import * as ipv6 from "./wire/ipv6.ts";
 import * as tcp from "./wire/tcp.ts";
@@ -113,7 +113,7 @@ function inspect(packet: i32, size: i32): bool {
   // Without payload it is no segment.
   if (foundHeaders === 0 || foundHeaders === size) return false;
   const transport = packet + foundStart;
-  if (protocol(packet) !== TCP) return mayUdp && load16(transport + udp.CHECKSUM) !== 0;
+  if (protocol() !== TCP) return mayUdp && load16(transport + udp.CHECKSUM) !== 0;
   const flags = <u32> load<u8>(transport + tcp.FLAGS);
   return mayTcp && (flags & FLAGS_ALONE) === 0;
 }
@@ -127,7 +127,7 @@ export function begin(packet: i32, size: i32): void {
   if (isClosed) return;
   start = foundStart;
   headers = foundHeaders;
-  isTcp = protocol(packet) === TCP;
+  isTcp = protocol() === TCP;
   firstState = UNKNOWN;
   idStep = ID_STEP_UNKNOWN;
   step = total = size - headers;
@@ -197,8 +197,12 @@ function isTcpNext(packet: i32): bool {
   return true;
 }
 
+function kind(): u32 {
+  return isTcp ? TCP : UDP;
+}
+
 function isFirstRight(): bool {
-  if (firstState === UNKNOWN) firstState = isRight(first, firstSize, start) ? RIGHT : WRONG;
+  if (firstState === UNKNOWN) firstState = isRight(first, firstSize, start, kind()) ? RIGHT : WRONG;
   return firstState === RIGHT;
 }
 
@@ -210,7 +214,7 @@ export function append(packet: i32, size: i32): bool {
   const payload = size - headers;
   if (payload > step || headers + total + payload > TOTAL_SIZE_MAX) return false;
   if (!isNumberNext(packet) || (isTcp && !isTcpNext(packet))) return false;
-  if (!isFirstRight() || !isRight(packet, size, start)) return false;
+  if (!isFirstRight() || !isRight(packet, size, start, kind())) return false;
   if (packetCount === 1) idStep = idDistance(packet);
   packetCount++;
   total += payload;
@@ -258,7 +262,7 @@ export function finish(): i32 {
   const checksumOffset = isTcp ? tcp.CHECKSUM : udp.CHECKSUM;
   if (isTcp) store<u8>(header + tcp.FLAGS, <u8> (load<u8>(header + tcp.FLAGS) | lastFlags));
   else store16(header + udp.LENGTH, length);
-  store16(header + checksumOffset, fold(<u64> pseudoSum(packet, length)));
+  store16(header + checksumOffset, fold(<u64> pseudoSum(packet, length, kind())));
   writeVirtio(packet - virtio.SIZE, checksumOffset);
   setIovec(iovec(0), packet - virtio.SIZE, virtio.SIZE + headers);
   return packetCount + 1;

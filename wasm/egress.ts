@@ -8,11 +8,12 @@ import {
   ARENA_SIZE,
   BATCH_SIZE_MAX,
   CACHE_LINE_SIZE,
-  COUNTER_BYTES_IN,
   COUNTER_PACKETS_IN,
   DROP_BAD_OFFLOAD,
   DROP_IPV6,
+  DROP_LINK_SCOPE,
   DROP_NO_PEER,
+  DROP_TOO_BIG,
   DROP_TRUNCATED,
   DROP_TTL_EXPIRED,
   ICMP_QUOTE_OFFSET,
@@ -23,6 +24,7 @@ import {
 import { count } from "./counters.ts";
 import * as encapsulation from "./encapsulation.ts";
 import { enter, leave } from "./epoch.ts";
+import * as fragment from "./fragment.ts";
 import * as icmpError from "./icmp_error.ts";
 import { startLimit } from "./icmp_limit.ts";
 import * as ip from "./ip.ts";
@@ -32,11 +34,16 @@ import { prepareEgress } from "./messages.ts";
 import * as outbox from "./outbox.ts";
 import { endpoint } from "./peer.ts";
 import * as segment from "./segment.ts";
-import { dropBatch, sendBatch } from "./send.ts";
+import { dropBatch, sendBatch, startSending } from "./send.ts";
 import { read } from "./sys.ts";
+import * as tooBig from "./too_big.ts";
 import { isStopped, startWaiting, waitForMore, WOKEN } from "./wait.ts";
 import * as ipv4 from "./wire/ipv4.ts";
+import * as ipv6 from "./wire/ipv6.ts";
 import * as virtio from "./wire/virtio.ts";
+
+/** More fragments of one packet are not made: it was 64 KiB long, or the path is no path. */
+const FRAGMENT_COUNT_MAX = 48;
 
 /** What the loop is to end with; 0: nothing yet. */
 let end: i32 = 0;
@@ -48,12 +55,24 @@ function flush(): void {
   else dropBatch();
 }
 
-/** Tells the sender; of a packet of many segments about the first, as if they had come singly. */
+/** What an error about the packet quotes: of many segments the first, as if they came singly. */
+function quoted(packet: i32): i32 {
+  if (segmentCount === 0) return packet;
+  const at = lane.work + ICMP_QUOTE_OFFSET;
+  segment.writeHeaders(at, 0);
+  return at;
+}
+
+function quotedSize(size: i32): i32 {
+  return segmentCount === 0 ? size : segment.headersSize();
+}
+
 function answer(kind: u32, packet: i32, size: i32): void {
-  if (segmentCount === 0) return icmpError.answer(kind, packet, size, 0);
-  const quoted = lane.work + ICMP_QUOTE_OFFSET;
-  segment.writeHeaders(quoted, 0);
-  icmpError.answer(kind, quoted, segment.headersSize(), 0);
+  icmpError.answer(kind, quoted(packet), quotedSize(size), 0);
+}
+
+function tellNarrow(packet: i32, size: i32, mtu: i32): void {
+  tooBig.answer(quoted(packet), quotedSize(size), mtu);
 }
 
 /** Does what the virtio header asks for, or prepares it. Returns 0, or the reason for a drop. */
@@ -81,29 +100,73 @@ function sendSegments(to: u64, slot: i32): void {
   }
 }
 
+function queue(packet: i32, size: i32, to: u64, slot: i32): void {
+  if (segmentCount > 0) return sendSegments(to, slot);
+  if (outbox.isFull()) flush();
+  outbox.add(to, slot, packet, size);
+}
+
+/** Bytes of the longest packet that it is or would be cut into. */
+function longest(size: i32): i32 {
+  return segmentCount > 0 ? segment.headersSize() + segment.payloadSize(0) : size;
+}
+
+/**
+ * Gives the outbox a packet that is longer than its path is known to carry, in fragments if it may
+ * be cut. Segments that may be, and what every IPv6 link carries, go as they are: `send.ts` finds
+ * what to do. Returns 0, or the reason why it is dropped.
+ */
+function forwardNarrow(packet: i32, size: i32, to: u64, slot: i32, mtu: i32): i32 {
+  const mayCut = lane.isV6 ? longest(size) <= ipv6.MTU_MIN : !ipv4.isWholeAlone(packet);
+  if (!mayCut) {
+    tellNarrow(packet, size, mtu);
+    return DROP_TOO_BIG;
+  }
+  if (segmentCount > 0 || lane.isV6) {
+    queue(packet, size, to, slot);
+    return 0;
+  }
+  // Sending what is in the outbox may cut as well: not between two fragments of this one.
+  if (!outbox.hasRoomFor(FRAGMENT_COUNT_MAX)) flush();
+  const headers = ipv4.headerLength(packet);
+  const fragments = fragment.open(packet, headers, packet + headers, size - headers, mtu);
+  if (fragments === 0 || fragments > FRAGMENT_COUNT_MAX) {
+    tellNarrow(packet, size, mtu);
+    return DROP_TOO_BIG;
+  }
+  for (let i = 0; i < fragments; i++) {
+    const place = outbox.headersPlace();
+    const placeSize = fragment.writeHeaders(place, i);
+    const payload = fragment.payloadAt(i);
+    outbox.addSegment(to, slot, place, placeSize, payload, fragment.payloadSize(i));
+  }
+  count(COUNTER_PACKETS_IN, fragments - 1);
+  return 0;
+}
+
 /** Gives the packet to the outbox; returns 0, or the reason why it is dropped. */
 function forward(packet: i32, size: i32): i32 {
   if (!lane.isV6 && size > 0 && ipv4.version(packet) === 6) return DROP_IPV6;
   let reason = ip.check(packet, size);
+  if (reason === 0 && ip.isLinkScope(packet)) reason = DROP_LINK_SCOPE;
   if (reason === 0 && lane.hasVirtio) reason = applyVirtio(packet, size);
   if (reason !== 0) return reason;
   const slot = lookup.ofDestination(packet);
-  // A peer that is being removed loses its endpoint before its slot is used again.
-  const to = slot < 0 ? 0 : endpoint(slot);
-  if (to === 0) {
+  if (slot < 0) {
     answer(icmpError.UNREACHABLE, packet, size);
     return DROP_NO_PEER;
   }
+  // A peer that is being removed loses its endpoint before its slot is used again, and one that
+  // gets another address has none for a moment.
+  const to = endpoint(slot);
+  if (to === 0) return DROP_NO_PEER;
   if (!ip.decrementTtl(packet)) {
     answer(icmpError.TIME_EXCEEDED, packet, size);
     return DROP_TTL_EXPIRED;
   }
-  if (segmentCount > 0) {
-    sendSegments(to, slot);
-  } else {
-    if (outbox.isFull()) flush();
-    outbox.add(to, slot, packet, size);
-  }
+  const mtu = tooBig.known(slot);
+  if (mtu > 0 && longest(size) > mtu) return forwardNarrow(packet, size, to, slot, mtu);
+  queue(packet, size, to, slot);
   return 0;
 }
 
@@ -112,9 +175,7 @@ function take(packet: i32, size: i32): bool {
   segmentCount = 0;
   const reason = size < 0 ? DROP_TRUNCATED : forward(packet, size);
   const packets = max(1, segmentCount);
-  const more = segmentCount > 0 ? (segmentCount - 1) * segment.headersSize() : 0;
   count(COUNTER_PACKETS_IN, packets);
-  count(COUNTER_BYTES_IN, max(0, size) + more);
   if (reason !== 0) count(reason, packets);
   return reason === 0;
 }
@@ -151,6 +212,7 @@ export function runEgress(base: f64, index: i32): i32 {
   encapsulation.setUp();
   prepareEgress();
   outbox.setUp();
+  startSending();
   startLimit();
   startWaiting();
   const tunFd = lane.field(LANE_TUN_FD_OFFSET);

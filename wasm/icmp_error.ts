@@ -49,8 +49,8 @@ function choose6(kind: u32): void {
 }
 
 /** Whether the limit lets one more out that may be sent; it counts those that it does not. */
-function isWithinLimit(may: bool): bool {
-  if (!may || mayAnswerNow()) return may;
+function isWithinLimit(may: bool, kind: u32): bool {
+  if (!may || mayAnswerNow(kind === TOO_BIG)) return may;
   count(COUNTER_ICMP_LIMITED, 1);
   return false;
 }
@@ -60,11 +60,11 @@ function buildError(kind: u32, packet: i32, size: i32, mtu: i32): i32 {
   const at = lane.work + ICMP_ERROR_OFFSET;
   if (lane.isV6) {
     choose6(kind);
-    if (!isWithinLimit(mayAnswer6(packet, size, type))) return 0;
+    if (!isWithinLimit(mayAnswer6(packet, size, type), kind)) return 0;
     return build6(at, packet, size, lane.address(), type, code, mtu);
   }
   choose4(kind);
-  if (!isWithinLimit(mayAnswer(packet, size))) return 0;
+  if (!isWithinLimit(mayAnswer(packet, size), kind)) return 0;
   return build(at, packet, size, load32(lane.address()), type, code, mtu);
 }
 

@@ -67,6 +67,8 @@ export const LANE_ADDRESS_OFFSET = 48;
  */
 export const LANE_NETWORK_OFFSET = 64;
 export const LANE_MASK_OFFSET = 80;
+/** u32, IPv6: a socket whose datagrams may be cut on their way; -1: there is none. */
+export const LANE_CUT_FD_OFFSET = 96;
 
 /** u32, one a loop: odd while it is inside a batch; 60 bytes reserved after each. */
 export const LANE_EGRESS_EPOCH_OFFSET = 128;
@@ -79,10 +81,12 @@ export const LANE_INGRESS_COUNTERS_OFFSET = LANE_EGRESS_COUNTERS_OFFSET + COUNTE
 
 // ---------------------------------------------------------------- counters
 
-/** What came in: read from the TUN, or received from the UDP socket. Bytes of inner packets. */
+/** What came in: read from the TUN, or received from the UDP socket. Slot 1 is reserved. */
 export const COUNTER_PACKETS_IN = 0;
-export const COUNTER_BYTES_IN = 1;
-/** What went out: sent to peers, or written to the TUN. `in = out + all drops` after a batch. */
+/**
+ * What went out: sent to peers, or written to the TUN; bytes of inner packets. After a batch
+ * `in = out + all drops`.
+ */
 export const COUNTER_PACKETS_OUT = 2;
 export const COUNTER_BYTES_OUT = 3;
 /** Egress: ICMP errors sent, and those that the kernel did not take. */
@@ -114,8 +118,10 @@ export const DROP_TOO_BIG = 21;
 export const DROP_BAD_VXLAN = 22;
 export const DROP_NOT_OUR_MAC = 23;
 export const DROP_NOT_IP = 24;
+/** IPv6 whose source or destination means something on its own link alone, or is none. */
+export const DROP_LINK_SCOPE = 25;
 /** Slots from here to the next are reserved. */
-export const DROP_END = 25;
+export const DROP_END = 26;
 /** Egress: how often a path was found to carry less than assumed. */
 export const COUNTER_NARROW_PATHS = COUNTER_COUNT - 1;
 
@@ -292,7 +298,8 @@ export const MEMORY_PAGES = (MEMORY_END + WASM_PAGE_SIZE - 1 - (MEMORY_END - 1) 
 
 /** Shifts and exclusive-ors alone: both languages compute them alike. */
 export const LAYOUT_HASH_1 = (LAYOUT_VERSION << 24) ^ (COUNTER_COUNT << 16) ^ (DROP_END << 8) ^
-  BATCH_SIZE_MAX ^ (LANE_EGRESS_COUNTERS_OFFSET << 3) ^ (LANE_MASK_OFFSET << 7);
+  BATCH_SIZE_MAX ^ (LANE_EGRESS_COUNTERS_OFFSET << 3) ^ (LANE_CUT_FD_OFFSET << 7) ^
+  (DROP_LINK_SCOPE << 13);
 export const LAYOUT_HASH_2 = (LAYOUT_HASH_1 << 5) ^ (LAYOUT_HASH_1 >>> 27) ^ FIB_LEVEL2_OFFSET ^
   PEERS6_OFFSET ^ (PEER_SIZE << 9) ^ (PEER_RECEIVED_PACKETS_OFFSET << 17) ^ FIB_BLOCK_BIT;
 export const LAYOUT_HASH_3 = (LAYOUT_HASH_2 << 5) ^ (LAYOUT_HASH_2 >>> 27) ^ SOURCE_TABLE_A_OFFSET ^

@@ -56,6 +56,11 @@ export function isFull(): bool {
   return packetCount === SEND_PACKET_COUNT_MAX || messageCount === BATCH_SIZE_MAX;
 }
 
+/** Whether it takes so many packets more, whatever they are. */
+export function hasRoomFor(more: i32): bool {
+  return packetCount + more <= SEND_PACKET_COUNT_MAX && messageCount + more <= BATCH_SIZE_MAX;
+}
+
 /** Messages ready to be sent. */
 export function count(): i32 {
   return messageCount;

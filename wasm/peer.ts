@@ -80,6 +80,16 @@ export function countReceived(slot: i32, packets: i32, size: i32, now: u64): voi
   store<u64>(entry(slot) + PEER_LAST_HEARD_OFFSET, now);
 }
 
+/** What the path to the peer was last found to carry, in bytes of inner packets; 0: all. */
+export function pathMtu(slot: i32): i32 {
+  return <i32> load<u64>(entry(slot) + PEER_PATH_MTU_OFFSET);
+}
+
+/** When that was, in ms since 1970. */
+export function pathMtuFound_ms(slot: i32): f64 {
+  return <f64> load<u64>(entry(slot) + PEER_PATH_MTU_FOUND_OFFSET);
+}
+
 /** Notes what the path to the peer was found to carry, in bytes of inner packets. */
 export function notePathMtu(slot: i32, mtu: i32, now: u64): void {
   store<u64>(entry(slot) + PEER_PATH_MTU_OFFSET, <u64> mtu);

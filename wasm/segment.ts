@@ -4,6 +4,7 @@
  */
 import { load16, load32, store16, store32 } from "./bytes.ts";
 import { checksum, fold, onesSum } from "./checksum.ts";
+import { SEGMENT_HEADER_SIZE } from "./layout.ts";
 import { headerLength, locate, protocol, pseudoSum, TCP, UDP } from "./transport.ts";
 import * as ipv4 from "./wire/ipv4.ts";
 import * as ipv6 from "./wire/ipv6.ts";
@@ -24,7 +25,7 @@ let count: i32 = 0;
 
 function isKind(gsoType: u32): bool {
   const isV6 = ipv4.version(packet) === 6;
-  const kind = protocol(packet);
+  const kind = protocol();
   if (gsoType === virtio.GSO_UDP_L4) return kind === UDP;
   return kind === TCP && gsoType === (isV6 ? virtio.GSO_TCPV6 : virtio.GSO_TCPV4);
 }
@@ -41,8 +42,8 @@ export function open(at: i32, length: i32, type: u32, gsoSize: i32): i32 {
   transport = locate(at, length);
   if (transport === 0 || step === 0 || !isKind(type & ~virtio.GSO_ECN)) return 0;
   headers = headerLength(at, length, transport);
-  if (headers === 0 || headers === length) return 0;
-  isTcp = protocol(at) === TCP;
+  if (headers === 0 || headers === length || headers > SEGMENT_HEADER_SIZE) return 0;
+  isTcp = protocol() === TCP;
   if (isTcp && (load<u8>(at + transport + tcp.FLAGS) & tcp.URG) !== 0) return 0;
   count = (length - headers + step - 1) / step;
   return count;
@@ -98,7 +99,7 @@ export function writeHeaders(at: i32, index: i32): void {
   if (isTcp) patchTcp(header, index);
   else store16(header + udp.LENGTH, length);
   store16(field, 0);
-  const sum = pseudoSum(at, length) + onesSum(header, headers - transport) +
+  const sum = pseudoSum(at, length, isTcp ? TCP : UDP) + onesSum(header, headers - transport) +
     onesSum(payload(index), part);
   const value = ~fold(<u64> sum) & 0xffff;
   // UDP: 0 would say that there is none (RFC 768).

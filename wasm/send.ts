@@ -3,6 +3,7 @@ import {
   COUNTER_BYTES_OUT,
   COUNTER_PACKETS_OUT,
   DROP_SEND_FAILED,
+  LANE_CUT_FD_OFFSET,
   LANE_SEND_FD_OFFSET,
 } from "./layout.ts";
 import { count } from "./counters.ts";
@@ -22,11 +23,19 @@ import { countSent } from "./peer.ts";
 import { sendmmsg } from "./sys.ts";
 import * as tooBig from "./too_big.ts";
 import { wait, WOKEN } from "./wait.ts";
+import * as ipv6 from "./wire/ipv6.ts";
 
 /** A socket that takes nothing for so long loses the rest of the batch: it is stale by then. */
 const SEND_WAIT_MS = 1000;
+/** The lane's own. */
+let sendFd: i32 = -1;
 /** It took nothing for so long. */
 const NO_ROOM: i32 = 1 << 17;
+
+/** Before a loop's first batch. */
+export function startSending(): void {
+  sendFd = lane.field(LANE_SEND_FD_OFFSET);
+}
 
 function countOut(slot: i32, packets: i32, bytes: i32): void {
   countSent(slot, packets, bytes);
@@ -42,8 +51,7 @@ function countFailed(packets: i32): void {
  * Offers messages until the socket has taken some: returns how many; NO_ROOM; WOKEN; or -errno
  * about the first of them.
  */
-function offer(vector: i32, total: i32): i32 {
-  const fd = lane.field(LANE_SEND_FD_OFFSET);
+function offer(fd: i32, vector: i32, total: i32): i32 {
   while (true) {
     const sent = sendmmsg(fd, vector, total, MSG_DONTWAIT);
     if (sent === -EINTR) continue;
@@ -70,7 +78,7 @@ function account(result: i32, slot: i32, size: i32): i32 {
 function sendFragments(index: i32, part: i32): i32 {
   const fragments = tooBig.cut(index, part);
   for (let i = 0; i < fragments; i++) {
-    const result = offer(tooBig.fragmentMessage(index, i), 1);
+    const result = offer(sendFd, tooBig.fragmentMessage(index, i), 1);
     const end = account(result, outbox.slot(index), tooBig.fragmentSize());
     if (end === 0) continue;
     countFailed(fragments - i - 1);
@@ -79,11 +87,24 @@ function sendFragments(index: i32, part: i32): i32 {
   return 0;
 }
 
+/**
+ * Sends packet `part` of message i, which is longer than its path carries. What every IPv6 link
+ * must carry is cut outside where it must be (RFC 8200 section 5): its sender will not go below.
+ */
+function sendNarrow(index: i32, part: i32): i32 {
+  const size = outbox.packetSize(index, part);
+  if (!lane.isV6 || size > ipv6.MTU_MIN) return sendFragments(index, part);
+  const cutFd = lane.field(LANE_CUT_FD_OFFSET);
+  if (cutFd < 0) return account(-EMSGSIZE, outbox.slot(index), size);
+  const result = offer(cutFd, single(index, part, outbox.packets(index)), 1);
+  return account(result, outbox.slot(index), size);
+}
+
 function sendPart(index: i32, part: i32): i32 {
   const size = outbox.packetSize(index, part);
-  if (tooBig.isKnownFor(size)) return sendFragments(index, part);
-  const result = offer(single(index, part, outbox.packets(index)), 1);
-  if (result === -EMSGSIZE && tooBig.isFoundFor(index, size)) return sendFragments(index, part);
+  if (tooBig.isKnownFor(size)) return sendNarrow(index, part);
+  const result = offer(sendFd, single(index, part, outbox.packets(index)), 1);
+  if (result === -EMSGSIZE && tooBig.isFoundFor(index, size)) return sendNarrow(index, part);
   return account(result, outbox.slot(index), size);
 }
 
@@ -124,7 +145,7 @@ export function sendBatch(): i32 {
   let done = 0;
   let end = 0;
   while (done < total && end === 0) {
-    const result = offer(message(done), total - done);
+    const result = offer(sendFd, message(done), total - done);
     if (isEnd(result)) {
       end = result;
     } else if (result > 0) {

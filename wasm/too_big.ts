@@ -3,7 +3,6 @@
  * RFC 8201): it is cut where it may be, and else dropped and its sender told. Egress only.
  */
 import {
-  COUNTER_BYTES_IN,
   COUNTER_NARROW_PATHS,
   COUNTER_PACKETS_IN,
   DROP_TOO_BIG,
@@ -27,18 +26,38 @@ import {
   singleFragment,
 } from "./messages.ts";
 import * as outbox from "./outbox.ts";
-import { notePathMtu } from "./peer.ts";
+import { notePathMtu, pathMtu, pathMtuFound_ms } from "./peer.ts";
 import { now_ms, path_mtu } from "./sys.ts";
 import * as ipv4 from "./wire/ipv4.ts";
 import * as ipv6 from "./wire/ipv6.ts";
 import * as udp from "./wire/udp.ts";
 
+/** For so long a size is taken for granted; then one packet tries whether the path is wider. */
+const KNOWN_FOR_MS: f64 = 10_000;
+/** What every link carries: RFC 791 section 3.2. */
+const IPV4_MTU_MIN = 68;
+
 /** Bytes of the largest inner packet that the message's path carries; 0: not asked yet. */
 let mtu: i32 = 0;
-/** Whether the sender of the message's packets was told. */
+/** Whether one of the message's senders was told; and a digest of the last one's address. */
 let isTold: bool = false;
+let told: u64 = 0;
 /** Bytes of the last fragment that was written. */
 let written: i32 = 0;
+
+/** Bytes of the largest inner packet that the path to a peer is known to carry; 0: all. */
+export function known(slot: i32): i32 {
+  const found = pathMtu(slot);
+  if (found === 0) return 0;
+  const age_ms = now_ms() - pathMtuFound_ms(slot);
+  return age_ms >= 0 && age_ms < KNOWN_FOR_MS ? found : 0;
+}
+
+/** Tells a packet's sender what the path carries; the first `size` bytes are there to be quoted. */
+export function answer(packet: i32, size: i32, carried: i32): void {
+  const least = lane.isV6 ? ipv6.MTU_MIN : IPV4_MTU_MIN;
+  icmpError.answer(icmpError.TOO_BIG, packet, size, max(carried, least));
+}
 
 /** Before a message's first packet. */
 export function open(): void {
@@ -59,6 +78,18 @@ export function isFoundFor(index: i32, size: i32): bool {
   notePathMtu(outbox.slot(index), mtu, <u64> now_ms());
   count(COUNTER_NARROW_PATHS, 1);
   return true;
+}
+
+/** Tells the sender, unless it was the last of this message that was told. */
+function answerOnce(packet: i32, size: i32): void {
+  const source = packet + (lane.isV6 ? ipv6.SOURCE : ipv4.SOURCE);
+  const digest = lane.isV6
+    ? load<u64>(source) ^ rotl<u64>(load<u64>(source + 8), 1)
+    : <u64> load<u32>(source);
+  if (isTold && digest === told) return;
+  answer(packet, size, mtu);
+  isTold = true;
+  told = digest;
 }
 
 /** Opens the packet at these iovecs for cutting; 0: it must not be cut, or cannot. */
@@ -84,14 +115,12 @@ export function cut(index: i32, part: i32): i32 {
   const fragments = lane.isV6 ? 0 : openFragments(iovecs, size);
   if (fragments > 0) {
     count(COUNTER_PACKETS_IN, fragments - 1);
-    count(COUNTER_BYTES_IN, -size);
     return fragments;
   }
   count(DROP_TOO_BIG, 1);
   const packet = iovecBuffer(iovecs) + encapsulation.size;
   const contiguous = iovecSize(iovecs) - encapsulation.size;
-  if (!isTold) icmpError.answer(icmpError.TOO_BIG, packet, contiguous, mtu);
-  isTold = true;
+  answerOnce(packet, contiguous);
   return 0;
 }
 
@@ -105,7 +134,6 @@ export function fragmentMessage(index: i32, part: i32): i32 {
   const at = lane.work + FRAGMENT_HEADER_OFFSET + PACKET_HEADROOM;
   const headers = fragment.writeHeaders(at, part);
   written = headers + fragment.payloadSize(part);
-  count(COUNTER_BYTES_IN, written);
   encapsulation.write(at, outbox.slot(index));
   const iovecs = lane.work + FRAGMENT_IOVECS_OFFSET;
   setIovec(iovecs, at - encapsulation.size, headers + encapsulation.size);

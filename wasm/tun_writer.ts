@@ -29,6 +29,9 @@ import { write, writev } from "./sys.ts";
 import * as unfinished from "./unfinished.ts";
 import * as virtio from "./wire/virtio.ts";
 
+/** Below this the headers leave no room in the MTU, or so little that the packet was made so. */
+const SEGMENT_PAYLOAD_MIN = 8;
+
 let tunFd: i32 = -1;
 /** -errno if a write showed that the TUN is gone. */
 let error: i32 = 0;
@@ -142,7 +145,8 @@ function writeUnfinished(packet: i32, size: i32): void {
   }
   const type = unfinished.gsoType(packet);
   const step = unfinished.segmentSize();
-  const packets = type === virtio.GSO_NONE ? 0 : segment.open(packet, size, type, step);
+  const mayCut = type !== virtio.GSO_NONE && step >= SEGMENT_PAYLOAD_MIN;
+  const packets = mayCut ? segment.open(packet, size, type, step) : 0;
   if (packets === 0) return count(DROP_BAD_OFFLOAD, 1);
   // It counts as what it is cut into.
   count(COUNTER_PACKETS_IN, packets - 1);

@@ -7,7 +7,15 @@ import { load16 } from "./bytes.ts";
 import { fold } from "./checksum.ts";
 import { LANE_MTU_OFFSET } from "./layout.ts";
 import * as lane from "./lane.ts";
-import { headerLength, isRight, locate, protocol, pseudoSum, TCP } from "./transport.ts";
+import {
+  headerLength,
+  isHeaderRight,
+  isRight,
+  locate,
+  protocol,
+  pseudoSum,
+  TCP,
+} from "./transport.ts";
 import * as ipv4 from "./wire/ipv4.ts";
 import * as tcp from "./wire/tcp.ts";
 import * as udp from "./wire/udp.ts";
@@ -29,11 +37,14 @@ export function isSo(packet: i32, size: i32): bool {
   if (start === 0) return false;
   headers = headerLength(packet, size, start);
   if (headers === 0) return false;
-  isTcp = protocol(packet) === TCP;
+  isTcp = protocol() === TCP;
   const sum = load16(packet + start + checksumOffset());
   // UDP: 0 says that there is none. A sum that is right by chance is tried last.
   if (sum === 0 && !isTcp) return false;
-  return sum === fold(<u64> pseudoSum(packet, size - start)) && !isRight(packet, size, start);
+  const kind = protocol();
+  if (sum !== fold(<u64> pseudoSum(packet, size - start, kind))) return false;
+  // What is cut gets headers anew: a wrong one must not become right by it.
+  return isHeaderRight(packet) && !isRight(packet, size, start, kind);
 }
 
 /** Where the checksum's data start in the packet. */

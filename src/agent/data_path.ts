@@ -98,6 +98,7 @@ export class DataPath {
     if (tunnels.length > 0) {
       this.#open = await openTunnels({ ...this.#options, tunnels, queueCount });
       this.#reportOffloads(this.#open.dataplane.status().offloads);
+      this.#narrowPathCount = 0;
     }
     this.#isInKernel = true;
     this.#isSettled = false;
@@ -160,7 +161,7 @@ export class DataPath {
       const mtu_bytes = plane.peer(key)?.pathMtu_bytes ?? null;
       if (mtu_bytes === null || this.#narrowPaths.get(key) === mtu_bytes) continue;
       this.#narrowPaths.set(key, mtu_bytes);
-      this.#log.warning`the path to ${key} carries ${mtu_bytes} bytes at most; senders are told`;
+      this.#log.warning`the path to ${key} carries packets of ${mtu_bytes} bytes at most`;
     }
   }
 

@@ -6,7 +6,7 @@ import { addTunQueue, openTun } from "../../ffi/tun.ts";
 import { enableUdpOffloads, openUdpSocket } from "../../ffi/udp_socket.ts";
 import type { Tunnel } from "../backend/backend.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
-import { Dataplane } from "../dataplane/dataplane.ts";
+import { Dataplane, LoopHangs } from "../dataplane/dataplane.ts";
 import type { Overlay, Queue } from "../dataplane/lanes.ts";
 import type { Offload } from "../dataplane/offloads.ts";
 import { SelvageError } from "../errors.ts";
@@ -94,7 +94,8 @@ function openSockets(tunnel: Tunnel, options: TunnelOptions, isFirst: boolean, o
   const receive_fd = own(openUdpSocket(address, tunnel.port, { isPortShared, isWhole: true }));
   if (isFirst) return { receive_fd, send_fd: receive_fd };
   // A port of its own for each queue: by that the other end's sockets tell the flows apart.
-  return { receive_fd, send_fd: own(openUdpSocket(address, 0, { isWhole: true })) };
+  const send_fd = own(openUdpSocket(address, 0, { isWhole: true, isSendOnly: true }));
+  return { receive_fd, send_fd };
 }
 
 /** Opens everything of one tunnel; the descriptors go to `own` one by one. */
@@ -125,6 +126,9 @@ function openOverlay(tunnel: Tunnel, options: TunnelOptions, own: Own): Overlay 
     mtu_bytes,
     encapsulation,
     icmp_fd: own(openRawSocket(family)),
+    cut_fd: family === 4
+      ? -1
+      : own(openUdpSocket(outerAddress(tunnel, options.link), 0, { isSendOnly: true })),
     queues,
     offloads: [...tun.offloads, ...udpOffloads],
   };
@@ -149,7 +153,8 @@ export async function openTunnels(options: TunnelOptions): Promise<OpenTunnels> 
     const dataplane = await Dataplane.start({ workerUrl, overlays });
     return { dataplane, fds };
   } catch (error) {
-    fds.forEach(closeFd);
+    // A loop that hangs still has them: another file under their number would be its next.
+    if (!(error instanceof LoopHangs)) fds.forEach(closeFd);
     throw error;
   }
 }

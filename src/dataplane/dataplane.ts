@@ -36,6 +36,13 @@ export interface LoopEnd {
   readonly reason: string;
 }
 
+/** A loop did not end when it was told to: it still works on its descriptors. */
+export class LoopHangs extends SelvageError {
+  constructor(message: string) {
+    super("internal", message);
+  }
+}
+
 export interface DataplaneStatus extends LoopCounters {
   /** Of all families; what there is room for in each. */
   readonly peerCount: number;
@@ -195,7 +202,7 @@ export class Dataplane {
     const late = Promise.withResolvers<never>();
     const timer = setTimeout(() => {
       const seconds = STOP_WAIT_MS / 1000;
-      late.reject(new SelvageError("internal", `a packet loop did not end within ${seconds} s`));
+      late.reject(new LoopHangs(`a packet loop did not end within ${seconds} s`));
     }, STOP_WAIT_MS);
     try {
       await Promise.race([Promise.all(this.#workers.map((worker) => worker.ended)), late.promise]);

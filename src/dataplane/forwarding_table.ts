@@ -138,7 +138,7 @@ export class ForwardingTable {
       }
       this.#lookUp.removeSource(before.address, known.slot);
     }
-    if (hasMoved || before.port !== entry.port || before.vtepMac !== entry.vtepMac) {
+    if (hasMoved || before.port !== entry.port || !isSameVtep(before, entry)) {
       this.#entries.setEndpoint(known.slot, entry);
     }
     known.served = { ...entry, subnet: before.subnet };
@@ -156,4 +156,8 @@ export class ForwardingTable {
     known.served = { ...known.served, subnet: entry.subnet };
     return null;
   }
+}
+
+function isSameVtep(a: ForwardingEntry, b: ForwardingEntry): boolean {
+  return a.vtepMac === b.vtepMac || (b.vtepMac !== null && a.vtepMac?.equals(b.vtepMac) === true);
 }

@@ -2,6 +2,7 @@
 import {
   LANE_ADDRESS_OFFSET,
   LANE_COUNT_MAX,
+  LANE_CUT_FD_OFFSET,
   LANE_FAMILY_OFFSET,
   LANE_ICMP_FD_OFFSET,
   LANE_ICMP_RATE_OFFSET,
@@ -48,6 +49,11 @@ export interface Overlay {
   readonly encapsulation: Encapsulation;
   /** A raw socket for ICMP errors, borrowed as a queue's are. */
   readonly icmp_fd: number;
+  /**
+   * IPv6: a socket whose datagrams may be cut on their way, borrowed too; -1: what is not longer
+   * than every IPv6 link carries is lost where the way does not carry it encapsulated.
+   */
+  readonly cut_fd: number;
   /** One to `QUEUE_COUNT_MAX`. */
   readonly queues: readonly Queue[];
   /** What is active on the descriptors. */
@@ -98,6 +104,7 @@ export function writeLanes(
     setNumber(LANE_RECEIVE_FD_OFFSET, queue.receive_fd);
     setNumber(LANE_SEND_FD_OFFSET, queue.send_fd);
     setNumber(LANE_ICMP_FD_OFFSET, overlay.icmp_fd);
+    setNumber(LANE_CUT_FD_OFFSET, overlay.cut_fd);
     setNumber(LANE_WAKE_FD_OFFSET, wake_fd);
     setNumber(LANE_OFFLOADS_OFFSET, offloadBits(overlay.offloads));
     setNumber(LANE_MTU_OFFSET, overlay.mtu_bytes);

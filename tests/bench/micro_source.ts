@@ -40,7 +40,7 @@ export function countMisses(range: i32): i32 {
 }
 `;
 
-/** The same of IPv6: the subnets are fd00::/64 and so on, and the host's part is made up as well. */
+/** The same of IPv6: the subnets are fd00::/64 and so on, and the host's part is made up too. */
 export const LOOKUP6_SOURCE = `
 import { DESTINATIONS6_OFFSET } from "../../wasm/layout";
 import { lookup } from "../../wasm/prefix_table";

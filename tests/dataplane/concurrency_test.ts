@@ -26,6 +26,7 @@ const OVERLAY: Overlay = {
   mtu_bytes: 1472,
   encapsulation: { type: "none" },
   icmp_fd: ICMP_FD,
+  cut_fd: -1,
   queues: [{ tun_fd: 1, receive_fd: 2, send_fd: 2 }],
   offloads: [],
 };

@@ -98,6 +98,7 @@ async function withHosts(
         mtu_bytes: 1472,
         encapsulation: { type: "none" },
         icmp_fd: host.raw(),
+        cut_fd: -1,
         queues: [{ tun_fd, receive_fd: udp_fd, send_fd: udp_fd }],
         offloads: [],
         ...change,

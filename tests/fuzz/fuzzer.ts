@@ -104,7 +104,11 @@ export class LoopFuzzer {
   run(cases: readonly number[], isCalm = false): number {
     const { io } = this.on;
     const script = generator(this.seed, cases[0]!, 1);
-    io.sent.length = io.icmpErrors.length = io.sendCalls.length = 0;
+    io.sent.length =
+      io.cut.length =
+      io.icmpErrors.length =
+      io.sendCalls.length =
+        0;
     io.pollCalls.length = io.written.length = 0;
     const before = this.#totals();
     io.sendResults = [];
@@ -214,7 +218,10 @@ export class LoopFuzzer {
   #actual(): Expected[] {
     const { io } = this.on;
     if (this.role === "egress") {
-      return io.sent.map(({ to, payload }) => ({ to, packet: sent(this.network, payload) }));
+      return [...io.sent, ...io.cut].map(({ to, payload }) => ({
+        to,
+        packet: sent(this.network, payload),
+      }));
     }
     const read = this.network.isExact ? packetsOfWrite : wholeOfWrite;
     const packets = this.#isVirtio ? io.written.flatMap(read) : io.written;

@@ -86,6 +86,13 @@ export function encapsulated(network: FuzzNetwork, packet: Uint8Array): Uint8Arr
   return bytes;
 }
 
+/** A frame's IPv4 packet without what it was padded with. */
+function unpadded(bytes: Uint8Array): Uint8Array {
+  if (bytes.length < 20) return bytes;
+  const size = bytes[2]! * 256 + bytes[3]!;
+  return size < 20 ? bytes : bytes.subarray(0, size);
+}
+
 /** The packet in a datagram to us; null: it is for another, or in none. */
 export function received(network: FuzzNetwork, datagram: Uint8Array): Uint8Array | null {
   if (network.headerSize === 0) return datagram;
@@ -95,7 +102,7 @@ export function received(network: FuzzNetwork, datagram: Uint8Array): Uint8Array
   const isSame = (first: number, end: number) =>
     Buffer.compare(datagram.subarray(first, end), expected.subarray(first, end)) === 0;
   const isOurs = isSame(4, 7) && isSame(8, 14) && isSame(20, 22);
-  return isOurs ? datagram.subarray(VXLAN_BYTES) : null;
+  return isOurs ? unpadded(datagram.subarray(VXLAN_BYTES)) : null;
 }
 
 /** The packet in a datagram to a peer. Throws if what is before it is wrong. */

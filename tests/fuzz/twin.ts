@@ -210,7 +210,8 @@ export function ingressOutcome(
     if (inner === null || !isWhole(inner) || !maySendAs(viewOf(inner).getUint32(12), from)) {
       continue;
     }
-    const packet = forwarded(inner);
+    // A frame crosses a link, which is no hop.
+    const packet = network.headerSize > 0 ? inner : forwarded(inner);
     if (packet !== null) packets.push({ to: "", packet });
   }
   return { count, packets };

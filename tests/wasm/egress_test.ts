@@ -135,6 +135,8 @@ describe("what is dropped, and counted by reason", () => {
     // What only a TUN with offloads can bring, and only a path that carries less: see
     // offload_egress_test.ts, too_big_test.ts.
     reached.add("egress_bad_offload").add("egress_too_big");
+    // And only IPv6: see vxlan_test.ts.
+    reached.add("egress_link_scope");
     const all = DROP_REASONS.filter(({ role }) => role === "egress").map(({ name }) => name);
     assert.deepEqual([...reached].sort(), all.sort());
   });

@@ -149,7 +149,7 @@ describe("what is dropped, and counted by reason", () => {
     const others = ["ingress_tun_write_failed", "ingress_source_spoofed"];
     // What only VXLAN brings: see vxlan_test.ts.
     others.push("ingress_bad_vxlan", "ingress_not_our_mac", "ingress_not_ip");
-    others.push("ingress_bad_offload");
+    others.push("ingress_bad_offload", "ingress_link_scope");
     const reached = new Set([...cases.map(([, , reason]) => reason), ...others]);
     const all = DROP_REASONS.filter(({ role }) => role === "ingress").map(({ name }) => name);
     assert.deepEqual([...reached].sort(), all.sort());

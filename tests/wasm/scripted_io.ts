@@ -12,6 +12,7 @@ export const TUN_FD = 11;
 export const UDP_FD = 12;
 export const WAKE_FD = 13;
 export const ICMP_FD = 14;
+export const CUT_FD = 15;
 /** A native address as the kernel gives them: the loops must add it to every pointer. */
 export const BASE = 0x7f12_3456_0000;
 export const NOW_MS = 1_700_000_000_123;
@@ -84,6 +85,8 @@ export class ScriptedIo implements PacketIo {
   icmpResults: number[] = [];
   /** ICMP errors that went out. */
   readonly icmpErrors: Sent[] = [];
+  /** The datagrams that may be cut on their way. */
+  readonly cut: Outgoing[] = [];
   /** The messages that each sendmmsg was given, whatever its result. */
   readonly sendCalls: Sent[][] = [];
   /** The datagrams of those that it took. */
@@ -92,6 +95,7 @@ export class ScriptedIo implements PacketIo {
   /** Whose path was asked about, and what each answer is: bytes of the outer packet, or -errno. */
   readonly pathMtuCalls: string[] = [];
   pathMtu_bytes = 1500;
+  now = NOW_MS;
   receiveCallCount = 0;
   onPoll: () => void = () => {};
 
@@ -183,6 +187,10 @@ export class ScriptedIo implements PacketIo {
 
   sendmmsg(fd: number, vector_offset: number, count: number, flags: number): number {
     if (fd === ICMP_FD && count === 1 && flags === 0x40) return this.#sendIcmp(vector_offset);
+    if (fd === CUT_FD && count === 1 && flags === 0x40) {
+      this.cut.push(...datagramsOf(this.#sent(vector_offset)));
+      return 1;
+    }
     if (fd !== UDP_FD || flags !== 0x40) return -9;
     const messages = Array.from({ length: count }, (_, i) => this.#sent(vector_offset + i * 64));
     this.sendCalls.push(messages);
@@ -252,7 +260,7 @@ export class ScriptedIo implements PacketIo {
   }
 
   now_ms(): number {
-    return NOW_MS;
+    return this.now;
   }
 }
 
@@ -301,6 +309,7 @@ export async function bench(
     mtu_bytes: 1472,
     encapsulation: { type: "none" },
     icmp_fd: ICMP_FD,
+    cut_fd: CUT_FD,
     queues: [{ tun_fd: TUN_FD, receive_fd: UDP_FD, send_fd: UDP_FD }],
     offloads,
     ...change,

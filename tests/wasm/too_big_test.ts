@@ -137,3 +137,68 @@ test("a refusal for another reason than the path is a failed send", async () => 
   assert.equal(on.table.counters(PEER_KEY)!.pathMtu_bytes, null);
   assertAddsUp(on);
 });
+
+test("what a path carries is known for a while: no packet is offered in vain", async () => {
+  const on = await bench(ALL);
+  narrow(on);
+  const fixed = (from: string) =>
+    csumPacket(egressFlow({ from, payload: bytesOf(1400), fragment: DONT_FRAGMENT }));
+  on.io.reads = [fixed("10.0.1.2")];
+  on.egress();
+  on.io.sendCalls.length = 0;
+  const may = csumPacket(egressFlow({ payload: bytesOf(1400), fragment: 0 }));
+  const many = gsoPacket(egressFlow({ payload: bytesOf(10_000) }), 1400);
+  on.io.reads = [fixed("10.0.1.2"), may, fixed("10.0.1.3"), may, many];
+  on.egress();
+  assert.equal(on.io.pathMtuCalls.length, 1);
+  assert.equal(on.io.sendCalls.length, 1, "all fragments in one call");
+  assert.equal(on.io.sent.length, 4);
+  for (const pair of [on.io.sent.slice(0, 2), on.io.sent.slice(2)]) reassembled(pair);
+  assert.deepEqual(on.io.icmpErrors.map(({ to }) => to), [
+    "2:10.0.1.2:0",
+    "2:10.0.1.2:0",
+    "2:10.0.1.3:0",
+    "2:10.0.1.2:0",
+  ]);
+  assertAddsUp(on);
+});
+
+test("after ten seconds one packet tries whether the path is wider", async () => {
+  const on = await bench();
+  narrow(on);
+  const whole = packet({ payload: bytesOf(1452), fragment: DONT_FRAGMENT });
+  on.io.reads = [whole];
+  on.egress();
+  on.io.refuses = () => 0;
+  on.io.reads = [whole];
+  on.egress();
+  assert.equal(on.io.sent.length, 0);
+  on.io.now += 10_000;
+  on.io.reads = [whole];
+  on.egress();
+  assert.equal(on.io.sent.length, 1);
+  assertAddsUp(on);
+});
+
+test("senders of one message are each told", async () => {
+  const on = await bench(ALL);
+  narrow(on);
+  on.io.reads = ["10.0.1.2", "10.0.1.3", "10.0.1.3", "10.0.1.4"].map((from) =>
+    csumPacket(egressFlow({ from, payload: bytesOf(1352) }))
+  );
+  on.egress();
+  const told = on.io.icmpErrors.map(({ to }) => to);
+  assert.deepEqual(told, ["2:10.0.1.2:0", "2:10.0.1.3:0", "2:10.0.1.4:0"]);
+  assertAddsUp(on);
+});
+
+test("packets to nowhere do not use up the answers that path MTU discovery needs", async () => {
+  const on = await bench();
+  narrow(on);
+  const nowhere = packet({ to: "10.0.9.9" });
+  const whole = packet({ payload: bytesOf(1452), fragment: DONT_FRAGMENT });
+  on.io.reads = [...new Array(60).fill(nowhere), whole];
+  on.egress();
+  assert.equal(on.io.icmpErrors.length, 51);
+  assert.equal(on.io.icmpErrors.at(-1)!.payload[21], 4);
+});

@@ -31,7 +31,7 @@ const ALL: readonly Offload[] = ["csum", "tso", "uso", "udp-segment", "udp-gro"]
 /** TCP's and UDP's checksum field in a packet without IP options. */
 const TCP_CHECKSUM = 20 + 16, UDP_CHECKSUM = 20 + 6;
 
-function vxlan(offloads: readonly Offload[] = []): Promise<Bench> {
+function vxlan(offloads: readonly Offload[] = [], mtu_bytes = MTU): Promise<Bench> {
   const peers = [
     { ...entry("10.0.2.0/24", PEER, 8472), vtepMac: MacAddress.parse(PEER_MAC) },
     ...PEERS.slice(1).map((peer) => ({ ...peer, vtepMac: MacAddress.parse("06:00:00:00:00:09") })),
@@ -39,7 +39,7 @@ function vxlan(offloads: readonly Offload[] = []): Promise<Bench> {
   const vtepMac = MacAddress.parse(OUR_MAC);
   const encapsulation = { type: "vxlan", vni: VNI, vtepMac } as const;
   const network = IpPrefix.parse("10.0.0.0/8");
-  return bench(offloads, { encapsulation, mtu_bytes: MTU, network }, peers);
+  return bench(offloads, { encapsulation, mtu_bytes, network }, peers);
 }
 
 interface Frame {
@@ -78,15 +78,21 @@ function receive(on: Bench, payloads: Uint8Array[], segment?: number): void {
   assert.equal(datagrams, receivedPackets + dropped);
 }
 
+/** The sum of the pseudo-header of an IPv4 packet whose transport starts there. */
+function pseudoSumOf(bytes: Uint8Array, start: number): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  let sum = bytes[9]! + bytes.length - start;
+  for (let at = 12; at < 20; at += 2) sum += view.getUint16(at);
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return sum;
+}
+
 /** The checksum field as a kernel leaves it that expects the hardware to go on. */
 function unfinished(parts: Partial<Flow>): Uint8Array<ArrayBuffer> {
   const one = flow(parts);
   const bytes = wirePacket(one);
-  const view = new DataView(bytes.buffer);
-  let sum = one.protocol + bytes.length - 20;
-  for (let at = 12; at < 20; at += 2) sum += view.getUint16(at);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  view.setUint16(one.protocol === TCP ? TCP_CHECKSUM : UDP_CHECKSUM, sum);
+  const field = one.protocol === TCP ? TCP_CHECKSUM : UDP_CHECKSUM;
+  new DataView(bytes.buffer).setUint16(field, pseudoSumOf(bytes, 20));
   return bytes;
 }
 
@@ -143,9 +149,22 @@ describe("ingress", () => {
       const on = await vxlan(offloads);
       receive(on, [frame(inner), frame(inner, { flags: 0x88 })]);
       const written = offloads.length === 0 ? on.io.written : on.io.written.flatMap(packetsOfWrite);
-      assert.deepEqual(written.map(hex), [hex(forwarded(inner)), hex(forwarded(inner))]);
+      assert.deepEqual(written.map(hex), [hex(inner), hex(inner)]);
     });
   }
+
+  test("a frame that was padded is its packet alone", async () => {
+    const on = await vxlan();
+    receive(on, [frame(Buffer.concat([inner, new Uint8Array(14)]))]);
+    assert.deepEqual(on.io.written.map(hex), [hex(inner)]);
+  });
+
+  test("a frame crosses a link: no TTL is used up", async () => {
+    const on = await vxlan();
+    const last = packet({ from: "10.0.2.3", to: "10.0.1.2", ttl: 1 });
+    receive(on, [frame(last)]);
+    assert.deepEqual(on.io.written.map(hex), [hex(last)]);
+  });
 
   test("many frames in a message are coalesced as packets are", async () => {
     const on = await vxlan(ALL);
@@ -154,7 +173,7 @@ describe("ingress", () => {
     receive(on, [Buffer.concat(packets.map((one) => frame(one)))], 22 + packets[0]!.length);
     assert.equal(on.io.written.length, 1);
     const written = packetsOfWrite(on.io.written[0]!);
-    assert.deepEqual(written.map(hex), packets.map(forwarded).map(hex));
+    assert.deepEqual(written.map(hex), packets.map(hex));
   });
 
   const cases: [what: string, bytes: Uint8Array, reason: string][] = [
@@ -170,7 +189,7 @@ describe("ingress", () => {
     ["IPv6 in an IPv4 network", frame(inner, { ethertype: 0x86dd }), "ingress_not_ip"],
     ["a VLAN tag", frame(inner, { ethertype: 0x8100 }), "ingress_not_ip"],
     ["a broken packet", frame(patched(inner, { 0: 0x44 })), "ingress_bad_header_length"],
-    ["a packet and more", frame(Buffer.concat([inner, inner])), "ingress_bad_total_length"],
+    ["less than the packet", frame(inner.subarray(0, -1)), "ingress_bad_total_length"],
     ["another's source", frame(packet({ from: "10.9.0.1" })), "ingress_source_spoofed"],
   ];
   for (const [what, bytes, reason] of cases) {
@@ -179,7 +198,7 @@ describe("ingress", () => {
       receive(on, [bytes, frame(inner)]);
       const { drops } = readCounters(on.shared);
       assert.deepEqual(Object.entries(drops).filter(([, n]) => n > 0), [[reason, 1]]);
-      assert.deepEqual(on.io.written.map(hex), [hex(forwarded(inner))]);
+      assert.deepEqual(on.io.written.map(hex), [hex(inner)]);
     });
   }
 });
@@ -196,13 +215,13 @@ describe("packets that a kernel on this machine left unfinished", () => {
       const offset = protocol === TCP ? 16 : 6;
       const header = [1, 0, protocol === TCP ? 40 : 28, 0, 0, 0, 20, 0, offset, 0];
       assert.deepEqual([...written!.subarray(0, 10)], header);
-      assert.equal(hex(written!.subarray(10)), hex(forwarded(small)));
+      assert.equal(hex(written!.subarray(10)), hex(small));
     });
 
     test(`protocol ${protocol}: or completed here`, async () => {
       const on = await vxlan();
       receive(on, [frame(small)]);
-      assert.deepEqual(on.io.written.map(hex), [hex(forwarded(whole))]);
+      assert.deepEqual(on.io.written.map(hex), [hex(whole)]);
     });
   }
 
@@ -214,7 +233,7 @@ describe("packets that a kernel on this machine left unfinished", () => {
     receive(on, [frame(unfinished(many))]);
     assert.equal(on.io.written.length, 1);
     const written = packetsOfWrite(on.io.written[0]!);
-    assert.deepEqual(written.map(hex), naiveSegments(many, step).map(forwarded).map(hex));
+    assert.deepEqual(written.map(hex), naiveSegments(many, step).map(hex));
     assert.equal(readCounters(on.shared).receivedPackets, written.length);
   });
 
@@ -223,7 +242,7 @@ describe("packets that a kernel on this machine left unfinished", () => {
       const on = await vxlan(offloads);
       receive(on, [frame(unfinished(many))]);
       const written = offloads.length === 0 ? on.io.written : on.io.written.flatMap(packetsOfWrite);
-      assert.deepEqual(written.map(hex), naiveSegments(many, step).map(forwarded).map(hex));
+      assert.deepEqual(written.map(hex), naiveSegments(many, step).map(hex));
     });
   }
 
@@ -240,8 +259,31 @@ describe("packets that a kernel on this machine left unfinished", () => {
     const wrong = patched(whole, { [TCP_CHECKSUM]: whole[TCP_CHECKSUM]! ^ 0x55 });
     receive(on, [frame(wrong)]);
     const [written] = on.io.written.flatMap(packetsOfWrite);
-    assert.equal(hex(written!), hex(forwarded(wrong)));
+    assert.equal(hex(written!), hex(wrong));
     assert.equal(parsePacket(written!).payload.length, 100);
+  });
+
+  test("one whose IPv4 header is wrong stays so: it is not cut into right ones", async () => {
+    for (const offloads of [[], ALL]) {
+      const on = await vxlan(offloads);
+      const bytes = unfinished(many);
+      receive(on, [frame(patched(bytes, { 1: bytes[1]! ^ 4 }))]);
+      const [written] = on.io.written;
+      assert.equal(written!.length, (offloads.length === 0 ? 0 : 10) + bytes.length);
+    }
+  });
+
+  test("where the headers leave no room in the MTU it is dropped", async () => {
+    for (const offloads of [[], ALL]) {
+      const on = await vxlan(offloads, 100);
+      const options = { ipOptions: new Uint8Array(40).fill(1), tcpOptions: new Uint8Array(40) };
+      const one = flow({ ...options, payload: bytesOf(400) });
+      const bytes = wirePacket(one);
+      new DataView(bytes.buffer).setUint16(60 + 16, pseudoSumOf(bytes, 60));
+      receive(on, [frame(bytes)]);
+      assert.equal(readCounters(on.shared).drops["ingress_bad_offload"], 1);
+      assert.equal(on.io.written.length, 0);
+    }
   });
 
   test("order is kept between finished and unfinished ones", async () => {
@@ -315,7 +357,7 @@ describe("IPv6 in IPv6", () => {
     const packets = naiveSegments(flow({ ...parts, payload: bytesOf(4_000) }), 1000);
     receive6(on, packets.map((one) => frame(one, { ethertype: 0x86dd })));
     assert.equal(on.io.written.length, 1);
-    assert.deepEqual(packetsOfWrite(on.io.written[0]!).map(hex), packets.map(hop).map(hex));
+    assert.deepEqual(packetsOfWrite(on.io.written[0]!).map(hex), packets.map(hex));
     receive6(on, [frame(packets[0]!, { ethertype: 0x86dd })], "2001:db8::9");
     receive6(on, [frame(packets[0]!, { ethertype: 0x86dd })], "2001:db8::66");
     receive6(on, [frame(wirePacket(flow()), { ethertype: 0x86dd })]);
@@ -331,7 +373,7 @@ describe("IPv6 in IPv6", () => {
   const errors: [what: string, packet: Partial<Flow>, type: number, word: number][] = [
     ["nobody has the subnet", { ...back, to: "fd00:0:0:77::1" }, 1, 0],
     ["the hop limit is used up", { ...back, ttl: 1 }, 3, 0],
-    ["the path carries less", { ...back, payload: bytesOf(1300) }, 2, 1300 - 70],
+    ["the path carries less", { ...back, payload: bytesOf(1300) }, 2, 1280],
   ];
   for (const [what, of, type, word] of errors) {
     test(`${what}: an ICMPv6 error of type ${type}`, async () => {
@@ -351,6 +393,69 @@ describe("IPv6 in IPv6", () => {
       assertAddsUp(on);
     });
   }
+
+  test("what every IPv6 link carries goes on, cut on its way if it must be", async () => {
+    const on = await vxlan6();
+    on.io.pathMtu_bytes = 1280;
+    on.io.refuses = ({ payload }) => payload.length > 1232 ? -90 : 0;
+    const small = wirePacket(flow({ ...back, payload: bytesOf(1220) }));
+    assert.equal(small.length, 1280);
+    on.io.reads = [small, small];
+    assert.equal(on.egress(), 0);
+    assert.deepEqual(
+      on.io.cut.map(({ payload }) => hex(payload)),
+      [hop(small), hop(small)].map(
+        (one) => sentFrame6(one),
+      ),
+    );
+    assert.deepEqual([on.io.sent.length, on.io.icmpErrors.length], [0, 0]);
+    assertAddsUp(on);
+  });
+
+  test("extension headers are followed where a packet of many segments is cut", async () => {
+    const on = await vxlan6(ALL);
+    const many = flow({ ...back, payload: bytesOf(4_000) });
+    const plain = gsoPacket(many, 1000);
+    const options = Uint8Array.of(6, 0, 1, 4, 0, 0, 0, 0);
+    const read = Buffer.concat([
+      plain.subarray(0, 10),
+      plain.subarray(10, 50),
+      options,
+      plain.subarray(50),
+    ]);
+    const view = new DataView(read.buffer, read.byteOffset);
+    read[16] = 60;
+    view.setUint16(10 + 4, view.getUint16(10 + 4) + 8);
+    view.setUint16(2, view.getUint16(2, true) + 8, true);
+    view.setUint16(6, 48, true);
+    on.io.reads = [read];
+    assert.equal(on.egress(), 0);
+    const expected = naiveSegments(many, 1000).map(hop).map((one) => {
+      const bytes = Buffer.concat([one.subarray(0, 40), options, one.subarray(40)]);
+      bytes[6] = 60;
+      bytes.writeUInt16BE(bytes.length - 40, 4);
+      return sentFrame6(bytes);
+    });
+    assert.deepEqual(on.io.sent.map(({ payload }) => hex(payload)), expected);
+    assertAddsUp(on);
+  });
+
+  test("what belongs to one link is forwarded neither way", async () => {
+    const on = await vxlan6();
+    const bad = [
+      { from: "fe80::1", to: "ff02::fb" },
+      { from: parts.from, to: "ff02::1" },
+      { from: "fe80::1", to: parts.to },
+      { from: "::", to: parts.to },
+      { from: parts.from, to: "fe80::9" },
+    ].map((addresses) => wirePacket(flow({ family: 6, ...addresses })));
+    receive6(on, bad.map((one) => frame(one, { ethertype: 0x86dd })));
+    on.io.reads = bad;
+    assert.equal(on.egress(), 0);
+    const { drops } = readCounters(on.shared);
+    assert.deepEqual([drops["ingress_link_scope"], drops["egress_link_scope"]], [5, 5]);
+    assert.deepEqual([on.io.written.length, on.io.icmpErrors.length], [0, 0]);
+  });
 
   test("an IPv4 packet is none of this network's", async () => {
     const on = await vxlan6();

@@ -65,6 +65,11 @@ export function isLaterFragment(packet: i32): bool {
   return (load16(packet + FLAGS_FRAGMENT_OFFSET) & FRAGMENT_OFFSET_MASK) !== 0;
 }
 
+/** Whether the packet must not be cut. */
+export function isWholeAlone(packet: i32): bool {
+  return (load16(packet + FLAGS_FRAGMENT_OFFSET) & DONT_FRAGMENT) !== 0;
+}
+
 /**
  * Takes one off the TTL and adjusts the checksum (RFC 1812 section 5.3.1). False, and nothing
  * changed, if the TTL would be zero after it.

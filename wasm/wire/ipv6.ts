@@ -31,6 +31,8 @@ export const FRAGMENT_NEXT_HEADER = 0;
 export const FRAGMENT_OFFSET = 2;
 export const FRAGMENT_HEADER_LEN = 8;
 export const FRAGMENT_OFFSET_MASK: u32 = 0xfff8;
+/** Of an extension header. */
+export const OPTIONS_LEN_MIN = 8;
 
 /**
  * Whether `size` bytes at `packet` are one whole IPv6 packet: 0, or the drop reason. After 0, the
@@ -42,6 +44,25 @@ export function check(packet: i32, size: i32): i32 {
   if (load<u8>(packet + VERSION_CLASS_FLOW) >> 4 !== 6) return DROP_BAD_VERSION;
   if (<i32> load16(packet + PAYLOAD_LENGTH) + HEADER_LEN !== size) return DROP_BAD_TOTAL_LENGTH;
   return 0;
+}
+
+/** Whether it is an extension header of a length that it says itself. */
+export function isOptions(header: u32): bool {
+  return header === HOP_BY_HOP || header === ROUTING || header === DESTINATION_OPTIONS;
+}
+
+/** Bytes of such a header. */
+export function optionsLength(header: i32): i32 {
+  return (<i32> load<u8>(header + 1) + 1) << 3;
+}
+
+/** fe80::/10 (RFC 4291 section 2.5.6). */
+export function isLinkLocal(address: i32): bool {
+  return (load16(address) & 0xffc0) === 0xfe80;
+}
+
+export function isUnspecified(address: i32): bool {
+  return load<u64>(address) === 0 && load<u64>(address, 8) === 0;
 }
 
 export function isMulticast(address: i32): bool {

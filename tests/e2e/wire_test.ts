@@ -98,7 +98,6 @@ test("what is no IP packet from a peer is dropped and counted by reason", () =>
     const { egress_ipv6: _noise, ...counted } = after.dataPlane!.drops;
     const { egress_ipv6: _noiseBefore, ...wanted } = expected;
     assert.deepEqual(counted, wanted);
-    // What is an IP packet counts as heard from the peer, also where its TTL ended.
     assert.equal(after.peers[0]!.receivedPackets, 1, "what is dropped is not its peer's");
   }));
 

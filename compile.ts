@@ -92,6 +92,9 @@ function buildExecutable(target: string | null): void {
     "--no-compile-autoload-bunfig",
     "--minify-syntax",
     "--minify-whitespace",
+    // What is not parsed at the start, and after it, leaves no trees and no text in memory.
+    "--bytecode",
+    "--format=esm",
     ...(target === null ? [] : [`--target=bun-${target}`]),
     ...ENTRY_POINTS,
     `--outfile=${partial}`,

@@ -1,6 +1,8 @@
 /** The C library behind one interface, whichever runtime this is. Only `ffi/` imports it. */
 import { readFileSync } from "node:fs";
 import { SystemError } from "./errno.ts";
+import { createBunBinding } from "./libc_bun.ts";
+import { binding as denoBinding } from "./libc_deno.ts";
 import { type Functions, type Signature, SYMBOLS } from "./symbols.ts";
 
 /** What each of the two bindings offers. */
@@ -20,13 +22,16 @@ function libraryName(): string {
   return `libc.musl-${process.arch === "arm64" ? "aarch64" : "x86_64"}.so.1`;
 }
 
-async function loadBinding(): Promise<Binding> {
-  if ("Bun" in globalThis) return (await import("./libc_bun.ts")).binding;
-  return (await import("./libc_deno.ts")).binding;
+/**
+ * The binding of the runtime that this is. Without an `await`: a worker whose module waits for
+ * another never begins where that comes as bytecode (Bun 1.4).
+ */
+function createBinding(): Binding {
+  return "Bun" in globalThis ? createBunBinding() : denoBinding;
 }
 
 export const LIBRARY: string = libraryName();
-export const binding: Binding = await loadBinding();
+export const binding: Binding = createBinding();
 export const libc: Functions<typeof SYMBOLS> = binding.load(LIBRARY, SYMBOLS);
 
 /** errno of the call just before, on this thread. */

@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from "node:os";
 import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
-import { collectGarbage, pageOutFiles } from "../../ffi/page_out.ts";
+import { collectGarbage, pageOutFiles, unmapCode } from "../../ffi/page_out.ts";
 import type { AgentControl, Readiness, TokenAdmin } from "../api/control.ts";
 import type { VtepMacs } from "../backend/backend.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
@@ -40,6 +40,8 @@ const MOVE_RETRY_MAX_MS = 30_000;
 const RELEASE_TIMEOUT_MS = 3_000;
 /** How long the store may be away before the node says that it is not ready. */
 const STORE_LOSS_READY_MS = 60_000;
+/** How long after a check of the kernel what runs in its wake, such as the collector, is over. */
+const REST_MS = 1_000;
 
 export interface Closable {
   close(): Promise<void>;
@@ -174,6 +176,7 @@ export class Agent implements AgentControl {
       workerUrl: this.#workerUrl,
       peers: () => this.#peers(),
       onFatal: this.#fatal.reject,
+      onChecked: () => void setTimeout(unmapCode, REST_MS).unref(),
       offloads: this.#options.offloads,
       workerCount: workerCount(this.#options.workers, availableParallelism()),
     });

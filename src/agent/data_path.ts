@@ -34,6 +34,8 @@ export interface DataPathOptions extends Network {
   readonly peers: () => readonly Lease[];
   /** Told of a failure that only a new process can mend. */
   readonly onFatal: (error: unknown) => void;
+  /** Told after each check of the kernel: there is nothing to do until the next. */
+  readonly onChecked: () => void;
   /** See `RunOptions`. */
   readonly offloads: "auto" | readonly Offload[];
   /** Pairs of packet loops for each tunnel. */
@@ -147,6 +149,7 @@ export class DataPath {
     if (!this.#isUp) return;
     this.#report(this.#reconcile());
     this.#reportNarrowPaths();
+    this.#options.onChecked();
   }
 
   /** Says once of each peer that its path carries less than the MTU of the tunnel says. */

@@ -3,6 +3,7 @@
  * `node:worker_threads` costs some megabytes in each.
  */
 import { memoryAddress, packetIo } from "../../ffi/packet_io.ts";
+import { collectGarbage } from "../../ffi/page_out.ts";
 import { errorText } from "../errors.ts";
 import { instantiateLoops } from "./loops.ts";
 import type { WorkerMessage, WorkerStart } from "./worker_protocol.ts";
@@ -19,6 +20,8 @@ const scope = globalThis as unknown as WorkerScope;
 async function run({ role, memory, lane }: WorkerStart): Promise<number> {
   const loops = await instantiateLoops(memory, packetIo(memory));
   const base = memoryAddress(memory);
+  // The loop leaves this thread no moment in which its collector could run.
+  collectGarbage();
   scope.postMessage({ type: "ready" });
   return -(role === "egress" ? loops.runEgress(base, lane) : loops.runIngress(base, lane));
 }

@@ -14,6 +14,8 @@ import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import { NetlinkConnection } from "../../src/netlink/connection.ts";
 import * as rtnetlink from "../../src/netlink/rtnetlink.ts";
 
+/** `struct virtio_net_hdr` */
+const VNET_HEADER_BYTES = 10;
 const LOOPBACK = { 4: IpAddress.parse("127.0.0.1"), 6: IpAddress.parse("::1") };
 
 /** Runs in a namespace of its own, with loopback up. */
@@ -46,11 +48,11 @@ function send(fd: number, address: IpAddress, port: number, bytes: Uint8Array): 
   return sent < 0 ? -lastErrno() : sent;
 }
 
-/** Reads all that is there; returns how many reads that took. */
-function drain(fd: number): number {
+/** Reads all that is there; returns how many reads brought what `isCounted` counts. */
+function drain(fd: number, isCounted = (_bytes: Uint8Array) => true): number {
   const buffer = new Uint8Array(65_536);
   let count = 0;
-  while (libc.read(fd, buffer, buffer.length) >= 0) count++;
+  while (libc.read(fd, buffer, buffer.length) >= 0) count += isCounted(buffer) ? 1 : 0;
   assert.equal(lastErrno(), errnoNumber("EAGAIN"));
   return count;
 }
@@ -68,14 +70,16 @@ describe("TUN of many queues", () => {
         const local = { linkIndex: link.index, linkName: link.name };
         const address = IpAddress.parse("10.210.1.1");
         rtnetlink.addAddress(connection, { ...local, address, prefixLength: 24 });
-        queues.forEach(drain);
+        // The kernel's own IPv6 announcements leave through the device at times of its choosing.
+        const isIpv4 = (bytes: Uint8Array) =>
+          bytes[wanted.length > 0 ? VNET_HEADER_BYTES : 0]! >> 4 === 4;
         const used = new Set<number>();
         for (let flow = 0; flow < 64; flow++) {
           const socket = openUdpSocket(address.toBytes(), 0);
           const to = IpAddress.parse(`10.210.1.${2 + flow}`);
           for (let i = 0; i < 4; i++) assert.equal(send(socket, to, 9, new Uint8Array(8)), 8);
           closeFd(socket);
-          const counts = queues.map(drain);
+          const counts = queues.map((queue) => drain(queue, isIpv4));
           assert.deepEqual(counts.filter((count) => count > 0), [4], `flow ${flow}`);
           used.add(counts.indexOf(4));
         }
@@ -114,7 +118,7 @@ describe("UDP sockets of both families", () => {
             assert.equal(send(sender, LOOPBACK[family], 8472, new Uint8Array(8)), 8);
           }
           closeFd(sender);
-          const counts = sockets.map(drain);
+          const counts = sockets.map((socket) => drain(socket));
           assert.deepEqual(counts.filter((count) => count > 0), [4]);
           used.add(counts.indexOf(4));
         }

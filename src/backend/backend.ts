@@ -9,12 +9,16 @@ import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import type { Family, IpAddress, IpPrefix } from "../net/ip.ts";
 import type { MacAddress } from "../net/mac_address.ts";
 
-/** One peer of a userspace data plane: packets to `subnet` go to `address`:`port` over UDP. */
-export interface ForwardingEntry {
+/** Where a peer's subnet of one family is reached. */
+export interface PeerEntry {
   /** The peer's lease key. */
   readonly key: string;
   readonly subnet: IpPrefix;
   readonly address: IpAddress;
+}
+
+/** One peer of a userspace data plane: packets to `subnet` go to `address`:`port` over UDP. */
+export interface ForwardingEntry extends PeerEntry {
   readonly port: number;
   /** The peer's VTEP, where packets are encapsulated in frames; else null. */
   readonly vtepMac: MacAddress | null;
@@ -62,6 +66,7 @@ export interface Tunnel {
 }
 
 export interface Backend {
+  /** As the network configuration names it. */
   readonly type: string;
   /** Throws if this backend cannot do what the configuration asks for; null: over any link. */
   check(config: NetworkConfig, link: OuterLink | null): void;

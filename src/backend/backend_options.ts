@@ -55,7 +55,13 @@ export function choiceOption<T extends string>(
   throw invalid(name, value, "is unknown", `Give one of ${choices.join(", ")}.`);
 }
 
-/** The UDP port of the backend; `byDefault` where none is given. */
-export function portOption(config: NetworkConfig, byDefault: number): number {
-  return numberOption(config, "Port", { min: 1, max: 65535, default: byDefault, what: "a port" });
+/** The UDP port of the backend; `byDefault` where none is given, or 0 with `isZeroDefault`. */
+export function portOption(
+  config: NetworkConfig,
+  byDefault: number,
+  { isZeroDefault = false } = {},
+): number {
+  const min = isZeroDefault ? 0 : 1;
+  const rule = { min, max: 65535, default: byDefault, what: "a port" };
+  return numberOption(config, "Port", rule) || byDefault;
 }

@@ -1,43 +1,51 @@
-/** What is common to all backends that forward in user space: the plan of every peer. */
+/** What is common to all backends: the plan of every peer. */
 import { type Lease, leaseKey } from "../lease/lease.ts";
 import type { Family } from "../net/ip.ts";
-import type { ForwardingEntry, Plan, PlanInput, SkippedPeer } from "./backend.ts";
+import type { PeerEntry, PlanInput, SkippedPeer } from "./backend.ts";
 
 /**
  * The entry of one peer in one family, or why it cannot be served. A pure function of the module:
  * what it returned for a lease is used again for as long as the rest of the input is the same.
  */
-export type PlanPeer = (peer: Lease, family: Family, input: PlanInput) => ForwardingEntry | string;
+export type PlanPeer<E extends PeerEntry> = (
+  peer: Lease,
+  family: Family,
+  input: PlanInput,
+) => E | string;
 
-type PlannedPeers = WeakMap<Lease, ForwardingEntry | string>;
+export interface PlannedPeers<E extends PeerEntry> {
+  /** In the order of the subnets, IPv4 first; no two overlap. */
+  readonly entries: readonly E[];
+  readonly skipped: readonly SkippedPeer[];
+}
 
 /** What has been planned for one node, and what that depends on besides the peer. */
-interface Memory {
+interface Memory<E extends PeerEntry> {
   readonly input: Pick<PlanInput, "config" | "link" | "vtepMacs">;
-  readonly planPeer: PlanPeer;
-  readonly planned: Readonly<Record<Family, PlannedPeers>>;
+  readonly planPeer: PlanPeer<E>;
+  readonly planned: Readonly<Record<Family, WeakMap<Lease, E | string>>>;
 }
 
 /** By our own lease: whoever drops it, drops what was planned with it. */
-const memories = new WeakMap<Lease, Memory>();
+const memories = new WeakMap<Lease, Memory<PeerEntry>>();
 
-function memoryFor(input: PlanInput, planPeer: PlanPeer): Memory {
-  const known = memories.get(input.lease);
+function memoryFor<E extends PeerEntry>(input: PlanInput, planPeer: PlanPeer<E>): Memory<E> {
+  const known = memories.get(input.lease) as Memory<E> | undefined;
   if (
     known?.planPeer === planPeer && known.input.config === input.config &&
     known.input.link === input.link && known.input.vtepMacs === input.vtepMacs
   ) return known;
-  const memory: Memory = {
+  const memory: Memory<E> = {
     input: { config: input.config, link: input.link, vtepMacs: input.vtepMacs },
     planPeer,
     planned: { 4: new WeakMap(), 6: new WeakMap() },
   };
-  memories.set(input.lease, memory);
+  memories.set(input.lease, memory as Memory<PeerEntry>);
   return memory;
 }
 
 /** Orders by the subnet, IPv4 first; the leases of a table mostly are in this order already. */
-function sort(entries: ForwardingEntry[]): void {
+function sort(entries: PeerEntry[]): void {
   const isSorted = entries.every((entry, i) =>
     i === 0 || entries[i - 1]!.subnet.compare(entry.subnet) <= 0
   );
@@ -45,19 +53,18 @@ function sort(entries: ForwardingEntry[]): void {
 }
 
 /**
- * Plans each peer in each of the families: its entry, or why it is left out. The entries are in the
- * order of the subnets, IPv4 first, and no two overlap: of two that do the first is kept. While the
- * config, link, VTEPs and own lease are the same objects, a lease that is the same object has the
- * identical entry.
+ * Plans each peer in each of the families: its entry, or why it is left out. Of two entries that
+ * overlap the first is kept. While the config, link, VTEPs and own lease are the same objects, a
+ * lease that is the same object has the identical entry.
  */
-export function planPeers(
+export function planPeers<E extends PeerEntry>(
   input: PlanInput,
   families: readonly Family[],
-  planPeer: PlanPeer,
-): Pick<Plan, "forwarding" | "skipped"> {
+  planPeer: PlanPeer<E>,
+): PlannedPeers<E> {
   const { planned } = memoryFor(input, planPeer);
   const skipped: SkippedPeer[] = [];
-  const entries: ForwardingEntry[] = [];
+  const all: E[] = [];
   for (const family of families) {
     for (const peer of input.peers) {
       let one = planned[family].get(peer);
@@ -65,20 +72,20 @@ export function planPeers(
         one = planPeer(peer, family, input);
         planned[family].set(peer, one);
       }
-      if (typeof one !== "string") entries.push(one);
+      if (typeof one !== "string") all.push(one);
       else skipped.push({ key: leaseKey(peer.subnets), reason: one });
     }
   }
-  sort(entries);
+  sort(all);
   // Sorted, so that an entry can only overlap the last one that was kept.
-  const forwarding: ForwardingEntry[] = [];
-  for (const entry of entries) {
-    const last = forwarding.at(-1);
+  const entries: E[] = [];
+  for (const entry of all) {
+    const last = entries.at(-1);
     if (last?.subnet.overlaps(entry.subnet)) {
       skipped.push({ key: entry.key, reason: `its subnet overlaps ${last.subnet}` });
     } else {
-      forwarding.push(entry);
+      entries.push(entry);
     }
   }
-  return { forwarding, skipped };
+  return { entries, skipped };
 }

@@ -1,10 +1,7 @@
 /** What every backend asks of a peer before it sends to it. */
 import { type Lease, leaseKey } from "../lease/lease.ts";
 import { type Family, ofFamily } from "../net/ip.ts";
-import type { ForwardingEntry, PlanInput } from "./backend.ts";
-
-/** Where a peer's subnet of one family is reached. */
-export type Reach = Pick<ForwardingEntry, "key" | "subnet" | "address">;
+import type { PeerEntry, PlanInput } from "./backend.ts";
 
 /**
  * Subnet and public address of a peer in one family, or why it cannot be served: another backend,
@@ -16,7 +13,7 @@ export function reachPeer(
   family: Family,
   backendType: string,
   input: PlanInput,
-): Reach | string {
+): PeerEntry | string {
   const { config, link, lease } = input;
   if (peer.backendType !== backendType) {
     return `its backend is ${peer.backendType}, ours is ${backendType}`;

@@ -1,20 +1,56 @@
 /** Finds the backend that a network configuration names. */
 import { SelvageError } from "../errors.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
+import { allocBackend } from "./alloc.ts";
 import type { Backend } from "./backend.ts";
+import { hostGwBackend } from "./host_gw.ts";
+import { ipipBackend } from "./ipip.ts";
 import { udpBackend } from "./udp.ts";
 import { vxlanBackend } from "./vxlan.ts";
+import { kernelOnlyOptions, readVxlanOptions } from "./vxlan_options.ts";
+import { userspaceVxlanBackend } from "./vxlan_userspace.ts";
 
-const BACKENDS: readonly Backend[] = [udpBackend, vxlanBackend];
+/** What the choice depends on besides the configuration. */
+export interface HostFeatures {
+  /** Whether the kernel can make VXLAN devices; asked only where it matters. */
+  hasKernelVxlan(): boolean;
+}
 
-/** Throws `unsupported` for a type that Selvage does not have. */
-export function selectBackend(config: NetworkConfig): Backend {
-  const backend = BACKENDS.find((candidate) => candidate.type === config.backend.type);
+/** For whoever only wants to know whether a configuration can be obeyed somewhere. */
+export const ANY_HOST: HostFeatures = { hasKernelVxlan: () => true };
+
+const BACKENDS: readonly Backend[] = [
+  udpBackend,
+  vxlanBackend,
+  hostGwBackend,
+  ipipBackend,
+  allocBackend,
+];
+
+/** `auto` is the kernel's device where it can be made, else user space. */
+function selectVxlan(config: NetworkConfig, host: HostFeatures): Backend {
+  const options = readVxlanOptions(config);
+  if (options.datapath === "userspace") return userspaceVxlanBackend;
+  if (host.hasKernelVxlan()) return vxlanBackend;
+  const reasons = options.datapath === "kernel" ? ["Datapath"] : kernelOnlyOptions(options);
+  if (reasons.length === 0) return userspaceVxlanBackend;
+  throw new SelvageError(
+    "unsupported",
+    `network configuration: Backend.${reasons[0]} needs VXLAN devices, and this kernel has none`,
+    { hint: `Load the kernel module (modprobe vxlan), or leave ${reasons[0]} out.` },
+  );
+}
+
+/** Throws `unsupported` for a type that Selvage does not have, or that this host cannot have. */
+export function selectBackend(config: NetworkConfig, host: HostFeatures): Backend {
+  const { type } = config.backend;
+  const backend = BACKENDS.find((candidate) => candidate.type === type);
+  if (backend === vxlanBackend) return selectVxlan(config, host);
   if (backend !== undefined) return backend;
   const known = BACKENDS.map((candidate) => candidate.type).join(", ");
   throw new SelvageError(
     "unsupported",
-    `network configuration: Backend.Type "${config.backend.type}" is not supported`,
+    `network configuration: Backend.Type "${type}" is not supported`,
     { hint: `This version has: ${known}.` },
   );
 }

@@ -3,7 +3,7 @@
  * device and a UDP socket. Interoperates with flannel's backend of the same name.
  */
 import { SelvageError } from "../errors.ts";
-import type { KernelState } from "../kernel/state.ts";
+import { type KernelState, NO_KERNEL_STATE } from "../kernel/state.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import { ipHeaderBytes, UDP_HEADER_BYTES } from "../net/header_length.ts";
@@ -11,6 +11,7 @@ import { type Family, type IpPrefix, ofFamily } from "../net/ip.ts";
 import type { NetworkConfig, SubnetRange } from "../config/network_config.ts";
 import type { Backend, ForwardingEntry, Plan, PlanInput, Tunnel } from "./backend.ts";
 import { portOption } from "./backend_options.ts";
+import { networkRoute } from "./desired.ts";
 import { planPeers } from "./plan_peers.ts";
 import { reachPeer } from "./reach_peer.ts";
 
@@ -50,13 +51,14 @@ function subnetOf(lease: Lease): IpPrefix {
 function planKernel(input: PlanInput): KernelState {
   const network = rangeOf(input.config).network;
   return {
+    ...NO_KERNEL_STATE,
     links: [{ name: UDP_DEVICE, kind: "tun", mtu_bytes: mtuOf(input.link) }],
     addresses: [{
       linkName: UDP_DEVICE,
       address: subnetOf(input.lease).address,
       prefixLength: 32,
     }],
-    routes: [{ destination: network, linkName: UDP_DEVICE, gateway: null }],
+    routes: [networkRoute(network, UDP_DEVICE)],
   };
 }
 
@@ -93,6 +95,7 @@ export const udpBackend: Backend = {
     return { publicAddresses: link.publicAddresses, backendType: UDP_TYPE, backendData: {} };
   },
   plan(input: PlanInput): Plan {
-    return { kernel: planKernel(input), ...planPeers(input, [4], planPeer) };
+    const { entries, skipped } = planPeers(input, [4], planPeer);
+    return { kernel: planKernel(input), forwarding: entries, skipped };
   },
 };

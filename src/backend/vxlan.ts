@@ -1,181 +1,157 @@
 /**
- * Backend `vxlan` with its datapath in user space: frames in VXLAN (RFC 7348) between a TUN device
- * and a UDP socket, for one family or both. Interoperates with the kernel's VXLAN devices, as
- * flannel's backend of the same name sets them up: each peer has one VTEP a family, whose MAC is in
- * its lease; no address is ever learnt from traffic.
+ * Backend `vxlan` in the kernel: a VXLAN device a family, whose neighbours, FDB entries and routes
+ * say where each peer is. In flannel's three generations, which fill the tables differently and are
+ * the same on the wire:
+ *
+ * - 3: a route, a neighbour and an FDB entry for each peer;
+ * - 2: an FDB entry for each peer, one route, and a neighbour for each container in use, made when
+ *   the kernel asks for it;
+ * - 1: one route; neighbours and FDB entries are both made when the kernel asks for them.
  */
-import { z } from "zod";
-import type { NetworkConfig, SubnetRange } from "../config/network_config.ts";
-import { SelvageError } from "../errors.ts";
+import type { NetworkConfig } from "../config/network_config.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
-import type { KernelState } from "../kernel/state.ts";
-import type { Lease, LeaseAttributes } from "../lease/lease.ts";
-import {
-  ETHERNET_HEADER_BYTES,
-  ipHeaderBytes,
-  UDP_HEADER_BYTES,
-  VXLAN_HEADER_BYTES,
-} from "../net/header_length.ts";
-import { bitsOf, type Family, ofFamily } from "../net/ip.ts";
-import { MacAddress } from "../net/mac_address.ts";
+import { reachesDirectly } from "../kernel/outer_link.ts";
 import type {
-  Backend,
-  ForwardingEntry,
-  Plan,
-  PlanInput,
-  SkippedPeer,
-  Tunnel,
-  VtepMacs,
-} from "./backend.ts";
-import { planPeers } from "./plan_peers.ts";
-import { reachPeer } from "./reach_peer.ts";
-import { readVxlanOptions } from "./vxlan_options.ts";
+  DesiredFdbEntry,
+  DesiredNeighbour,
+  DesiredRoute,
+  DesiredSysctl,
+  DesiredVxlan,
+  KernelState,
+  MissTable,
+} from "../kernel/state.ts";
+import { type Family, ofFamily } from "../net/ip.ts";
+import type { Backend, Plan, PlanInput } from "./backend.ts";
+import { deviceAddress, directRoute, networkOf, networkRoute } from "./desired.ts";
+import { readVxlanOptions, requireKernelOptions, type VxlanOptions } from "./vxlan_options.ts";
+import {
+  checkVxlanLink,
+  deviceName,
+  familiesOf,
+  mtuOf,
+  planVteps,
+  type VtepEntry,
+  VXLAN_TYPE,
+  vxlanAttributes,
+  vxlanMtu_bytes,
+} from "./vxlan_peers.ts";
 
-const VXLAN_TYPE = "vxlan";
-/** What every link must carry: RFC 791 section 3.2, RFC 8200 section 5. */
-const MTU_BYTES_MIN: Readonly<Record<Family, number>> = { 4: 68, 6: 1280 };
-/** `IFNAMSIZ` without the NUL. */
-const DEVICE_NAME_LENGTH_MAX = 15;
+/** flannel's: how often the kernel asks us before it gives up. */
+const APP_SOLICIT = "3";
 
-/** As flannel writes BackendData and BackendV6Data; before v0.9 without VNI. */
-const vtepSchema = z.object({ VNI: z.number().nullish(), VtepMAC: z.string() });
-
-/** flannel's names with ours in front; shortened where a large VNI would make one too long. */
-function deviceName(family: Family, vni: number): string {
-  const name = `selvage${family === 4 ? "" : "-v6"}.${vni}`;
-  return name.length <= DEVICE_NAME_LENGTH_MAX ? name : `selv${family}.${vni}`;
+/** The tables of one device. */
+interface DeviceTables {
+  readonly neighbours: readonly DesiredNeighbour[];
+  readonly fdb: readonly DesiredFdbEntry[];
+  readonly routes: readonly DesiredRoute[];
+  readonly misses: readonly MissTable[];
+  readonly sysctls: readonly DesiredSysctl[];
 }
 
-/** Bytes of the largest inner packet of the family. Throws `unsupported` if that is too few. */
-function mtuOf(config: NetworkConfig, link: OuterLink, family: Family): number {
-  const { outerMtu_bytes } = readVxlanOptions(config);
-  // More than the interface carries is more than can be sent.
-  const outer_bytes = Math.min(outerMtu_bytes || link.mtu_bytes, link.mtu_bytes);
-  const mtu_bytes = outer_bytes - ipHeaderBytes(family) - UDP_HEADER_BYTES - VXLAN_HEADER_BYTES -
-    ETHERNET_HEADER_BYTES;
-  if (mtu_bytes >= MTU_BYTES_MIN[family]) return mtu_bytes;
-  throw new SelvageError(
-    "unsupported",
-    `interface ${link.name}: an MTU of ${outer_bytes} leaves no room for IPv${family} in VXLAN`,
-    { hint: `Set the interface's MTU, or Backend.MTU, higher, or switch IPv${family} off.` },
-  );
-}
-
-function familiesOf(config: NetworkConfig): Family[] {
-  return config.ranges.map(({ family }) => family);
-}
-
-function checkLink(config: NetworkConfig, link: OuterLink): void {
-  for (const family of familiesOf(config)) {
-    mtuOf(config, link, family);
-    for (const addresses of [link.addresses, link.publicAddresses]) {
-      if (ofFamily(addresses, family) !== undefined) continue;
-      throw new SelvageError("unsupported", `interface ${link.name} has no IPv${family} address`, {
-        hint: "Give it one, or choose another interface with --iface.",
-      });
-    }
-  }
-}
-
-function planTunnels(config: NetworkConfig, link: OuterLink, vtepMacs: VtepMacs): Tunnel[] {
-  const { vni, port } = readVxlanOptions(config);
-  return familiesOf(config).map((family) => ({
-    family,
-    device: deviceName(family, vni),
-    port,
-    mtu_bytes: mtuOf(config, link, family),
-    encapsulation: { type: "vxlan", vni, vtepMac: vtepMacs[family] },
-  }));
-}
-
-function planKernel({ config, link, lease, vtepMacs }: PlanInput): KernelState {
-  const tunnels = planTunnels(config, link, vtepMacs);
+function planDevice(family: Family, input: PlanInput): DesiredVxlan {
+  const { config, link, vtepMacs } = input;
+  const { vni, port, isLearning, isGbp, generation } = readVxlanOptions(config);
   return {
-    links: tunnels.map(({ device, mtu_bytes }) => ({ name: device, kind: "tun", mtu_bytes })),
-    addresses: tunnels.map(({ family, device }) => {
-      const subnet = ofFamily(lease.subnets, family);
-      if (subnet === undefined) {
-        throw new SelvageError("internal", `a vxlan lease without IPv${family} subnet`);
-      }
-      const prefixLength = bitsOf(family);
-      return { linkName: device, address: subnet.address, prefixLength };
-    }),
-    routes: tunnels.map(({ family, device }) => {
-      const { network } = ofFamily<SubnetRange>(config.ranges, family)!;
-      return { destination: network, linkName: device, gateway: null };
-    }),
+    kind: "vxlan",
+    name: deviceName(family, vni),
+    mtu_bytes: mtuOf(config, link, family),
+    macAddress: vtepMacs[family],
+    vni,
+    port,
+    outerLinkIndex: link.index,
+    local: ofFamily(link.addresses, family)!,
+    isLearning: isLearning || generation === 1,
+    isGbp,
+    isProxy: generation === 1,
+    isL2Miss: generation === 1,
   };
 }
 
-/** The peer's VTEP in one family, or why it has none that we can send to. */
-function readVtep(peer: Lease, family: Family, input: PlanInput): MacAddress | string {
-  const field = family === 4 ? "BackendData" : "BackendV6Data";
-  const data = vtepSchema.safeParse(peer.backendData[family]);
-  if (!data.success) return `it publishes no VtepMAC in its ${field}`;
-  const { VNI, VtepMAC } = data.data;
-  const { vni } = readVxlanOptions(input.config);
-  const mac = MacAddress.tryParse(VtepMAC);
-  if (mac === null || !mac.isUnicast()) {
-    return `VtepMAC ${JSON.stringify(VtepMAC.slice(0, 40))} in its ${field} is not a VTEP's`;
-  }
-  if (VNI !== undefined && VNI !== null && VNI !== vni) return `its VNI is ${VNI}, ours is ${vni}`;
-  if (mac.equals(input.vtepMacs[family])) return `it has our VtepMAC ${mac}`;
-  return mac;
+function fdbEntry({ key, vtepMac, address }: VtepEntry, linkName: string): DesiredFdbEntry {
+  return { linkName, macAddress: vtepMac, address, peerKey: key };
 }
 
-/** Why this peer cannot be served, or its entry. */
-function planPeer(peer: Lease, family: Family, input: PlanInput): ForwardingEntry | string {
-  const reach = reachPeer(peer, family, VXLAN_TYPE, input);
-  if (typeof reach === "string") return reach;
-  const vtepMac = readVtep(peer, family, input);
-  if (typeof vtepMac === "string") return vtepMac;
-  return { ...reach, port: readVxlanOptions(input.config).port, vtepMac };
+/** Generation 3: everything is there from the start. */
+function planTables(entries: readonly VtepEntry[], linkName: string): DeviceTables {
+  return {
+    neighbours: entries.map(({ key, subnet, vtepMac }) => ({
+      linkName,
+      address: subnet.address,
+      macAddress: vtepMac,
+      peerKey: key,
+    })),
+    fdb: entries.map((entry) => fdbEntry(entry, linkName)),
+    routes: entries.map(({ key, subnet }) => ({
+      destination: subnet,
+      linkName,
+      gateway: subnet.address,
+      isOnLink: true,
+      peerKey: key,
+    })),
+    misses: [],
+    sysctls: [],
+  };
 }
 
-/** Of entries with one VTEP the first is kept: a frame says by its MAC alone for whom it is. */
-function keepFirstOfVtep(
-  { forwarding, skipped }: Pick<Plan, "forwarding" | "skipped">,
-): Pick<Plan, "forwarding" | "skipped"> {
-  const first = new Map<string, ForwardingEntry>();
-  const twins: SkippedPeer[] = [];
-  const kept = forwarding.filter((entry) => {
-    const vtep = `${entry.subnet.family} ${entry.vtepMac}`;
-    const other = first.get(vtep);
-    if (other === undefined) {
-      first.set(vtep, entry);
-      return true;
-    }
-    const reason = `it has the VtepMAC ${entry.vtepMac} of ${other.key}`;
-    twins.push({ key: entry.key, reason });
-    return false;
+/** Generations 2 and 1: the kernel asks. */
+function planMissTables(
+  entries: readonly VtepEntry[],
+  linkName: string,
+  { config }: PlanInput,
+  isFdbOnMiss: boolean,
+): DeviceTables {
+  const path = `net/ipv4/neigh/${linkName}/app_solicit`;
+  return {
+    neighbours: [],
+    fdb: isFdbOnMiss ? [] : entries.map((entry) => fdbEntry(entry, linkName)),
+    routes: [networkRoute(networkOf(config, 4), linkName)],
+    misses: [{ linkName, isFdbOnMiss, peers: entries }],
+    sysctls: [{ path, value: APP_SOLICIT, isSet: true }],
+  };
+}
+
+function planKernel(
+  input: PlanInput,
+  entries: readonly VtepEntry[],
+  { generation, isDirectRouting }: VxlanOptions,
+): KernelState {
+  const { config, link, lease } = input;
+  const isDirect = ({ address }: VtepEntry) => isDirectRouting && reachesDirectly(link, address);
+  const devices = familiesOf(config).map((family) => ({
+    family,
+    device: planDevice(family, input),
+  }));
+  const tables = devices.map(({ family, device: { name } }) => {
+    const behind = entries.filter((entry) => entry.subnet.family === family && !isDirect(entry));
+    if (generation === 3) return planTables(behind, name);
+    return planMissTables(behind, name, input, generation === 1);
   });
-  return { forwarding: kept, skipped: [...skipped, ...twins] };
+  return {
+    links: devices.map(({ device }) => device),
+    addresses: devices.map(({ family, device }) => deviceAddress(lease, family, device.name)),
+    neighbours: tables.flatMap(({ neighbours }) => neighbours),
+    fdb: tables.flatMap(({ fdb }) => fdb),
+    routes: [
+      ...tables.flatMap(({ routes }) => routes),
+      ...entries.filter(isDirect).map((entry) => directRoute(entry, link.name)),
+    ],
+    misses: tables.flatMap(({ misses }) => misses),
+    sysctls: tables.flatMap(({ sysctls }) => sysctls),
+  };
 }
 
 export const vxlanBackend: Backend = {
   type: VXLAN_TYPE,
   check(config: NetworkConfig, link: OuterLink | null): void {
-    readVxlanOptions(config);
-    if (link !== null) checkLink(config, link);
+    requireKernelOptions(readVxlanOptions(config), familiesOf(config));
+    if (link !== null) checkVxlanLink(config, link);
   },
-  tunnels: planTunnels,
-  mtu_bytes(config: NetworkConfig, link: OuterLink): number {
-    return Math.min(...familiesOf(config).map((family) => mtuOf(config, link, family)));
-  },
-  attributes(config: NetworkConfig, link: OuterLink, vtepMacs: VtepMacs): LeaseAttributes {
-    const { vni } = readVxlanOptions(config);
-    // flannel reads its own MAC back as text: VNI comes first and VtepMAC last.
-    const data = familiesOf(config).map((family) =>
-      [family, { VNI: vni, VtepMAC: `${vtepMacs[family]}` }] as const
-    );
-    return {
-      publicAddresses: link.publicAddresses,
-      backendType: VXLAN_TYPE,
-      backendData: Object.fromEntries(data),
-    };
-  },
+  tunnels: () => [],
+  mtu_bytes: vxlanMtu_bytes,
+  attributes: vxlanAttributes,
   plan(input: PlanInput): Plan {
-    const peers = planPeers(input, familiesOf(input.config), planPeer);
-    return { kernel: planKernel(input), ...keepFirstOfVtep(peers) };
+    const { entries, skipped } = planVteps(input);
+    const kernel = planKernel(input, entries, readVxlanOptions(input.config));
+    return { kernel, forwarding: [], skipped };
   },
 };

@@ -1,6 +1,7 @@
 /** The options of backend `vxlan`: flannel's names and defaults, and `Datapath`, which is ours. */
 import type { NetworkConfig } from "../config/network_config.ts";
 import { SelvageError } from "../errors.ts";
+import type { Family } from "../net/ip.ts";
 import { booleanOption, choiceOption, numberOption, portOption } from "./backend_options.ts";
 
 const DEFAULT_VNI = 1;
@@ -13,47 +14,80 @@ const MTU_BYTES_MAX = 65_535;
 /** Who encapsulates; the first is the default. */
 const DATAPATHS = ["auto", "userspace", "kernel"] as const;
 
-/** What only the kernel's VXLAN device does. */
-const KERNEL_ONLY = ["GBP", "Learning", "DirectRouting"] as const;
+/** flannel's today, and as it was before; see `vxlan.ts`. */
+const GENERATIONS = [3, 2, 1] as const;
 
 export interface VxlanOptions {
+  readonly datapath: typeof DATAPATHS[number];
   readonly vni: number;
   readonly port: number;
   /** Largest outer packet in bytes; 0: the interface's MTU. */
   readonly outerMtu_bytes: number;
+  readonly generation: typeof GENERATIONS[number];
+  readonly isLearning: boolean;
+  readonly isGbp: boolean;
+  /** Whether peers that no gateway lies before are reached without encapsulation. */
+  readonly isDirectRouting: boolean;
 }
 
+const VNI_RULE = {
+  min: 1,
+  max: VNI_MAX,
+  default: DEFAULT_VNI,
+  what: "a VXLAN network identifier",
+} as const;
+const MTU_RULE = { min: 0, max: MTU_BYTES_MAX, default: 0, what: "an MTU" } as const;
+const GENERATION_RULE = { min: 1, max: 3, default: 3, what: "a generation of vxlan" } as const;
+
 /**
- * Reads and checks the options. Throws `invalid_argument` for a value that is none, `unsupported`
- * for what the datapath in user space does not do. `MacPrefix`, which is flannel's on Windows, is
- * passed over.
+ * Reads and checks the options. Throws `invalid_argument` for a value that is none. `MacPrefix`,
+ * which is flannel's on Windows, is passed over.
  */
 export function readVxlanOptions(config: NetworkConfig): VxlanOptions {
-  if (choiceOption(config, "Datapath", DATAPATHS) === "kernel") {
-    throw new SelvageError(
-      "unsupported",
-      'network configuration: Backend.Datapath "kernel" is not in this version',
-      { hint: 'Leave Datapath out, or give "userspace"; peers may be kernel VXLAN either way.' },
-    );
-  }
-  for (const name of KERNEL_ONLY) {
-    if (!booleanOption(config, name)) continue;
-    throw new SelvageError(
-      "unsupported",
-      `network configuration: Backend.${name} is not for the userspace datapath of vxlan`,
-      { hint: `Set ${name} to false, or leave it out.` },
-    );
-  }
-  const vniRule = {
-    min: 1,
-    max: VNI_MAX,
-    default: DEFAULT_VNI,
-    what: "a VXLAN network identifier",
-  };
-  const mtuRule = { min: 0, max: MTU_BYTES_MAX, default: 0, what: "an MTU" };
+  const generation = numberOption(config, "Generation", GENERATION_RULE);
   return {
-    vni: numberOption(config, "VNI", vniRule),
-    port: portOption(config, DEFAULT_PORT),
-    outerMtu_bytes: numberOption(config, "MTU", mtuRule),
+    datapath: choiceOption(config, "Datapath", DATAPATHS),
+    vni: numberOption(config, "VNI", VNI_RULE),
+    // flannel's 0 is the kernel's default.
+    port: portOption(config, DEFAULT_PORT, { isZeroDefault: true }),
+    outerMtu_bytes: numberOption(config, "MTU", MTU_RULE),
+    generation: GENERATIONS.find((one) => one === generation) ?? 3,
+    isLearning: booleanOption(config, "Learning"),
+    isGbp: booleanOption(config, "GBP"),
+    isDirectRouting: booleanOption(config, "DirectRouting"),
   };
+}
+
+/** The options that only the kernel's VXLAN device has, as far as they are asked for. */
+export function kernelOnlyOptions(options: VxlanOptions): string[] {
+  return [
+    ...(options.isGbp ? ["GBP"] : []),
+    ...(options.isLearning ? ["Learning"] : []),
+    ...(options.isDirectRouting ? ["DirectRouting"] : []),
+    ...(options.generation === 3 ? [] : ["Generation"]),
+  ];
+}
+
+/** Throws `unsupported` for what the datapath in user space does not do. */
+export function requireUserspaceOptions(options: VxlanOptions): void {
+  const [name] = kernelOnlyOptions(options);
+  if (name === undefined) return;
+  throw new SelvageError(
+    "unsupported",
+    `network configuration: Backend.${name} is not for the userspace datapath of vxlan`,
+    { hint: `Leave ${name} out, or have vxlan in the kernel (Datapath "kernel").` },
+  );
+}
+
+/** Throws `unsupported` for what the kernel's datapath does not do. */
+export function requireKernelOptions(
+  { generation }: VxlanOptions,
+  families: readonly Family[],
+): void {
+  if (generation === 3 || families.every((family) => family === 4)) return;
+  throw new SelvageError(
+    "unsupported",
+    `network configuration: Generation ${generation} of vxlan carries IPv4 alone`,
+    { hint: "Leave Generation out, or switch IPv6 off." },
+  );
 }

@@ -1,11 +1,14 @@
 /** The outer link: the interface that carries the encapsulated packets. */
 import { errorText, SelvageError } from "../errors.ts";
-import { type Family, IpAddress, ofFamily } from "../net/ip.ts";
+import { type Family, IpAddress, IpPrefix, ofFamily } from "../net/ip.ts";
 import { IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_SECONDARY } from "../netlink/address.ts";
 import type { InterfaceAddress } from "../netlink/address.ts";
 import type { NetlinkConnection } from "../netlink/connection.ts";
 import type { Link } from "../netlink/link.ts";
+import { type Route, RTN_UNICAST } from "../netlink/route.ts";
 import { getRoute, listAddresses, listLinks, listRoutes } from "../netlink/rtnetlink.ts";
+import { hasErrno } from "../netlink/error.ts";
+import { isOwnRoute } from "./route_diff.ts";
 
 export interface OuterLink {
   readonly name: string;
@@ -15,6 +18,20 @@ export interface OuterLink {
   readonly addresses: readonly IpAddress[];
   /** What the peers are told, at most one a family: `addresses` unless --public-ip says else. */
   readonly publicAddresses: readonly IpAddress[];
+  /** The ways out of it and into its prefixes, the longest prefixes first. */
+  readonly ways: readonly Way[];
+}
+
+/** Where packets to a prefix go. */
+export interface Way {
+  readonly destination: IpPrefix;
+  /** Straight out of the outer link, without a gateway. */
+  readonly isDirect: boolean;
+}
+
+/** Whether packets to the address leave by the link without a gateway. */
+export function reachesDirectly({ ways }: OuterLink, address: IpAddress): boolean {
+  return ways.find(({ destination }) => destination.contains(address))?.isDirect ?? false;
 }
 
 /** The flags that choose it; flannel's, tried in this order, else the default route's interface. */
@@ -142,8 +159,45 @@ function findByDefaultRoute(connection: NetlinkConnection, candidates: Candidate
   );
 }
 
+function listRoutesIfAny(
+  connection: NetlinkConnection,
+  family: Family,
+  keep: (route: Route) => boolean,
+): Route[] {
+  try {
+    return listRoutes(connection, family, { keep });
+  } catch (error) {
+    if (hasErrno(error, "EOPNOTSUPP", "EAFNOSUPPORT")) return [];
+    throw error;
+  }
+}
+
+/** Of a host with a million routes only those that may matter to hosts on this link. */
+function listWays(
+  connection: NetlinkConnection,
+  candidates: Candidates,
+  link: Link,
+): Way[] {
+  const prefixes = candidates.addresses.filter(({ linkIndex }) => linkIndex === link.index)
+    .map(({ address, prefixLength }) => IpPrefix.of(address.masked(prefixLength), prefixLength));
+  const isDirect = ({ type, nextHops }: Route) =>
+    type === RTN_UNICAST && nextHops.length === 1 && nextHops[0]!.gateway === null &&
+    nextHops[0]!.linkIndex === link.index;
+  const keep = (route: Route) =>
+    !isOwnRoute(route) && route.tos === 0 && !route.isBySource &&
+    (isDirect(route) ||
+      prefixes.some((prefix) =>
+        prefix.family === route.destination.family && prefix.containsPrefix(route.destination)
+      ));
+  return ([4, 6] as const)
+    .flatMap((family) => listRoutesIfAny(connection, family, keep))
+    .sort((a, b) => b.destination.length - a.destination.length || a.metric - b.metric)
+    .map((route) => ({ destination: route.destination, isDirect: isDirect(route) }));
+}
+
 /** Throws `not_found` unless the link has an address of each of these families. */
 function describe(
+  connection: NetlinkConnection,
   candidates: Candidates,
   { link, address }: Found,
   choice: OuterLinkChoice,
@@ -168,7 +222,8 @@ function describe(
     .map((family) => ofFamily(choice.publicAddresses, family) ?? ofFamily(addresses, family))
     .filter((address) => address !== undefined);
   const { name, index, mtu_bytes } = link;
-  return { name, index, mtu_bytes, addresses, publicAddresses };
+  const ways = listWays(connection, candidates, link);
+  return { name, index, mtu_bytes, addresses, publicAddresses, ways };
 }
 
 /**
@@ -193,12 +248,18 @@ export function chooseOuterLink(
     ...(canReach === null ? [] : [() => findByDestination(connection, candidates, canReach)]),
   ];
   if (tries.length === 0) {
-    return describe(candidates, findByDefaultRoute(connection, candidates), choice, families);
+    return describe(
+      connection,
+      candidates,
+      findByDefaultRoute(connection, candidates),
+      choice,
+      families,
+    );
   }
   const reasons: string[] = [];
   for (const find of tries) {
     try {
-      return describe(candidates, find(), choice, families);
+      return describe(connection, candidates, find(), choice, families);
     } catch (error) {
       if (!(error instanceof SelvageError) || error.code !== "not_found") throw error;
       reasons.push(error.message);

@@ -3,136 +3,149 @@
  * is not ours.
  */
 import { SelvageError } from "../errors.ts";
-import { addAddressRequest, deleteAddressRequest } from "../netlink/address.ts";
 import type { NetlinkConnection } from "../netlink/connection.ts";
-import { hasErrno } from "../netlink/error.ts";
-import { setLinkRequest } from "../netlink/link_request.ts";
-import type { NetlinkRequest } from "../netlink/request.ts";
-import { addRouteRequest, deleteRouteRequest } from "../netlink/route_request.ts";
-import type { Route } from "../netlink/route.ts";
-import { getLink, listAddresses, listLinks, listRoutes } from "../netlink/rtnetlink.ts";
-import { type ActualState, diffKernelState, isOwnRoute, type KernelOperation } from "./diff.ts";
-import type { KernelState } from "./state.ts";
+import { deleteLink, getLink } from "../netlink/rtnetlink.ts";
+import { dumpKernel } from "./actual.ts";
+import { diffKernelState, type KernelDiff } from "./diff.ts";
+import { peerKeyOf, requestFor } from "./operation.ts";
+import type { PeerProblem } from "./problem.ts";
+import { isOwnDevice, type KernelState, NO_KERNEL_STATE } from "./state.ts";
+import { reconcileSysctls } from "./sysctl.ts";
 
-/** Rounds of dump, difference and change: the kernel's side effects may need a second one. */
-const ROUNDS_MAX = 4;
-
-const NOTHING: KernelState = { links: [], addresses: [], routes: [] };
+/**
+ * Rounds of dump, difference and change: a device must be there before it can be given anything,
+ * and the kernel's side effects may need one more.
+ */
+const ROUNDS_MAX = 6;
 
 export interface ReconcileResult {
   /** Changes the kernel took; 0 when everything was as desired. */
   readonly changeCount: number;
-  /** What is not as desired and why, one sentence each; empty when the kernel is as desired. */
+  /** What is not as desired for all; empty when the kernel is as desired. */
   readonly problems: readonly string[];
+  /** What is not as desired for single peers, by their lease keys; everyone else is served. */
+  readonly peerProblems: ReadonlyMap<string, string>;
 }
 
-/** The message that brings one operation about. */
-function requestFor(
-  operation: KernelOperation,
-  linkNames: ReadonlyMap<number, string>,
-): NetlinkRequest {
-  switch (operation.type) {
-    case "set_link": {
-      const { link, mtu_bytes, isUp } = operation;
-      return setLinkRequest(link, { mtu_bytes, isUp });
-    }
-    case "add_address": {
-      const { link, desired: { address, prefixLength } } = operation;
-      const entry = { linkIndex: link.index, linkName: link.name, address, prefixLength };
-      return addAddressRequest(entry, false);
-    }
-    case "delete_address":
-      return deleteAddressRequest({ ...operation.address, linkName: operation.link.name });
-    case "delete_route": {
-      const index = operation.route.nextHops[0]?.linkIndex;
-      const name = index === undefined ? "" : linkNames.get(index) ?? `#${index}`;
-      return deleteRouteRequest(operation.route, name);
-    }
-    case "add_route":
-      return addRouteRequest(operation.route, false);
-    case "replace_route":
-      return addRouteRequest(operation.route, true);
+/** Sorts problems by whom they concern; of several about one peer the first is kept. */
+function toResult(changeCount: number, problems: readonly PeerProblem[]): ReconcileResult {
+  const peerProblems = new Map<string, string>();
+  for (const { peerKey, text } of problems) {
+    if (peerKey !== null && !peerProblems.has(peerKey)) peerProblems.set(peerKey, text);
   }
+  const general = problems.filter(({ peerKey }) => peerKey === null).map(({ text }) => text);
+  return { changeCount, problems: [...new Set(general)], peerProblems };
 }
 
 export class Reconciler {
   readonly #connection: NetlinkConnection;
   /** Every link that a desired state has held: what is left on them is ours to remove. */
   readonly #linkNames = new Set<string>();
+  /** Where the links of the desired state were last seen. */
+  #linkIndexes: ReadonlyMap<string, number> = new Map();
+  /** The places where routes of ours stand, or stood: see `DiffContext`. */
+  #heldRoutes: ReadonlySet<string> = new Set();
 
   /** Borrows the connection, which stays the caller's to close. */
   constructor(connection: NetlinkConnection) {
     this.#connection = connection;
   }
 
+  /** The indexes of our links, as they were last seen. */
+  get linkIndexes(): readonly number[] {
+    return [...this.#linkIndexes.values()];
+  }
+
   /**
    * Makes the kernel as desired: dumps, applies the difference, and dumps again until nothing
    * differs. What cannot be done becomes a problem of the result and is tried again by the next
-   * call; the rest is done. Throws `NetlinkError` or `SystemError` only if the kernel cannot be
-   * read at all.
+   * call; the rest is done. `isPartial`: not all peers are known yet, so that of what an earlier
+   * run left nothing is removed that may serve them. Throws `NetlinkError` or `SystemError` only if
+   * the kernel cannot be read at all.
    */
-  reconcile(desired: KernelState): ReconcileResult {
+  reconcile(desired: KernelState, isPartial = false): ReconcileResult {
     for (const { name } of desired.links) this.#linkNames.add(name);
+    const tables = this.#reconcileTables(desired, isPartial);
+    // After the tables: a device's values are there when it is.
+    const sysctls = reconcileSysctls(desired.sysctls);
+    return {
+      changeCount: tables.changeCount + sysctls.changeCount,
+      problems: [...tables.problems, ...sysctls.problems],
+      peerProblems: tables.peerProblems,
+    };
+  }
+
+  #reconcileTables(desired: KernelState, isPartial: boolean): ReconcileResult {
     let changeCount = 0;
-    let failures: string[] = [];
+    let failures: PeerProblem[] = [];
     let isStuck = false;
     for (let round = 1;; round++) {
-      const actual = this.#dump(desired);
-      const { operations, problems } = diffKernelState(desired, actual, this.#linkNames);
-      if (operations.length === 0) return { changeCount, problems };
-      if (isStuck || round === ROUNDS_MAX) {
-        if (failures.length === 0) failures.push("someone else keeps changing the kernel's tables");
-        return { changeCount, problems: [...problems, ...failures] };
+      const actual = dumpKernel(this.#connection, desired, this.#linkIndexes);
+      const diff = diffKernelState(desired, actual, {
+        formerLinkNames: this.#linkNames,
+        linkIndexes: this.#linkIndexes,
+        heldRoutes: this.#heldRoutes,
+        isPartial,
+      });
+      const { operations, problems } = diff;
+      this.#remember(diff);
+      const isDone = operations.length === 0;
+      if (isDone || isStuck || round === ROUNDS_MAX) {
+        if (!isDone && failures.length === 0) {
+          const text = "someone else keeps changing the kernel's tables";
+          failures.push({ peerKey: null, text });
+        }
+        return toResult(changeCount, isDone ? problems : [...problems, ...failures]);
       }
       const names = new Map(actual.links.map((link) => [link.index, link.name]));
-      const requests = operations.map((operation) => requestFor(operation, names));
-      failures = [];
-      for (const { error } of this.#connection.batch(requests)) {
-        if (error === null) changeCount += 1;
-        else failures.push(error.message);
-      }
-      isStuck = failures.length === requests.length;
+      failures = this.#apply(operations, names);
+      changeCount += operations.length - failures.length;
+      isStuck = failures.length === operations.length;
     }
   }
 
+  #remember({ links, heldRoutes }: KernelDiff): void {
+    this.#heldRoutes = heldRoutes;
+    const indexes = new Map(this.#linkIndexes);
+    for (const [name, { index }] of links) indexes.set(name, index);
+    this.#linkIndexes = indexes;
+  }
+
+  /** Sends what brings the operations about; returns what the kernel refused. */
+  #apply(
+    operations: KernelDiff["operations"],
+    linkNames: ReadonlyMap<number, string>,
+  ): PeerProblem[] {
+    const requests = operations.map((operation) => requestFor(operation, linkNames));
+    return this.#connection.batch(requests).flatMap(({ error }, i) =>
+      error === null ? [] : [{ peerKey: peerKeyOf(operations[i]!), text: error.message }]
+    );
+  }
+
   /**
-   * Removes everything that is ours from the kernel's tables: our routes, also those that an
-   * earlier run left behind, and the addresses of our links. The links go when their files are
+   * Removes everything that is ours from the kernel's tables, also what an earlier run left behind:
+   * our routes, our devices, and the addresses of our TUN devices, which go when their files are
    * closed.
    */
   clear(): ReconcileResult {
-    return this.reconcile(NOTHING);
+    const result = this.reconcile(NO_KERNEL_STATE);
+    this.#heldRoutes = new Set();
+    this.#linkIndexes = new Map();
+    return result;
   }
 
-  /** Throws `conflict` if there is a device of this name: no device is ever taken over. */
+  /**
+   * Makes room for a TUN device of this name: a device that the kernel forwarded through in an
+   * earlier run goes. Throws `conflict` if another's has the name: no device is ever taken over.
+   */
   ensureNameFree(name: string): void {
     const link = getLink(this.#connection, name);
     if (link === null) return;
+    if (isOwnDevice(name, link.kind)) return deleteLink(this.#connection, link);
     const kind = link.tun?.mode ?? link.kind ?? "hardware";
     throw new SelvageError("conflict", `device ${name} exists already and is not ours (${kind})`, {
       hint: `Remove it with "ip link delete ${name}", or end the program that made it, ` +
         "which may be another selvage or flanneld.",
     });
-  }
-
-  #dump(desired: KernelState): ActualState {
-    const destinations = new Set(desired.routes.map(({ destination }) => `${destination}`));
-    const keep = (route: Route): boolean =>
-      isOwnRoute(route) || destinations.has(`${route.destination}`);
-    return {
-      links: listLinks(this.#connection),
-      addresses: listAddresses(this.#connection),
-      routes: [...this.#listRoutes(4, keep), ...this.#listRoutes(6, keep)],
-    };
-  }
-
-  #listRoutes(family: 4 | 6, keep: (route: Route) => boolean): Route[] {
-    try {
-      return listRoutes(this.#connection, family, { keep });
-    } catch (error) {
-      // A kernel without IPv6 has no IPv6 routes.
-      if (hasErrno(error, "EOPNOTSUPP", "EAFNOSUPPORT")) return [];
-      throw error;
-    }
   }
 }

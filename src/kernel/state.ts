@@ -1,5 +1,6 @@
 /** Desired kernel state: what a backend's plan asks for and the reconciler brings about. */
 import type { IpAddress, IpPrefix } from "../net/ip.ts";
+import type { MacAddress } from "../net/mac_address.ts";
 
 /**
  * Marks our routes in the kernel's tables (`struct rtmsg.rtm_protocol`); 83 is in nobody's list in
@@ -7,13 +8,42 @@ import type { IpAddress, IpPrefix } from "../net/ip.ts";
  */
 export const RTPROT_SELVAGE = 83;
 
-/** A device that carries our name. A TUN device exists as long as its file is open. */
-export interface DesiredLink {
+interface NamedLink {
+  /** Ours: `isOwnLinkName` holds for it. */
   readonly name: string;
-  readonly kind: "tun";
   /** Largest inner IP packet, in bytes, headers included. */
   readonly mtu_bytes: number;
 }
+
+/** A TUN device, which whoever runs the packet loops makes: it exists as long as its file is open. */
+export interface DesiredTun extends NamedLink {
+  readonly kind: "tun";
+}
+
+export interface DesiredVxlan extends NamedLink {
+  readonly kind: "vxlan";
+  readonly vni: number;
+  readonly port: number;
+  readonly macAddress: MacAddress;
+  /** The outer interface, and our address there. */
+  readonly outerLinkIndex: number;
+  readonly local: IpAddress;
+  readonly isLearning: boolean;
+  readonly isGbp: boolean;
+  /** Whether the device answers ARP requests itself, from its neighbours. */
+  readonly isProxy: boolean;
+  /** Whether the kernel asks for FDB entries that it misses. */
+  readonly isL2Miss: boolean;
+}
+
+export interface DesiredIpip extends NamedLink {
+  readonly kind: "ipip";
+  readonly outerLinkIndex: number;
+  readonly local: IpAddress;
+}
+
+/** A device that carries our name. */
+export type DesiredLink = DesiredTun | DesiredVxlan | DesiredIpip;
 
 export interface DesiredAddress {
   readonly linkName: string;
@@ -21,15 +51,85 @@ export interface DesiredAddress {
   readonly prefixLength: number;
 }
 
-export interface DesiredRoute {
+/** What is there for one peer, by its lease key: if it cannot be had, that peer alone is left out. */
+interface ForPeer {
+  /** null: it serves all. */
+  readonly peerKey: string | null;
+}
+
+/** A permanent entry of a VXLAN device's neighbour table: the VTEP's MAC of an inner address. */
+export interface DesiredNeighbour extends ForPeer {
+  readonly linkName: string;
+  readonly address: IpAddress;
+  readonly macAddress: MacAddress;
+}
+
+/** A permanent entry of a VXLAN device's FDB: where the VTEP with this MAC is. */
+export interface DesiredFdbEntry extends ForPeer {
+  readonly linkName: string;
+  readonly macAddress: MacAddress;
+  readonly address: IpAddress;
+}
+
+export interface DesiredRoute extends ForPeer {
   readonly destination: IpPrefix;
   readonly linkName: string;
   /** null: the destination is on the link itself. */
   readonly gateway: IpAddress | null;
+  /** Whether the gateway counts as on the link, whatever the link's prefixes. */
+  readonly isOnLink: boolean;
+}
+
+/** A value under `/proc/sys`. */
+export interface DesiredSysctl {
+  /** Such as `net/ipv4/ip_forward`. */
+  readonly path: string;
+  readonly value: string;
+  /** Whether it is ours to set; else that it differs is only told. */
+  readonly isSet: boolean;
+}
+
+export interface MissPeer {
+  readonly subnet: IpPrefix;
+  readonly vtepMac: MacAddress;
+  readonly address: IpAddress;
+}
+
+/**
+ * What the kernel is told when it asks: the peers behind a VXLAN device whose neighbours, and with
+ * `isFdbOnMiss` whose FDB entries too, are made on demand and age.
+ */
+export interface MissTable {
+  readonly linkName: string;
+  readonly isFdbOnMiss: boolean;
+  /** In the order of their subnets, of which no two overlap. */
+  readonly peers: readonly MissPeer[];
 }
 
 export interface KernelState {
   readonly links: readonly DesiredLink[];
   readonly addresses: readonly DesiredAddress[];
+  readonly neighbours: readonly DesiredNeighbour[];
+  readonly fdb: readonly DesiredFdbEntry[];
   readonly routes: readonly DesiredRoute[];
+  readonly sysctls: readonly DesiredSysctl[];
+  readonly misses: readonly MissTable[];
+}
+
+export const NO_KERNEL_STATE: KernelState = {
+  links: [],
+  addresses: [],
+  neighbours: [],
+  fdb: [],
+  routes: [],
+  sysctls: [],
+  misses: [],
+};
+
+/** Names of devices that the kernel forwards through, and that outlive us. */
+const OWN_DEVICE = /^(selvage(-v6)?|selv[46])\.\d+$|^selvage\.ipip$/;
+
+/** Whether a link of this name and kind is one that a plan of ours had the reconciler make. */
+export function isOwnDevice(name: string, kind: string | null): boolean {
+  return (kind === "vxlan" || kind === "ipip") && OWN_DEVICE.test(name);
 }

@@ -4,7 +4,9 @@
  */
 import { Attributes } from "./attribute.ts";
 import { NetlinkDecodeError } from "./error.ts";
+import { decodeIpipInfo, type IpipInfo } from "./ipip.ts";
 import { HOST_LITTLE_ENDIAN, viewOf } from "./layout.ts";
+import { decodeVxlanInfo, type VxlanInfo } from "./vxlan.ts";
 
 export const RTM_NEWLINK = 16;
 export const RTM_DELLINK = 17;
@@ -21,12 +23,14 @@ export const IFINFOMSG_SIZE = IFI_CHANGE_OFFSET + 4;
 // net_device flags (linux/if.h)
 export const IFF_UP = 1 << 0;
 export const IFF_LOOPBACK = 1 << 3;
+export const IFF_NOARP = 1 << 7;
 
 // IFLA_*: attributes of a link
 export const IFLA_ADDRESS = 1;
 export const IFLA_IFNAME = 3;
 export const IFLA_MTU = 4;
 export const IFLA_MASTER = 10;
+export const IFLA_TXQLEN = 13;
 export const IFLA_OPERSTATE = 16;
 export const IFLA_LINKINFO = 18;
 export const IFLA_NET_NS_FD = 28;
@@ -90,8 +94,12 @@ export interface Link {
   readonly operState: OperState;
   /** Such as "veth", "bridge", "tun"; null for hardware and the loopback. */
   readonly kind: string | null;
-  /** For kind "tun" alone. */
+  /** Whether it asks for the addresses of its neighbours (`IFF_NOARP` is not set). */
+  readonly hasArp: boolean;
+  /** For kind "tun" alone, and so on. */
   readonly tun: TunInfo | null;
+  readonly vxlan: VxlanInfo | null;
+  readonly ipip: IpipInfo | null;
 }
 
 /** `aa:bb:cc:dd:ee:ff` */
@@ -127,6 +135,7 @@ export function decodeLink(payload: Uint8Array): Link {
   const mac = attributes.bytes(IFLA_ADDRESS);
   const info = attributes.nested(IFLA_LINKINFO);
   const kind = info?.text(IFLA_INFO_KIND) ?? null;
+  const data = info?.nested(IFLA_INFO_DATA);
   return {
     index: view.getInt32(IFI_INDEX_OFFSET, HOST_LITTLE_ENDIAN),
     name,
@@ -138,6 +147,9 @@ export function decodeLink(payload: Uint8Array): Link {
     masterIndex: attributes.u32(IFLA_MASTER) ?? null,
     operState: OPER_STATES[attributes.u8(IFLA_OPERSTATE) ?? 0] ?? "unknown",
     kind,
-    tun: kind === "tun" ? decodeTunInfo(info?.nested(IFLA_INFO_DATA)) : null,
+    hasArp: (flags & IFF_NOARP) === 0,
+    tun: kind === "tun" ? decodeTunInfo(data) : null,
+    vxlan: kind === "vxlan" && data ? decodeVxlanInfo(data) : null,
+    ipip: kind === "ipip" && data ? decodeIpipInfo(data) : null,
   };
 }

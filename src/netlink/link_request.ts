@@ -3,9 +3,11 @@ import { NLA_F_NESTED, PayloadWriter } from "./attribute.ts";
 import { SelvageError } from "../errors.ts";
 import { AF_UNSPEC } from "./layout.ts";
 import { MacAddress } from "../net/mac_address.ts";
+import { type IpipSettings, writeIpipData } from "./ipip.ts";
 import * as link from "./link.ts";
 import { NLM_F_CREATE, NLM_F_EXCL } from "./message.ts";
 import type { NetlinkRequest } from "./request.ts";
+import { type VxlanSettings, writeVxlanData } from "./vxlan.ts";
 
 /** What a new link of any kind may be given. */
 export interface NewLink {
@@ -18,6 +20,10 @@ export interface NewLink {
   readonly netnsFd?: number;
 }
 
+export interface NewVxlan extends NewLink, VxlanSettings {}
+
+export interface NewIpip extends NewLink, IpipSettings {}
+
 export interface NewVeth extends NewLink {
   readonly peer: NewLink;
 }
@@ -25,6 +31,7 @@ export interface NewVeth extends NewLink {
 /** What may be changed of a link; what is left out stays. */
 export interface LinkChange {
   readonly isUp?: boolean;
+  readonly hasArp?: boolean;
   readonly mtu_bytes?: number;
   /** null: belongs to no bridge any more. */
   readonly masterIndex?: number | null;
@@ -109,6 +116,27 @@ export function createVethRequest(
   });
 }
 
+/**
+ * Makes a VXLAN device, down, that queues nothing (as flannel's). Fails with EEXIST if the name, or
+ * the VNI with this port, is taken.
+ */
+export function createVxlanRequest(
+  vxlan: NewVxlan,
+  writer: PayloadWriter = new PayloadWriter(),
+): NetlinkRequest {
+  const request = newLinkRequest(writer, vxlan, "vxlan", () => writeVxlanData(writer, vxlan));
+  writer.attributeU32(link.IFLA_TXQLEN, 0);
+  return { ...request, payload: writer.finish(), object: `${vxlan.name} vni=${vxlan.vni}` };
+}
+
+/** Makes an IP in IP tunnel to any far end, down. Fails with EEXIST if the name is taken. */
+export function createIpipRequest(
+  ipip: NewIpip,
+  writer: PayloadWriter = new PayloadWriter(),
+): NetlinkRequest {
+  return newLinkRequest(writer, ipip, "ipip", () => writeIpipData(writer, ipip));
+}
+
 /** Asks for one link by its name. */
 export function getLinkRequest(
   name: string,
@@ -141,11 +169,11 @@ export function setLinkRequest(
   change: LinkChange,
   writer: PayloadWriter = new PayloadWriter(),
 ): NetlinkRequest {
-  const { isUp, mtu_bytes, masterIndex, macAddress, newName, netnsFd } = change;
+  const { isUp, hasArp, mtu_bytes, masterIndex, macAddress, newName, netnsFd } = change;
   writeHeader(writer, {
     index,
-    flags: isUp ? link.IFF_UP : 0,
-    change: isUp === undefined ? 0 : link.IFF_UP,
+    flags: (isUp ? link.IFF_UP : 0) | (hasArp === false ? link.IFF_NOARP : 0),
+    change: (isUp === undefined ? 0 : link.IFF_UP) | (hasArp === undefined ? 0 : link.IFF_NOARP),
   });
   if (mtu_bytes !== undefined) writer.attributeU32(link.IFLA_MTU, mtu_bytes);
   if (masterIndex !== undefined) writer.attributeU32(link.IFLA_MASTER, masterIndex ?? 0);

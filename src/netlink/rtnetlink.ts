@@ -5,6 +5,14 @@ import type { NetlinkConnection } from "./connection.ts";
 import { hasErrno, NetlinkDecodeError } from "./error.ts";
 import { decodeLink, type Link, RTM_NEWLINK } from "./link.ts";
 import * as linkRequest from "./link_request.ts";
+import {
+  decodeFdbEntry,
+  decodeNeighbour,
+  type FdbEntry,
+  type Neighbour,
+  RTM_NEWNEIGH,
+} from "./neighbour.ts";
+import * as neighbourRequest from "./neighbour_request.ts";
 import { decodeRoute, type Route, RT_TABLE_MAIN, RTM_NEWROUTE } from "./route.ts";
 import * as routeRequest from "./route_request.ts";
 
@@ -36,6 +44,10 @@ export function createBridge(connection: NetlinkConnection, bridge: linkRequest.
 
 export function createVeth(connection: NetlinkConnection, veth: linkRequest.NewVeth): void {
   connection.request(linkRequest.createVethRequest(veth));
+}
+
+export function createVxlan(connection: NetlinkConnection, vxlan: linkRequest.NewVxlan): void {
+  connection.request(linkRequest.createVxlanRequest(vxlan));
 }
 
 /** Changes one link. */
@@ -77,6 +89,29 @@ export function deleteAddress(
   old: address.NewAddress & { readonly peer?: IpAddress | null },
 ): void {
   connection.request(address.deleteAddressRequest(old));
+}
+
+/** The neighbours of one family on one link. */
+export function listNeighbours(
+  connection: NetlinkConnection,
+  family: Family,
+  linkIndex: number,
+): Neighbour[] {
+  const request = neighbourRequest.listNeighboursRequest(family, linkIndex);
+  return connection.dump(request, ({ type, payload }) => {
+    const neighbour = type === RTM_NEWNEIGH ? decodeNeighbour(payload) : null;
+    // A kernel that does not filter answers for all it has.
+    const isAsked = neighbour?.linkIndex === linkIndex && neighbour.address.family === family;
+    return isAsked ? neighbour : null;
+  });
+}
+
+/** The FDB entries of one link. */
+export function listFdb(connection: NetlinkConnection, linkIndex: number): FdbEntry[] {
+  return connection.dump(neighbourRequest.listFdbRequest(linkIndex), ({ type, payload }) => {
+    const entry = type === RTM_NEWNEIGH ? decodeFdbEntry(payload) : null;
+    return entry?.linkIndex === linkIndex ? entry : null;
+  });
 }
 
 /**

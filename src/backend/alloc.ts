@@ -1,0 +1,18 @@
+/** Backend `alloc`: a lease and nothing else; whoever reads subnet.env sees to the packets. */
+import { NO_KERNEL_STATE } from "../kernel/state.ts";
+import type { Backend } from "./backend.ts";
+
+const ALLOC_TYPE = "alloc";
+
+export const allocBackend: Backend = {
+  type: ALLOC_TYPE,
+  check: () => {},
+  tunnels: () => [],
+  mtu_bytes: (_config, link) => link.mtu_bytes,
+  attributes: (_config, link) => ({
+    publicAddresses: link.publicAddresses,
+    backendType: ALLOC_TYPE,
+    backendData: {},
+  }),
+  plan: () => ({ kernel: NO_KERNEL_STATE, forwarding: [], skipped: [] }),
+};

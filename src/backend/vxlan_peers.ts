@@ -1,0 +1,143 @@
+/**
+ * What both datapaths of backend `vxlan` have in common. Each peer has one VTEP a family, whose MAC
+ * is in its lease, as flannel's backend of the same name has it.
+ */
+import { z } from "zod";
+import type { NetworkConfig } from "../config/network_config.ts";
+import { SelvageError } from "../errors.ts";
+import type { OuterLink } from "../kernel/outer_link.ts";
+import type { Lease, LeaseAttributes } from "../lease/lease.ts";
+import {
+  ETHERNET_HEADER_BYTES,
+  ipHeaderBytes,
+  UDP_HEADER_BYTES,
+  VXLAN_HEADER_BYTES,
+} from "../net/header_length.ts";
+import { type Family, ofFamily } from "../net/ip.ts";
+import { MacAddress } from "../net/mac_address.ts";
+import type { PeerEntry, PlanInput, SkippedPeer, VtepMacs } from "./backend.ts";
+import { type PlannedPeers, planPeers } from "./plan_peers.ts";
+import { reachPeer } from "./reach_peer.ts";
+import { readVxlanOptions } from "./vxlan_options.ts";
+
+export const VXLAN_TYPE = "vxlan";
+/** What every link must carry: RFC 791 section 3.2, RFC 8200 section 5. */
+const MTU_BYTES_MIN: Readonly<Record<Family, number>> = { 4: 68, 6: 1280 };
+/** `IFNAMSIZ` without the NUL. */
+const DEVICE_NAME_LENGTH_MAX = 15;
+
+/** As flannel writes BackendData and BackendV6Data; before v0.9 without VNI. */
+const vtepSchema = z.object({ VNI: z.number().nullish(), VtepMAC: z.string() });
+
+/** flannel's names with ours in front; shortened where a large VNI would make one too long. */
+export function deviceName(family: Family, vni: number): string {
+  const name = `selvage${family === 4 ? "" : "-v6"}.${vni}`;
+  return name.length <= DEVICE_NAME_LENGTH_MAX ? name : `selv${family}.${vni}`;
+}
+
+/** Bytes of the largest inner packet of the family. Throws `unsupported` if that is too few. */
+export function mtuOf(config: NetworkConfig, link: OuterLink, family: Family): number {
+  const { outerMtu_bytes } = readVxlanOptions(config);
+  // More than the interface carries is more than can be sent.
+  const outer_bytes = Math.min(outerMtu_bytes || link.mtu_bytes, link.mtu_bytes);
+  const mtu_bytes = outer_bytes - ipHeaderBytes(family) - UDP_HEADER_BYTES - VXLAN_HEADER_BYTES -
+    ETHERNET_HEADER_BYTES;
+  if (mtu_bytes >= MTU_BYTES_MIN[family]) return mtu_bytes;
+  throw new SelvageError(
+    "unsupported",
+    `interface ${link.name}: an MTU of ${outer_bytes} leaves no room for IPv${family} in VXLAN`,
+    { hint: `Set the interface's MTU, or Backend.MTU, higher, or switch IPv${family} off.` },
+  );
+}
+
+export function familiesOf(config: NetworkConfig): Family[] {
+  return config.ranges.map(({ family }) => family);
+}
+
+export function checkVxlanLink(config: NetworkConfig, link: OuterLink): void {
+  for (const family of familiesOf(config)) {
+    mtuOf(config, link, family);
+    for (const addresses of [link.addresses, link.publicAddresses]) {
+      if (ofFamily(addresses, family) !== undefined) continue;
+      throw new SelvageError("unsupported", `interface ${link.name} has no IPv${family} address`, {
+        hint: "Give it one, or choose another interface with --iface.",
+      });
+    }
+  }
+}
+
+/** One peer behind its VTEP. */
+export interface VtepEntry extends PeerEntry {
+  readonly vtepMac: MacAddress;
+}
+
+/** The peer's VTEP in one family, or why it has none that we can send to. */
+function readVtep(peer: Lease, family: Family, input: PlanInput): MacAddress | string {
+  const field = family === 4 ? "BackendData" : "BackendV6Data";
+  const data = vtepSchema.safeParse(peer.backendData[family]);
+  if (!data.success) return `it publishes no VtepMAC in its ${field}`;
+  const { VNI, VtepMAC } = data.data;
+  const { vni } = readVxlanOptions(input.config);
+  const mac = MacAddress.tryParse(VtepMAC);
+  if (mac === null || !mac.isUnicast()) {
+    return `VtepMAC ${JSON.stringify(VtepMAC.slice(0, 40))} in its ${field} is not a VTEP's`;
+  }
+  if (VNI !== undefined && VNI !== null && VNI !== vni) return `its VNI is ${VNI}, ours is ${vni}`;
+  if (mac.equals(input.vtepMacs[family])) return `it has our VtepMAC ${mac}`;
+  return mac;
+}
+
+/** Why this peer cannot be served, or its entry. */
+function planPeer(peer: Lease, family: Family, input: PlanInput): VtepEntry | string {
+  const reach = reachPeer(peer, family, VXLAN_TYPE, input);
+  if (typeof reach === "string") return reach;
+  const vtepMac = readVtep(peer, family, input);
+  return typeof vtepMac === "string" ? vtepMac : { ...reach, vtepMac };
+}
+
+/** Of entries with one VTEP the first is kept: a frame says by its MAC alone for whom it is. */
+function keepFirstOfVtep(
+  { entries, skipped }: PlannedPeers<VtepEntry>,
+): PlannedPeers<VtepEntry> {
+  const first = new Map<string, VtepEntry>();
+  const twins: SkippedPeer[] = [];
+  const kept = entries.filter((entry) => {
+    const vtep = `${entry.subnet.family} ${entry.vtepMac}`;
+    const other = first.get(vtep);
+    if (other === undefined) {
+      first.set(vtep, entry);
+      return true;
+    }
+    const reason = `it has the VtepMAC ${entry.vtepMac} of ${other.key}`;
+    twins.push({ key: entry.key, reason });
+    return false;
+  });
+  return { entries: kept, skipped: [...skipped, ...twins] };
+}
+
+/** Every peer in every family; no two have one VTEP. */
+export function planVteps(input: PlanInput): PlannedPeers<VtepEntry> {
+  return keepFirstOfVtep(planPeers(input, familiesOf(input.config), planPeer));
+}
+
+/** Bytes of the largest inner packet that every family carries. */
+export function vxlanMtu_bytes(config: NetworkConfig, link: OuterLink): number {
+  return Math.min(...familiesOf(config).map((family) => mtuOf(config, link, family)));
+}
+
+export function vxlanAttributes(
+  config: NetworkConfig,
+  link: OuterLink,
+  vtepMacs: VtepMacs,
+): LeaseAttributes {
+  const { vni } = readVxlanOptions(config);
+  // flannel reads its own MAC back as text: VNI comes first and VtepMAC last.
+  const data = familiesOf(config).map((family) =>
+    [family, { VNI: vni, VtepMAC: `${vtepMacs[family]}` }] as const
+  );
+  return {
+    publicAddresses: link.publicAddresses,
+    backendType: VXLAN_TYPE,
+    backendData: Object.fromEntries(data),
+  };
+}

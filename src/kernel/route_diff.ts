@@ -1,0 +1,147 @@
+/** What is to be done about routes. Pure. */
+import type { Link } from "../netlink/link.ts";
+import { protocolName, type Route, RTN_UNICAST } from "../netlink/route.ts";
+import { defaultMetric, type NewRoute, routeText } from "../netlink/route_request.ts";
+import type { IpPrefix } from "../net/ip.ts";
+import type { KernelOperation } from "./operation.ts";
+import type { PeerProblem } from "./problem.ts";
+import { type DesiredRoute, RTPROT_SELVAGE } from "./state.ts";
+
+/** Whether a route is of our making. */
+export function isOwnRoute(route: Route): boolean {
+  return route.protocol === RTPROT_SELVAGE;
+}
+
+/** The routes that the kernel cannot keep apart have one key (`fib_table_insert`: tos 0 here). */
+function routeKey(destination: IpPrefix, metric: number): string {
+  return `${destination} ${metric}`;
+}
+
+function newRoute(desired: DesiredRoute, link: Link): NewRoute {
+  return {
+    destination: desired.destination,
+    linkIndex: link.index,
+    linkName: link.name,
+    gateway: desired.gateway,
+    isOnLink: desired.isOnLink,
+    protocol: RTPROT_SELVAGE,
+  };
+}
+
+function isAsDesired(route: Route, desired: DesiredRoute, link: Link): boolean {
+  const hop = route.nextHops[0];
+  if (route.type !== RTN_UNICAST || route.nextHops.length !== 1 || hop === undefined) return false;
+  if (hop.linkIndex !== link.index) return false;
+  if (desired.gateway === null || hop.gateway === null) return desired.gateway === hop.gateway;
+  return hop.gateway.equals(desired.gateway) && hop.isOnLink === desired.isOnLink;
+}
+
+function foreignText(route: Route, linkNames: ReadonlyMap<number, string>): string {
+  const hops = route.nextHops.map(({ gateway, linkIndex }) =>
+    routeText(route.destination, gateway, linkNames.get(linkIndex) ?? `#${linkIndex}`)
+  );
+  return `${hops.join(", ") || route.destination} proto ${protocolName(route.protocol)}`;
+}
+
+/** What the kernel has for one destination and metric, in its order, and what it should have. */
+interface Place {
+  readonly desired: DesiredRoute;
+  readonly link: Link;
+  readonly same: readonly Route[];
+  /** Whether the route was as desired before. */
+  readonly isHeld: boolean;
+}
+
+/** What is to be done in one place; a text instead: another's route is in the way. */
+function diffPlace(
+  { desired, link, same, isHeld }: Place,
+  linkNames: ReadonlyMap<number, string>,
+): { operations: KernelOperation[]; isKept: boolean } | string {
+  const own = same.filter(isOwnRoute);
+  const foreign = same.filter((route) => !isOwnRoute(route));
+  const kept = own.find((route) => isAsDesired(route, desired, link));
+  const others = own.filter((route) => route !== kept);
+  if (foreign.length > 0 && !isHeld) {
+    // Whose packets go where is for the one who made it to say, even if it is the same way.
+    return `route ${foreignText(foreign[0]!, linkNames)} is not ours and in the way of ` +
+      `${routeText(desired.destination, desired.gateway, link.name)}; remove it`;
+  }
+  // What came where ours stood has taken its place; of several the kernel uses the first.
+  const wrong = kept !== undefined && same[0] === kept ? others : [...foreign, ...others];
+  const operations = wrong.map((route): KernelOperation => ({ type: "delete_route", route }));
+  if (kept !== undefined) return { operations, isKept: true };
+  const add = { route: newRoute(desired, link), peerKey: desired.peerKey };
+  // With one alone in its place, replacing leaves no moment without a route.
+  if (wrong.length === 1) {
+    return { operations: [{ type: "replace_route", ...add }], isKept: false };
+  }
+  return { operations: [...operations, { type: "add_route", ...add }], isKept: false };
+}
+
+/** Routes of ours beside another's that has the place; they have no use. */
+function withoutUse(same: readonly Route[]): KernelOperation[] {
+  return same.filter(isOwnRoute).map((route) => ({ type: "delete_route", route }));
+}
+
+function byPlace(routes: readonly Route[]): Map<string, Route[]> {
+  const places = new Map<string, Route[]>();
+  for (const route of routes) {
+    // Routes for one type of service or for some sources alone compete with none of ours.
+    if (route.tos !== 0 || route.isBySource) continue;
+    const key = routeKey(route.destination, route.metric);
+    const same = places.get(key);
+    if (same) same.push(route);
+    else places.set(key, [route]);
+  }
+  return places;
+}
+
+/** The key of the place that a desired route takes. */
+function placeOf({ destination }: DesiredRoute): string {
+  return routeKey(destination, defaultMetric(destination.family));
+}
+
+export interface RouteDiff {
+  /** The places where ours stands as desired, or stood before. */
+  readonly held: ReadonlySet<string>;
+  readonly operations: readonly KernelOperation[];
+  readonly problems: readonly PeerProblem[];
+}
+
+/**
+ * `held` are the places where ours stood as desired before; what another hand put there
+ * since is replaced. `isPartial`: what is not desired may yet be, and stays.
+ */
+export function diffRoutes(
+  desired: readonly DesiredRoute[],
+  actual: readonly Route[],
+  usable: ReadonlyMap<string, Link>,
+  { linkNames, held, isPartial }: {
+    readonly linkNames: ReadonlyMap<number, string>;
+    readonly held: ReadonlySet<string>;
+    readonly isPartial: boolean;
+  },
+): RouteDiff {
+  const places = byPlace(actual);
+  const problems: PeerProblem[] = [];
+  const changes: KernelOperation[] = [];
+  const nowHeld = new Set<string>();
+  for (const entry of desired) {
+    const key = placeOf(entry);
+    if (held.has(key)) nowHeld.add(key);
+    const same = places.get(key) ?? [];
+    places.delete(key);
+    const link = usable.get(entry.linkName);
+    if (link === undefined) continue;
+    const change = diffPlace({ desired: entry, link, same, isHeld: held.has(key) }, linkNames);
+    if (typeof change !== "string") {
+      changes.push(...change.operations);
+      if (change.isKept) nowHeld.add(key);
+    } else {
+      problems.push({ peerKey: entry.peerKey, text: change });
+      changes.push(...withoutUse(same));
+    }
+  }
+  const stale = isPartial ? [] : [...places.values()].flatMap(withoutUse);
+  return { held: nowHeld, operations: [...stale, ...changes], problems };
+}

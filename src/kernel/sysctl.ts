@@ -1,0 +1,40 @@
+/** Values under `/proc/sys`, of the network namespace that we are in. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { errorText } from "../errors.ts";
+import type { DesiredSysctl } from "./state.ts";
+
+const ROOT = "/proc/sys";
+
+/** What became of the values; in the order of `ReconcileResult`. */
+export interface SysctlResult {
+  readonly changeCount: number;
+  readonly problems: readonly string[];
+}
+
+/** `net.ipv4.ip_forward`, as `sysctl` names it; the dots of device names are its slashes. */
+function nameOf(path: string): string {
+  return path.split("/").map((part) => part.replaceAll(".", "/")).join(".");
+}
+
+function bringAbout({ path, value, isSet }: DesiredSysctl): boolean {
+  const file = `${ROOT}/${path}`;
+  const actual = readFileSync(file, "utf8").trim();
+  if (actual === value) return false;
+  if (!isSet) throw new Error(`it is ${actual}; set it with "sysctl -w ${nameOf(path)}=${value}"`);
+  writeFileSync(file, value);
+  return true;
+}
+
+/** Makes the values as desired. Never throws: what cannot be done is a problem. */
+export function reconcileSysctls(desired: readonly DesiredSysctl[]): SysctlResult {
+  let changeCount = 0;
+  const problems: string[] = [];
+  for (const entry of desired) {
+    try {
+      if (bringAbout(entry)) changeCount++;
+    } catch (error) {
+      problems.push(`${nameOf(entry.path)} is not ${entry.value}: ${errorText(error)}`);
+    }
+  }
+  return { changeCount, problems };
+}

@@ -2,8 +2,13 @@
 import { closeFd } from "../../ffi/fd.ts";
 import { check, libc } from "../../ffi/libc.ts";
 import { type Netns, withNetns } from "../../ffi/netns.ts";
-import { SOCK_CLOEXEC, SOCK_DGRAM, sockaddrIn, sockaddrIn6 } from "../../ffi/socket_address.ts";
-import { SOL_SOCKET } from "../../ffi/socket_address.ts";
+import {
+  SOCK_CLOEXEC,
+  SOCK_DGRAM,
+  sockaddrIn,
+  sockaddrIn6,
+  SOL_SOCKET,
+} from "../../ffi/socket_address.ts";
 import { openUdpSocket } from "../../ffi/udp_socket.ts";
 import { type Family, IpAddress } from "../../src/net/ip.ts";
 

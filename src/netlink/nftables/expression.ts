@@ -233,7 +233,8 @@ const DECODERS: Readonly<Record<string, (data: Attributes) => NftExpression | nu
 export function decodeExpression(element: Uint8Array): NftExpression {
   const attributes = Attributes.parse(element, "firewall expression");
   const name = attributes.text(NFTA_EXPR_NAME) ?? "";
-  const data = attributes.nested(NFTA_EXPR_DATA) ?? Attributes.parse(new Uint8Array(), name);
+  // What others have in theirs is not looked at.
   const decode = Object.hasOwn(DECODERS, name) ? DECODERS[name] : undefined;
-  return decode?.(data) ?? { type: "other", name };
+  const data = decode && attributes.nested(NFTA_EXPR_DATA);
+  return (data && decode?.(data)) ?? { type: "other", name };
 }

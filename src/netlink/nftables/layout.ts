@@ -49,12 +49,8 @@ export function tableText({ family, name }: TableName): string {
 }
 
 /** A writer with `struct nfgenmsg` written; `resource` is 0 but for batches. */
-export function startPayload(
-  family: 4 | 6 | null,
-  resource = 0,
-  buffer: Uint8Array = new Uint8Array(PAYLOAD_BYTES_MAX),
-): PayloadWriter {
-  return new PayloadWriter(buffer)
+export function startPayload(family: 4 | 6 | null, resource = 0): PayloadWriter {
+  return new PayloadWriter(new Uint8Array(PAYLOAD_BYTES_MAX))
     .u8(family === null ? 0 : familyNumber(family)).u8(NFNETLINK_V0).u16be(resource);
 }
 

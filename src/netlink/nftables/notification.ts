@@ -1,8 +1,13 @@
 /** What the kernel tells the listeners of `NFNLGRP_NFTABLES`. */
 import { Attributes } from "../attribute.ts";
 import type { NetlinkMessage } from "../message.ts";
-import { familyOf, NFGENMSG_SIZE, NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN } from "./layout.ts";
-import type { TableName } from "./layout.ts";
+import {
+  familyOf,
+  NFGENMSG_SIZE,
+  NFNL_SUBSYS_NFTABLES,
+  NFT_MSG_NEWGEN,
+  type TableName,
+} from "./layout.ts";
 
 /** The multicast group of changes to nftables (`linux/netfilter/nfnetlink.h`). */
 export const NFNLGRP_NFTABLES = 7;

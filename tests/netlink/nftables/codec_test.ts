@@ -4,13 +4,19 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import { NetlinkDecodeError } from "../../../src/netlink/error.ts";
 import { nftTransaction } from "../../../src/netlink/nftables/batch.ts";
-import { addChainRequest, decodeChain } from "../../../src/netlink/nftables/chain.ts";
-import { getChainRequest } from "../../../src/netlink/nftables/chain.ts";
+import {
+  addChainRequest,
+  decodeChain,
+  getChainRequest,
+} from "../../../src/netlink/nftables/chain.ts";
 import type { KnownExpression } from "../../../src/netlink/nftables/expression.ts";
 import { NFGENMSG_SIZE } from "../../../src/netlink/nftables/layout.ts";
 import { notifiedTable } from "../../../src/netlink/nftables/notification.ts";
-import { addRuleRequest, decodeRule } from "../../../src/netlink/nftables/rule.ts";
-import { listRulesRequest } from "../../../src/netlink/nftables/rule.ts";
+import {
+  addRuleRequest,
+  decodeRule,
+  listRulesRequest,
+} from "../../../src/netlink/nftables/rule.ts";
 import {
   addTableRequest,
   decodeTable,

@@ -7,6 +7,7 @@ export type Packages = Readonly<Record<string, string>>;
 
 export const TEST_PACKAGES: Packages = {
   ip: "iproute2",
+  nft: "nftables",
   ping: "iputils-ping",
   setpriv: "util-linux",
 };

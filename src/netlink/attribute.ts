@@ -14,7 +14,7 @@ export const NLA_F_NESTED = 0x8000;
 /** `NLA_TYPE_MASK`: the type without `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`. */
 const NLA_TYPE_MASK = 0x3fff;
 
-/** No request of ours is longer; the longest, a veth pair, takes under 250 bytes. */
+/** Of links, addresses and routes; the longest, a veth pair, takes under 250 bytes. */
 const PAYLOAD_BYTES_MAX = 512;
 
 const encoder = new TextEncoder();
@@ -50,6 +50,13 @@ export class PayloadWriter {
     return this;
   }
 
+  /** Network byte order, as nftables has all its numbers. */
+  u16be(value: number): this {
+    this.#view.setUint16(this.#size_bytes, value, false);
+    this.#size_bytes += 2;
+    return this;
+  }
+
   attribute(type: number, value: Uint8Array): this {
     this.u16(NLA_HDRLEN + value.length).u16(type);
     this.#bytes.set(value, this.#size_bytes);
@@ -59,6 +66,14 @@ export class PayloadWriter {
 
   attributeU32(type: number, value: number): this {
     return this.u16(NLA_HDRLEN + 4).u16(type).u32(value);
+  }
+
+  /** Network byte order; a negative value as its two's complement. */
+  attributeU32be(type: number, value: number): this {
+    this.u16(NLA_HDRLEN + 4).u16(type);
+    this.#view.setUint32(this.#size_bytes, value, false);
+    this.#size_bytes += 4;
+    return this;
   }
 
   /** `NLA_NUL_STRING`: with its NUL. */
@@ -92,6 +107,40 @@ export class PayloadWriter {
   }
 }
 
+/** One attribute. */
+export interface Attribute {
+  /** Without `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`. */
+  readonly type: number;
+  /** A view into the message. */
+  readonly value: Uint8Array;
+}
+
+/**
+ * Reads attributes to the end of `bytes`, in their order; the values are views into it. `what`
+ * names them in errors. Throws `NetlinkDecodeError` if a length does not fit.
+ */
+export function parseAttributes(bytes: Uint8Array, what: string): Attribute[] {
+  const view = viewOf(bytes);
+  const attributes: Attribute[] = [];
+  for (let offset = 0; offset < bytes.length;) {
+    const rest = bytes.length - offset;
+    if (rest < NLA_HDRLEN) {
+      throw new NetlinkDecodeError(what, `${rest} bytes where an attribute should be`);
+    }
+    const size_bytes = view.getUint16(offset + NLA_LEN_OFFSET, HOST_LITTLE_ENDIAN);
+    const type = view.getUint16(offset + NLA_TYPE_OFFSET, HOST_LITTLE_ENDIAN) & NLA_TYPE_MASK;
+    if (size_bytes < NLA_HDRLEN || size_bytes > rest) {
+      throw new NetlinkDecodeError(
+        what,
+        `attribute ${type} has a length of ${size_bytes} in ${rest} bytes`,
+      );
+    }
+    attributes.push({ type, value: bytes.subarray(offset + NLA_HDRLEN, offset + size_bytes) });
+    offset += align(size_bytes);
+  }
+  return attributes;
+}
+
 /**
  * The attributes of one message or one nested attribute; of several with one type the last counts,
  * as in the kernel. Lengths were checked by `parse`; a value whose size does not fit what it is
@@ -105,24 +154,8 @@ export class Attributes {
 
   /** Reads attributes to the end of `bytes`, which it borrows; `what` names them in errors. */
   static parse(bytes: Uint8Array, what: string): Attributes {
-    const view = viewOf(bytes);
     const values = new Map<number, Uint8Array>();
-    for (let offset = 0; offset < bytes.length;) {
-      const rest = bytes.length - offset;
-      if (rest < NLA_HDRLEN) {
-        throw new NetlinkDecodeError(what, `${rest} bytes where an attribute should be`);
-      }
-      const size_bytes = view.getUint16(offset + NLA_LEN_OFFSET, HOST_LITTLE_ENDIAN);
-      const type = view.getUint16(offset + NLA_TYPE_OFFSET, HOST_LITTLE_ENDIAN) & NLA_TYPE_MASK;
-      if (size_bytes < NLA_HDRLEN || size_bytes > rest) {
-        throw new NetlinkDecodeError(
-          what,
-          `attribute ${type} has a length of ${size_bytes} in ${rest} bytes`,
-        );
-      }
-      values.set(type, bytes.subarray(offset + NLA_HDRLEN, offset + size_bytes));
-      offset += align(size_bytes);
-    }
+    for (const { type, value } of parseAttributes(bytes, what)) values.set(type, value);
     return new Attributes(what, values);
   }
 
@@ -137,6 +170,11 @@ export class Attributes {
 
   u32(type: number): number | undefined {
     return this.#sized(type, 4)?.getUint32(0, HOST_LITTLE_ENDIAN);
+  }
+
+  /** Of network byte order. */
+  u32be(type: number): number | undefined {
+    return this.#sized(type, 4)?.getUint32(0, false);
   }
 
   /** Text up to its NUL. */

@@ -28,12 +28,33 @@ const DUMP_MESSAGES_MAX = 1 << 22;
 /** Datagrams between two that belong to the exchange; more of them is no answer. */
 const STALE_DATAGRAMS_MAX = 4096;
 const PAUSE_FIRST_MS = 1;
+/** Messages of one transaction: their acknowledgements must fit, as those of a batch must. */
+const TRANSACTION_MESSAGES_MAX = 1024;
+
+/** What stands for an answer that never came. */
+const ANSWERS_LOST: Acknowledgement = {
+  errno: errnoNumber("ENOBUFS"),
+  text: "answers were lost",
+  offset: null,
+};
 
 /** What came of one request of a batch. */
 export interface BatchResult {
   readonly request: NetlinkRequest;
   /** null: done. */
   readonly error: NetlinkError | null;
+}
+
+/**
+ * Requests that the kernel takes all at once or not at all (nfnetlink's batches,
+ * `net/netfilter/nfnetlink.c`, `nfnetlink_rcv_batch`).
+ */
+export interface NetlinkTransaction {
+  /** The message that opens it. Its errors are those of the whole. */
+  readonly begin: NetlinkRequest;
+  readonly requests: readonly NetlinkRequest[];
+  /** The message that commits it. */
+  readonly end: NetlinkRequest;
 }
 
 /** One request's way through an exchange. */
@@ -139,6 +160,24 @@ export class NetlinkConnection {
   }
 
   /**
+   * Sends requests that are done all or not at all, in one send. Throws `NetlinkError` if none was
+   * done: the first refusal among them, or that of the whole; ENOBUFS means that answers were lost
+   * and nobody knows whether it was done, so read before you try again.
+   */
+  transaction(transaction: NetlinkTransaction): void {
+    if (transaction.requests.length > TRANSACTION_MESSAGES_MAX) {
+      throw new RangeError(`a transaction of ${transaction.requests.length} requests`);
+    }
+    const again = [errnoNumber("EBUSY"), errnoNumber("EAGAIN")];
+    for (let attempt = 1;; attempt++) {
+      if (attempt > 1) this.#pause(PAUSE_FIRST_MS << attempt);
+      const refused = this.#transact(transaction);
+      if (refused === null) return;
+      if (!again.includes(refused.errno) || attempt === ATTEMPTS_MAX) throw refused;
+    }
+  }
+
+  /**
    * Asks for a whole table. `decode` turns each message into an entry, or null to leave it out;
    * the message is borrowed for the call. A dump that the kernel calls inconsistent
    * (`NLM_F_DUMP_INTR`) is asked for again. Throws `NetlinkError`: EINTR if the table kept
@@ -174,18 +213,52 @@ export class NetlinkConnection {
       this.#exchange(open);
     }
     for (const pending of all) {
-      pending.answer ??= { errno: errnoNumber("ENOBUFS"), text: "answers were lost", offset: null };
+      pending.answer ??= ANSWERS_LOST;
     }
   }
 
   /** One send, and its answers. A request whose answer was lost keeps `answer` null. */
   #exchange(open: readonly Pending[]): void {
-    const first = this.#sequence + 1;
-    this.#sequence = (this.#sequence + open.length) >>> 0;
+    const first = this.#takeNumbers(open.length);
     const requests = open.map(({ request }) => request);
     if (!this.#send(requests, first, NLM_F_REQUEST | NLM_F_ACK)) return;
-    let waiting = open.length;
-    for (let stale = 0; waiting > 0;) {
+    this.#collect(open, first, (waiting) => waiting === 0);
+  }
+
+  /** One send of a transaction, and its answers; null: it was done. */
+  #transact({ begin, requests, end }: NetlinkTransaction): NetlinkError | null {
+    const first = this.#takeNumbers(requests.length + 2);
+    // Begin and end are refused, but not acknowledged (they can be since Linux 6.10).
+    const inner = requests.map((request) => ({ ...request, flags: request.flags | NLM_F_ACK }));
+    const all = [begin, ...inner, end];
+    const pending = all.map((request): Pending => ({ request, replies: [], answer: null }));
+    if (this.#send(all, first, NLM_F_REQUEST)) {
+      const [opening] = pending;
+      this.#collect(pending, first, (waiting) => opening!.answer !== null || waiting === 2);
+    }
+    for (const { request, answer } of pending) {
+      if (answer !== null && answer.errno !== 0) return failure(request, answer);
+    }
+    return pending.slice(1, -1).every(({ answer }) => answer !== null)
+      ? null
+      : failure(begin, ANSWERS_LOST);
+  }
+
+  /** The first of `count` sequence numbers that nobody had. */
+  #takeNumbers(count: number): number {
+    const first = this.#sequence + 1;
+    this.#sequence = (this.#sequence + count) >>> 0;
+    return first;
+  }
+
+  /** Takes in answers until `isComplete` with so many unanswered, or until some were lost. */
+  #collect(
+    open: readonly Pending[],
+    first: number,
+    isComplete: (waitingCount: number) => boolean,
+  ): void {
+    let waitingCount = open.length;
+    for (let stale = 0; !isComplete(waitingCount);) {
       const messages = this.#receive();
       if (messages === null) return;
       let isOurs = false;
@@ -196,7 +269,7 @@ export class NetlinkConnection {
         isOurs = true;
         if (message.type === NLMSG_ERROR) {
           pending.answer = decodeAcknowledgement(message);
-          waiting -= 1;
+          waitingCount -= 1;
         } else if (message.type >= NLMSG_MIN_TYPE) {
           pending.replies.push(message);
         }

@@ -3,7 +3,7 @@
  * `tests/netlink/scripted_socket.ts` its twin.
  */
 
-/** A NETLINK_ROUTE socket. Synchronous: the kernel answers a request inside `send`. */
+/** A netlink socket of any protocol. Synchronous: the kernel answers a request inside `send`. */
 export interface NetlinkSocket {
   /** Sends all messages in `bytes` (borrowed for the call) at once. Throws `SystemError`. */
   send(bytes: Uint8Array): void;

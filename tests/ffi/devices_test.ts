@@ -6,7 +6,7 @@ import { errnoNumber, SystemError } from "../../ffi/errno.ts";
 import { createEventFd, signalEventFd } from "../../ffi/event_fd.ts";
 import { closeFd } from "../../ffi/fd.ts";
 import { lastErrno, libc } from "../../ffi/libc.ts";
-import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
+import { NetlinkNetfilterSocket, NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
 import { closeNetns, createNetns, withNetns } from "../../ffi/netns.ts";
 import { memoryAddress, packetIo } from "../../ffi/packet_io.ts";
 import { openTun } from "../../ffi/tun.ts";
@@ -108,6 +108,27 @@ test("a netlink request is answered", () =>
       const answer = socket.receive();
       const reply = new DataView(answer.buffer, answer.byteOffset);
       assert.equal(reply.getUint16(4, true), 16, "RTM_NEWLINK");
+      assert.equal(reply.getUint32(8, true), 7, "our sequence number");
+    } finally {
+      socket.close();
+    }
+  }));
+
+test("a netlink request to netfilter is answered", () =>
+  inNetns(() => {
+    const socket = new NetlinkNetfilterSocket();
+    try {
+      // NFT_MSG_GETGEN, NLM_F_REQUEST, sequence 7, an empty nfgenmsg.
+      const request = new Uint8Array(20);
+      const view = new DataView(request.buffer);
+      view.setUint32(0, 20, true);
+      view.setUint16(4, 0xa10, true);
+      view.setUint16(6, 1, true);
+      view.setUint32(8, 7, true);
+      socket.send(request);
+      const answer = socket.receive();
+      const reply = new DataView(answer.buffer, answer.byteOffset);
+      assert.equal(reply.getUint16(4, true), 0xa0f, "NFT_MSG_NEWGEN");
       assert.equal(reply.getUint32(8, true), 7, "our sequence number");
     } finally {
       socket.close();

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { IpAddress } from "../../src/net/ip.ts";
-import { Attributes, PayloadWriter } from "../../src/netlink/attribute.ts";
+import { Attributes, parseAttributes, PayloadWriter } from "../../src/netlink/attribute.ts";
 import { NetlinkDecodeError } from "../../src/netlink/error.ts";
 import { embed, hex, toHex } from "./hex.ts";
 
@@ -29,6 +29,24 @@ describe("netlink attributes", () => {
     writer.nested(18 | 0x8000, () => writer.attribute(1, hex("09")));
     assert.equal(toHex(writer.finish()), toHex(GOLDEN));
     assert.equal(toHex(buffer.subarray(GOLDEN.length)), "a5 a5 a5 a5");
+  });
+
+  test("numbers in network byte order, negative ones too", () => {
+    const writer = new PayloadWriter().u16be(0x0102).u16(0).attributeU32be(5, -7);
+    const bytes = hex("0102 0000 | 0800 0500 fffffff9");
+    assert.equal(toHex(writer.finish()), toHex(bytes));
+    const attributes = Attributes.parse(bytes.subarray(4), "test");
+    assert.equal(attributes.u32be(5), 0xfffffff9);
+    assert.equal(attributes.u32be(6), undefined);
+    assert.throws(
+      () => Attributes.parse(hex("06000500 0102"), "test").u32be(5),
+      NetlinkDecodeError,
+    );
+  });
+
+  test("a list keeps all of one type, in their order", () => {
+    const list = parseAttributes(hex("05000180 01000000 05000100 02000000"), "test");
+    assert.deepEqual(list, [{ type: 1, value: hex("01") }, { type: 1, value: hex("02") }]);
   });
 
   test("a buffer that is too small is refused", () => {

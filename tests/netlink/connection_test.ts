@@ -175,6 +175,93 @@ describe("a batch", () => {
   });
 });
 
+describe("a transaction", () => {
+  const [BEGIN, END] = [100, 101] as const;
+  const transaction = (count: number) => ({
+    begin: { ...request(BEGIN, 0x10), operation: "replace", object: "all" },
+    requests: Array.from({ length: count }, (_, i) => request(i)),
+    end: request(END, 0x11),
+  });
+  /** Answers as nfnetlink does: once all is there, to what asked for it or failed. */
+  function nfnetlink(answer: (id: number) => [errno: number, text: string], commit = () => 0) {
+    const seen: NetlinkMessage[] = [];
+    return connect((message) => {
+      seen.push(message);
+      if (idOf(message) !== END) return [];
+      const all = seen.splice(0);
+      const errno = commit();
+      const acks = all.slice(1, -1).map((message) =>
+        acknowledge(message, ...answer(idOf(message)))
+      );
+      return errno === 0 ? acks : [acknowledge(all[0]!, errno), ...acks];
+    });
+  }
+
+  test("is one send with its edges, of which the inner ones alone ask for an answer", () => {
+    const { connection, socket } = nfnetlink(() => [0, ""]);
+    connection.transaction(transaction(100));
+    assert.equal(socket.sends.length, 1);
+    assert.deepEqual(socket.messages.map(idOf), [BEGIN, ...Array(100).keys(), END]);
+    assert.deepEqual(socket.messages.map(({ flags }) => flags), [1, ...Array(100).fill(5), 1]);
+    connection.transaction(transaction(0));
+  });
+
+  test("fails as a whole, with the kernel's words on the first that it refused", () => {
+    const { connection, socket } = nfnetlink((id) => id < 2 ? [0, ""] : [EEXIST, `Not ${id}`]);
+    assert.throws(
+      () => connection.transaction(transaction(4)),
+      { message: "add route to 2: EEXIST (file exists): Not 2" },
+    );
+    assert.equal(socket.sends.length, 1);
+  });
+
+  test("a refusal of the whole needs no other answer, and those that come disturb nothing", () => {
+    const early = connect((message) => idOf(message) === BEGIN ? [acknowledge(message, 1)] : []);
+    assert.throws(
+      () => early.connection.transaction(transaction(3)),
+      /^NetlinkError: replace all: EPERM/,
+    );
+    let count = 0;
+    const late = nfnetlink(() => [0, ""], () => ++count === 1 ? EEXIST : 0);
+    assert.throws(
+      () => late.connection.transaction(transaction(3)),
+      /^NetlinkError: replace all: EEXIST/,
+    );
+    late.connection.transaction(transaction(3));
+  });
+
+  test("a busy one is tried again, but not for ever", () => {
+    let count = 0;
+    const { connection, socket, pauses_ms } = nfnetlink(() => [++count < 3 ? EBUSY : 0, ""]);
+    connection.transaction(transaction(1));
+    assert.equal(socket.sends.length, 3);
+    assert.equal(pauses_ms.length, 2);
+    const always = nfnetlink(() => [EBUSY, ""]);
+    assert.throws(() => always.connection.transaction(transaction(1)), /EBUSY/);
+    assert.equal(always.socket.sends.length, ATTEMPTS_MAX);
+  });
+
+  test("lost answers are said to be lost, and it is not sent again", () => {
+    const { connection, socket } = connect((message) =>
+      idOf(message) === 0
+        ? [acknowledge(message)]
+        : idOf(message) === 1
+        ? [systemError("ENOBUFS")]
+        : []
+    );
+    assert.throws(() => connection.transaction(transaction(2)), (error) => {
+      return hasErrno(error, "ENOBUFS") && /replace all.*answers were lost/.test(error.message);
+    });
+    assert.equal(socket.sends.length, 1);
+  });
+
+  test("one of too many messages is refused before it is sent", () => {
+    const { connection, socket } = nfnetlink(() => [0, ""]);
+    assert.throws(() => connection.transaction(transaction(2000)), RangeError);
+    assert.equal(socket.sends.length, 0);
+  });
+});
+
 describe("a dump", () => {
   const dump = (connection: NetlinkConnection) => connection.dump(request(0, 26), idOf);
 

@@ -1,0 +1,176 @@
+/**
+ * The only writer of firewall rules: holds our nftables tables to the desired state. Each is
+ * replaced as a whole, in one transaction, so no packet meets half of one, or none.
+ */
+import { SystemError } from "../../ffi/errno.ts";
+import { type Family, ofFamily } from "../net/ip.ts";
+import type { NetlinkConnection } from "../netlink/connection.ts";
+import { hasErrno, NetlinkDecodeError, NetlinkError } from "../netlink/error.ts";
+import { nftTransaction } from "../netlink/nftables/batch.ts";
+import { addChainRequest } from "../netlink/nftables/chain.ts";
+import { type TableName, tableText } from "../netlink/nftables/layout.ts";
+import { getChain, getGeneration, getTable, listRules } from "../netlink/nftables/nftables.ts";
+import { addRuleRequest } from "../netlink/nftables/rule.ts";
+import { addTableRequest, deleteTableRequest } from "../netlink/nftables/table.ts";
+import type { NetlinkRequest } from "../netlink/request.ts";
+import {
+  type ActualTable,
+  type ChainContent,
+  isContent,
+  ownTable,
+  tableContent,
+} from "./firewall_content.ts";
+import type { DesiredTable } from "./firewall_state.ts";
+import type { ReconcileResult } from "./reconciler.ts";
+
+const FAMILIES: readonly Family[] = [4, 6];
+/** Rounds of dump, comparison and replacement: a foreign hand may come in between. */
+const ROUNDS_MAX = 4;
+/** How often a table is read that changes meanwhile. */
+const READS_MAX = 4;
+
+const NO_NFTABLES = "this kernel has no nftables, so nothing is masqueraded and no forwarding " +
+  "accepted: load the module nf_tables, or make such rules yourself and switch ours off";
+const LOAD_MODULES = "load the modules nft_chain_nat and nft_masq, or switch masquerading off";
+
+/** The messages that put a table in place of one that may be there. */
+function replaceRequests(table: TableName, content: readonly ChainContent[]): NetlinkRequest[] {
+  return [
+    // Deleting what is not there would fail, so it is made first.
+    addTableRequest(table),
+    deleteTableRequest(table),
+    addTableRequest(table),
+    ...content.flatMap(({ chain, rules }) => [
+      addChainRequest(chain),
+      ...rules.map((expressions, i) => addRuleRequest(table, chain.name, expressions, i + 1)),
+    ]),
+  ];
+}
+
+function readOnce(
+  connection: NetlinkConnection,
+  name: TableName,
+  content: readonly ChainContent[],
+): ActualTable | null {
+  const table = getTable(connection, name);
+  if (table === null) return null;
+  const chains = content.flatMap(({ chain }) => getChain(connection, name, chain.name) ?? []);
+  return { table, chains, rules: listRules(connection, name) };
+}
+
+/** Our table of this name as it was at one moment; null: there is none. */
+function readTable(
+  connection: NetlinkConnection,
+  name: TableName,
+  content: readonly ChainContent[],
+): ActualTable | null {
+  for (let attempt = 1;; attempt++) {
+    const before = getGeneration(connection);
+    const actual = readOnce(connection, name, content);
+    // Where others never rest, a reading in pieces has to do: at worst it replaces for nothing.
+    if (attempt === READS_MAX || getGeneration(connection) === before) return actual;
+  }
+}
+
+/** Writes once; false: it may not have been done, so look. Throws `NetlinkError`. */
+function writeTable(
+  connection: NetlinkConnection,
+  name: TableName,
+  content: readonly ChainContent[] | null,
+): boolean {
+  const requests = content === null ? [deleteTableRequest(name)] : replaceRequests(name, content);
+  const operation = content === null ? "remove firewall table" : "replace firewall table";
+  try {
+    connection.transaction(nftTransaction(operation, tableText(name), requests));
+    return true;
+  } catch (error) {
+    const isGone = content === null && hasErrno(error, "ENOENT");
+    if (isGone || hasErrno(error, "ENOBUFS")) return false;
+    throw error;
+  }
+}
+
+/** Whether this is how a kernel without nftables answers its very first question. */
+function isUnsupported(error: unknown): boolean {
+  const names = ["EPROTONOSUPPORT", "EAFNOSUPPORT", "EOPNOTSUPP", "EINVAL"];
+  return error instanceof SystemError ? names.includes(error.code) : hasErrno(error, ...names);
+}
+
+/** One sentence, with what to do; rethrows what is a defect of ours. */
+function problemOf(error: unknown): string {
+  if (error instanceof SystemError || error instanceof NetlinkDecodeError) return error.message;
+  if (!(error instanceof NetlinkError)) throw error;
+  // This is how the lack of a chain's or an expression's type is told.
+  const isLacking = ["ENOENT", "EOPNOTSUPP"].includes(error.errnoName);
+  const advice = isLacking ? LOAD_MODULES : error.hint;
+  return advice === "" ? error.message : `${error.message}; ${advice}`;
+}
+
+export class Firewall {
+  readonly #connect: () => NetlinkConnection;
+  #connection: NetlinkConnection | null = null;
+
+  /**
+   * `connect` opens a connection to NETLINK_NETFILTER, which is the firewall's to close. It is
+   * called when one is needed first, and again after one that failed.
+   */
+  constructor(connect: () => NetlinkConnection) {
+    this.#connect = connect;
+  }
+
+  close(): void {
+    this.#connection?.close();
+    this.#connection = null;
+  }
+
+  /**
+   * Makes our tables as desired, at most one a family; of a family without one there is none
+   * afterwards. Compares all that is in them, and writes nothing where nothing differs; a change
+   * is one table put in place or removed. What cannot be done becomes a problem of the result, is
+   * tried again by the next call, and keeps no other table from being done; so does a kernel
+   * without nftables, unless nothing is desired of it.
+   */
+  reconcile(desired: readonly DesiredTable[]): ReconcileResult {
+    try {
+      getGeneration(this.#open());
+    } catch (error) {
+      if (error instanceof SystemError) this.close();
+      if (!isUnsupported(error)) return { changeCount: 0, problems: [problemOf(error)] };
+      return { changeCount: 0, problems: desired.length === 0 ? [] : [NO_NFTABLES] };
+    }
+    const results = FAMILIES.map((family) =>
+      this.#reconcileTable(family, ofFamily(desired, family) ?? null)
+    );
+    return {
+      changeCount: results.reduce((sum, { changeCount }) => sum + changeCount, 0),
+      problems: results.flatMap(({ problems }) => problems),
+    };
+  }
+
+  #open(): NetlinkConnection {
+    return this.#connection ??= this.#connect();
+  }
+
+  /** `desired` null: there must be no table of ours. */
+  #reconcileTable(family: Family, desired: DesiredTable | null): ReconcileResult {
+    const name = ownTable(family);
+    const content = desired === null ? null : tableContent(desired);
+    let changeCount = 0;
+    try {
+      for (let round = 1;; round++) {
+        const actual = readTable(this.#open(), name, content ?? []);
+        const isDone = content === null
+          ? actual === null
+          : actual !== null && isContent(actual, content);
+        if (isDone) return { changeCount, problems: [] };
+        if (round === ROUNDS_MAX) break;
+        if (writeTable(this.#open(), name, content)) changeCount += 1;
+      }
+      const problem = `someone else keeps changing firewall table ${tableText(name)}`;
+      return { changeCount, problems: [problem] };
+    } catch (error) {
+      if (error instanceof SystemError) this.close();
+      return { changeCount, problems: [problemOf(error)] };
+    }
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * What all nftables messages have in common (`linux/netfilter/nfnetlink.h`, `nf_tables.h`).
+ * Constants carry the kernel's names. Numbers in attributes are in network byte order.
+ */
+import { PayloadWriter } from "../attribute.ts";
+import { NetlinkDecodeError } from "../error.ts";
+import { AF_INET, AF_INET6, familyNumber, viewOf } from "../layout.ts";
+
+/** Upper byte of a message's type. */
+export const NFNL_SUBSYS_NFTABLES = 10;
+const NFNETLINK_V0 = 0;
+
+// struct nfgenmsg
+const NFGEN_FAMILY_OFFSET = 0;
+const NFGEN_VERSION_OFFSET = 1;
+const NFGEN_RES_ID_OFFSET = NFGEN_VERSION_OFFSET + 1;
+/** `sizeof(struct nfgenmsg)` */
+export const NFGENMSG_SIZE = NFGEN_RES_ID_OFFSET + 2;
+
+/** The type of a message, from its `NFT_MSG_*`. */
+function nftMessage(number: number): number {
+  return NFNL_SUBSYS_NFTABLES << 8 | number;
+}
+
+// enum nf_tables_msg_types
+export const NFT_MSG_NEWTABLE = nftMessage(0);
+export const NFT_MSG_GETTABLE = nftMessage(1);
+export const NFT_MSG_DELTABLE = nftMessage(2);
+export const NFT_MSG_NEWCHAIN = nftMessage(3);
+export const NFT_MSG_GETCHAIN = nftMessage(4);
+export const NFT_MSG_NEWRULE = nftMessage(6);
+export const NFT_MSG_GETRULE = nftMessage(7);
+export const NFT_MSG_NEWGEN = nftMessage(15);
+export const NFT_MSG_GETGEN = nftMessage(16);
+
+/** Objects have names of at most `NFT_NAME_MAXLEN - 1` bytes; a longest rule has two of them. */
+const PAYLOAD_BYTES_MAX = 2048;
+
+/** A table: names are unique in a family. */
+export interface TableName {
+  /** Of the packets that its chains see: `ip` or `ip6`. */
+  readonly family: 4 | 6;
+  readonly name: string;
+}
+
+/** As nft writes it: `ip selvage`. */
+export function tableText({ family, name }: TableName): string {
+  return `${family === 4 ? "ip" : "ip6"} ${name}`;
+}
+
+/** A writer with `struct nfgenmsg` written; `resource` is 0 but for batches. */
+export function startPayload(family: 4 | 6 | null, resource = 0): PayloadWriter {
+  return new PayloadWriter(new Uint8Array(PAYLOAD_BYTES_MAX))
+    .u8(family === null ? 0 : familyNumber(family)).u8(NFNETLINK_V0).u16be(resource);
+}
+
+/** The family of a message; null: another than `ip` and `ip6`. Throws `NetlinkDecodeError`. */
+export function familyOf(payload: Uint8Array, what: string): 4 | 6 | null {
+  if (payload.length < NFGENMSG_SIZE) {
+    throw new NetlinkDecodeError(what, `${payload.length} bytes`);
+  }
+  const code = viewOf(payload).getUint8(NFGEN_FAMILY_OFFSET);
+  return code === AF_INET ? 4 : code === AF_INET6 ? 6 : null;
+}

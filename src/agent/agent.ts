@@ -3,23 +3,36 @@
  * stops them, and keeps the state that the API shows.
  */
 import { availableParallelism } from "node:os";
-import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
+import { NETLINK_NETFILTER, NETLINK_ROUTE } from "../../ffi/netlink_listener.ts";
+import { NetlinkNetfilterSocket, NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
 import { collectGarbage, pageOutFiles, unmapCode } from "../../ffi/page_out.ts";
 import type { AgentControl, Readiness, TokenAdmin } from "../api/control.ts";
 import type { VtepMacs } from "../backend/backend.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { errorText, SelvageError } from "../errors.ts";
 import { probeWritable } from "../files.ts";
+import { planFirewall } from "../backend/plan_firewall.ts";
+import type { HostFeatures } from "../backend/select.ts";
+import { Firewall } from "../kernel/firewall.ts";
+import { FIREWALL_TABLE } from "../kernel/firewall_state.ts";
 import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
+import { hasKernelVxlan } from "../kernel/probe.ts";
 import { Reconciler } from "../kernel/reconciler.ts";
+import { judge } from "../kernel/relevance.ts";
+import type { DesiredSysctl } from "../kernel/state.ts";
 import { type Lease, type LeaseAttributes, leaseKey } from "../lease/lease.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
 import { readPreviousSubnets, writeSubnetFile } from "../lease/subnet_file.ts";
 import { logger } from "../log.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
+import type { NetlinkMessage } from "../netlink/message.ts";
+import type { Miss } from "../netlink/neighbour.ts";
+import { NFNLGRP_NFTABLES, notifiedTable } from "../netlink/nftables/notification.ts";
+import * as notification from "../netlink/notification.ts";
 import type { LeaseStore } from "../store/store.ts";
 import { VERSION } from "../version.ts";
 import { DataPath } from "./data_path.ts";
+import { followKernel } from "./kernel_watch.ts";
 import { LeaseKeeper } from "./lease_keeper.ts";
 import { awaitNetwork, type Network } from "./network.ts";
 import { type OpenedStore, openStore } from "./open_store.ts";
@@ -27,6 +40,7 @@ import { probeTunnel } from "./open_tunnel.ts";
 import type { RunOptions } from "./options.ts";
 import { requireCapabilities, requireTun } from "./preflight.ts";
 import { Backoff, pause } from "../retry.ts";
+import { Pace } from "./pace.ts";
 import { notifyServiceManager } from "./service_manager.ts";
 import { Settling } from "./settling.ts";
 import { snapshot } from "./snapshot.ts";
@@ -42,6 +56,17 @@ const RELEASE_TIMEOUT_MS = 3_000;
 const STORE_LOSS_READY_MS = 60_000;
 /** How long after a check of the kernel what runs in its wake, such as the collector, is over. */
 const REST_MS = 1_000;
+
+const ROUTE_GROUPS = [
+  notification.RTNLGRP_LINK,
+  notification.RTNLGRP_NEIGH,
+  notification.RTNLGRP_IPV4_IFADDR,
+  notification.RTNLGRP_IPV4_ROUTE,
+  notification.RTNLGRP_IPV6_IFADDR,
+  notification.RTNLGRP_IPV6_ROUTE,
+  notification.RTNLGRP_IPV4_NETCONF,
+  notification.RTNLGRP_IPV6_NETCONF,
+];
 
 export interface Closable {
   close(): Promise<void>;
@@ -61,7 +86,18 @@ export class Agent implements AgentControl {
   #keeper: LeaseKeeper | null = null;
   #path: DataPath | null = null;
   #leases = LeaseTable.EMPTY;
+  #arePeersKnown = false;
+  #signal: AbortSignal | null = null;
+  #connection: NetlinkConnection | null = null;
   #reconciler: Reconciler | null = null;
+  readonly #firewall = new Firewall(() => new NetlinkConnection(new NetlinkNetfilterSocket()));
+  #hasKernelVxlan: boolean | null = null;
+  /** What the agent does to its own path, one thing after another. */
+  #turn: Promise<void> = Promise.resolve();
+  readonly #linkPace = new Pace(() => this.#checkOuterLink());
+  readonly #host: HostFeatures = {
+    hasKernelVxlan: () => this.#hasKernelVxlan ??= hasKernelVxlan(this.#connection!),
+  };
   readonly #settling = new Settling(() => {
     collectGarbage();
     pageOutFiles();
@@ -89,10 +125,11 @@ export class Agent implements AgentControl {
     let listeners: Closable | null = null;
     try {
       const connection = new NetlinkConnection(socket);
+      this.#connection = connection;
       this.#reconciler = new Reconciler(connection);
       this.#link = chooseOuterLink(connection, this.#options.link);
       this.#log.info`interface ${this.#link.name}, address ${this.#link.addresses.join(", ")}`;
-      this.#opened = await openStore(this.#options, this.#link);
+      this.#opened = await openStore(this.#options, { link: this.#link, host: this.#host });
       this.#vtepMacs = loadVtepMacs(this.#options.stateDir, this.#link.publicAddresses);
       listeners = await listen();
       this.#putConfig(this.#opened);
@@ -119,6 +156,7 @@ export class Agent implements AgentControl {
   }
 
   async #operate(signal: AbortSignal): Promise<void> {
+    this.#signal = signal;
     try {
       this.#network = await this.#awaitNetwork(signal);
       this.#probe(this.#network);
@@ -137,6 +175,7 @@ export class Agent implements AgentControl {
         Promise.all([
           keeper.keep(signal, (moved) => this.#move(moved, signal)),
           this.#followLeases(signal),
+          this.#followKernel(signal),
         ]),
         this.#fatal.promise,
       ]);
@@ -151,7 +190,7 @@ export class Agent implements AgentControl {
   }
 
   #awaitNetwork(signal: AbortSignal): Promise<Network> {
-    return awaitNetwork(this.store, this.#link!, signal, (phase, reason) => {
+    return awaitNetwork(this.store, this.#link!, this.#host, signal, (phase, reason) => {
       this.#phase = phase;
       this.#waitingFor = reason;
     });
@@ -161,6 +200,15 @@ export class Agent implements AgentControl {
     const file = readPreviousSubnets(this.#options.subnetFile);
     if (file.warning !== null) this.#log.warning`${file.warning}`;
     return file.subnets;
+  }
+
+  /** What the host needs for packets of these families to go on their way. */
+  #forwardingSysctls({ config }: Network): DesiredSysctl[] {
+    return config.ranges.map(({ family }) => ({
+      path: family === 4 ? "net/ipv4/ip_forward" : "net/ipv6/conf/all/forwarding",
+      value: "1",
+      isSet: this.#options.setsSysctls,
+    }));
   }
 
   /** Brings packets to flow and tells the host's other programs which subnet is theirs. */
@@ -173,8 +221,18 @@ export class Agent implements AgentControl {
       vtepMacs: this.#vtepMacs!,
       lease,
       reconciler: this.#reconciler!,
+      firewall: this.#firewall,
+      firewallTables: planFirewall({
+        networks: config.ranges.map(({ network }) => network),
+        subnets: lease.subnets,
+        ipMasq: this.#options.ipMasq,
+        isFullyRandom: this.#options.isMasqFullyRandom,
+        forwardRules: this.#options.forwardRules,
+      }),
+      sysctls: this.#forwardingSysctls(this.#network!),
       workerUrl: this.#workerUrl,
       peers: () => this.#peers(),
+      arePeersKnown: () => this.#arePeersKnown,
       onFatal: this.#fatal.reject,
       onChecked: () => void setTimeout(unmapCode, REST_MS).unref(),
       offloads: this.#options.offloads,
@@ -193,10 +251,10 @@ export class Agent implements AgentControl {
     this.#notify(`READY=1\nSTATUS=${state}`);
   }
 
-  async #closePath(): Promise<void> {
+  async #closePath(isCleared = false): Promise<void> {
     const path = this.#path;
     this.#path = null;
-    await path?.close();
+    await path?.close({ isCleared });
   }
 
   #notify(state: string): void {
@@ -207,8 +265,12 @@ export class Agent implements AgentControl {
     }
   }
 
-  /** Goes on with other subnets than before, under the configuration of now, until that stands. */
-  async #move(lease: Lease, signal: AbortSignal): Promise<void> {
+  /** Goes on with other subnets than before, or over another link, until that stands. */
+  #move(lease: Lease, signal: AbortSignal): Promise<void> {
+    return this.#turn = this.#turn.then(() => this.#moveNow(lease, signal));
+  }
+
+  async #moveNow(lease: Lease, signal: AbortSignal): Promise<void> {
     const backoff = new Backoff(MOVE_RETRY_FIRST_MS, MOVE_RETRY_MAX_MS);
     this.#phase = "starting";
     this.#waitingFor = `moving to ${leaseKey(lease.subnets)}`;
@@ -216,8 +278,8 @@ export class Agent implements AgentControl {
       await this.#closePath();
       try {
         this.#network = await this.#awaitNetwork(signal);
-        await this.#openPath(lease);
         this.#keeper?.publish(this.#attributes(this.#network));
+        await this.#openPath(lease);
         return;
       } catch (error) {
         if (signal.aborted) return;
@@ -236,9 +298,71 @@ export class Agent implements AgentControl {
         for (const change of changes) this.#log.debug`lease ${change.key}: ${change.type}`;
       }
       this.#keeper?.observe(this.#leases);
+      this.#arePeersKnown = true;
       this.#path?.update();
       this.#settling.count(changes.length);
     }
+  }
+
+  /** Has repaired at once what others change, and follows the outer interface. */
+  async #followKernel(signal: AbortSignal): Promise<void> {
+    await Promise.all([
+      followKernel({
+        protocol: NETLINK_ROUTE,
+        groups: ROUTE_GROUPS,
+        take: (messages) => this.#takeNotifications(messages, signal),
+        onGap: () => {
+          this.#path?.check();
+          this.#linkPace.run();
+        },
+      }, signal),
+      followKernel({
+        protocol: NETLINK_NETFILTER,
+        groups: [NFNLGRP_NFTABLES],
+        take: (messages) => {
+          const isOurs = messages.some((one) => notifiedTable(one)?.name === FIREWALL_TABLE);
+          if (isOurs) this.#path?.check();
+        },
+        onGap: () => this.#path?.check(),
+      }, signal),
+    ]);
+  }
+
+  #takeNotifications(messages: readonly NetlinkMessage[], signal: AbortSignal): void {
+    const path = this.#path;
+    if (path === null || signal.aborted) return;
+    const { interest } = path;
+    const misses: Miss[] = [];
+    let isOuterLink = false;
+    let areTables = false;
+    for (const message of messages) {
+      for (const one of judge(message, interest)) {
+        if (one === "tables") areTables = true;
+        else if (one === "outer_link") isOuterLink = true;
+        else misses.push(one);
+      }
+    }
+    if (misses.length > 0) path.answer(misses);
+    if (areTables) path.check();
+    if (isOuterLink) this.#linkPace.run();
+  }
+
+  /** Follows the outer interface: another address, MTU or index, or another interface. */
+  #checkOuterLink(): void {
+    const lease = this.#keeper?.lease ?? null;
+    if (lease === null || this.#path === null || this.#signal?.aborted !== false) return;
+    let link: OuterLink;
+    try {
+      link = chooseOuterLink(this.#connection!, this.#options.link);
+    } catch (error) {
+      // It may come back; until then all stays as it is.
+      this.#log.warning`outer interface: ${errorText(error)}`;
+      return;
+    }
+    if (JSON.stringify(link) === JSON.stringify(this.#link)) return;
+    this.#log.info`interface ${link.name} is another now, address ${link.addresses.join(", ")}`;
+    this.#link = link;
+    void this.#move(lease, this.#signal);
   }
 
   /** Every lease but our own, in the order of the subnets. */
@@ -259,10 +383,12 @@ export class Agent implements AgentControl {
     this.#phase = "stopping";
     this.#waitingFor = "stopping";
     this.#notify("STOPPING=1");
-    const steps: [string, () => Promise<void> | undefined][] = [
+    this.#linkPace.stop();
+    const steps: [string, () => Promise<void> | void][] = [
       ["close the API", () => listeners?.close()],
       ["give the lease back", () => this.#release()],
-      ["close the data path", () => this.#closePath()],
+      ["close the data path", () => this.#closePath(this.#options.releaseOnExit)],
+      ["close the firewall", () => this.#firewall.close()],
       ["close the store", () => this.#opened?.close()],
     ];
     for (const [what, step] of steps) {

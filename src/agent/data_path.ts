@@ -8,10 +8,15 @@ import type { DataplaneStatus } from "../dataplane/dataplane.ts";
 import type { Offload } from "../dataplane/offloads.ts";
 import type { PeerCounters } from "../dataplane/peer_table.ts";
 import { errorText } from "../errors.ts";
+import type { DesiredTable } from "../kernel/firewall_state.ts";
+import type { Firewall } from "../kernel/firewall.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import type { Reconciler } from "../kernel/reconciler.ts";
+import type { Interest } from "../kernel/relevance.ts";
+import type { DesiredSysctl, KernelState } from "../kernel/state.ts";
 import type { Lease } from "../lease/lease.ts";
 import { logger } from "../log.ts";
+import type { Miss } from "../netlink/neighbour.ts";
 import { Backoff, pause } from "../retry.ts";
 import { Pace } from "./pace.ts";
 import type { Network } from "./network.ts";
@@ -20,18 +25,26 @@ import type { DataPlaneStatus } from "./status.ts";
 
 const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 30_000;
-/** flannel's: how often the kernel is held against the plan, whoever may have changed it. */
-const CHECK_MS = 10_000;
+/** How often the kernel is held against the plan though it told of no change. */
+const CHECK_MS = 300_000;
+/** How often it is asked whether paths have turned out narrow. */
+const NARROW_PATHS_MS = 10_000;
 
 export interface DataPathOptions extends Network {
   readonly link: OuterLink;
   readonly vtepMacs: VtepMacs;
   readonly lease: Lease;
   readonly reconciler: Reconciler;
+  readonly firewall: Firewall;
+  readonly firewallTables: readonly DesiredTable[];
+  /** Of the host, beside those of the backend. */
+  readonly sysctls: readonly DesiredSysctl[];
   /** Entry point of the packet loops' worker. */
   readonly workerUrl: URL;
   /** Every lease but our own, as of now. */
   readonly peers: () => readonly Lease[];
+  /** Whether the store was read: before that, what an earlier run left may be of use. */
+  readonly arePeersKnown: () => boolean;
   /** Told of a failure that only a new process can mend. */
   readonly onFatal: (error: unknown) => void;
   /** Told after each check of the kernel: there is nothing to do until the next. */
@@ -51,12 +64,21 @@ export class DataPath {
   #open: OpenTunnels | null = null;
   #supervisor: Promise<void> = Promise.resolve();
   #plan: Plan;
+  /** Of how many peers the plan knows, also those that it leaves out. */
+  #plannedCount = 0;
   readonly #pace: Pace;
+  readonly #checkPace: Pace;
+  /** Made from the plan when notifications are to be judged. */
+  #interest: Interest | null = null;
   /** Peers that the plan has and the forwarding table cannot take. */
   #refused: readonly SkippedPeer[] = [];
+  /** Peers that the kernel does not take, and why. */
+  #failed: readonly SkippedPeer[] = [];
   #problems: readonly string[] = [];
+  #firewallProblems: readonly string[] = [];
   #retry: ReturnType<typeof setTimeout> | undefined;
   #check: ReturnType<typeof setInterval> | undefined;
+  #narrowPathsTimer: ReturnType<typeof setInterval> | undefined;
   readonly #retryBackoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
   #lastStatus: DataplaneStatus | null = null;
   #narrowPathCount = 0;
@@ -74,6 +96,7 @@ export class DataPath {
     this.tunnels = backend.tunnels(config, link, vtepMacs);
     this.#plan = backend.plan({ ...options, peers: [] });
     this.#pace = new Pace(() => this.#carryOutIfUp());
+    this.#checkPace = new Pace(() => this.#checkKernel());
   }
 
   /**
@@ -89,7 +112,10 @@ export class DataPath {
       throw error;
     }
     path.#supervisor = path.#supervise().catch(options.onFatal);
-    path.#check = setInterval(() => path.#checkKernel(), CHECK_MS);
+    path.#check = setInterval(() => path.check(), CHECK_MS);
+    if (path.tunnels.length > 0) {
+      path.#narrowPathsTimer = setInterval(() => path.#reportNarrowPaths(), NARROW_PATHS_MS);
+    }
     return path;
   }
 
@@ -105,6 +131,7 @@ export class DataPath {
     this.#isInKernel = true;
     this.#isSettled = false;
     this.#carryOut();
+    this.#reconcileFirewall();
   }
 
   #reportOffloads(active: readonly Offload[]): void {
@@ -116,40 +143,88 @@ export class DataPath {
 
   /** Brings forwarding table and kernel in line with the peers of now; retries what fails. */
   #carryOut(): void {
-    clearTimeout(this.#retry);
     const { backend, peers } = this.#options;
-    this.#plan = backend.plan({ ...this.#options, peers: peers() });
+    const known = peers();
+    this.#plan = backend.plan({ ...this.#options, peers: known });
+    this.#plannedCount = known.length;
     // First the peers: they are served also while the kernel's tables cannot be read.
     this.#refused = this.#open?.dataplane.apply(this.#plan.forwarding) ?? [];
     const problems = this.#reconcile();
     this.#report(problems);
-    if (problems.length === 0 && this.#refused.length === 0) {
-      this.#retryBackoff.reset();
-    } else {
-      this.#retry = setTimeout(() => this.#pace.run(), this.#retryBackoff.next_ms());
-    }
+    this.#retryIf(problems.length > 0 || this.#refused.length > 0 || this.#failed.length > 0);
   }
 
-  #reconcile(): readonly string[] {
+  /** Has everything carried out again after a while, if something is left to do. */
+  #retryIf(isLeft: boolean): void {
+    clearTimeout(this.#retry);
+    if (!isLeft) return this.#retryBackoff.reset();
+    this.#retry = setTimeout(() => this.#pace.run(), this.#retryBackoff.next_ms());
+  }
+
+  /** What the kernel is to have: the backend's plan and what the host needs besides. */
+  get #desired(): KernelState {
+    const { kernel } = this.#plan;
+    return { ...kernel, sysctls: [...kernel.sysctls, ...this.#options.sysctls] };
+  }
+
+  #reconcile(isCheck = false): readonly string[] {
+    const { reconciler, arePeersKnown } = this.#options;
+    this.#interest = null;
     try {
-      const { changeCount, problems } = this.#options.reconciler.reconcile(this.#plan.kernel);
-      if (changeCount > 0 && this.#isSettled) {
+      const { changeCount, problems, peerProblems } = reconciler.reconcile(
+        this.#desired,
+        !arePeersKnown(),
+      );
+      if (changeCount > 0 && isCheck && this.#isSettled) {
         this.#log
           .warning`someone changed what is ours in the kernel; mended, ${changeCount} changes`;
       }
       this.#isSettled = problems.length === 0;
+      this.#failed = [...peerProblems].map(([key, reason]) => ({ key, reason }));
       return problems;
     } catch (error) {
       return [errorText(error)];
     }
   }
 
-  /** Repairs what others did to our device, address and routes; and tells of narrow paths. */
+  #reconcileFirewall(): void {
+    const { firewall, firewallTables } = this.#options;
+    const { problems, changeCount } = firewall.reconcile(firewallTables);
+    if (changeCount > 0) this.#log.info`firewall rules put in place`;
+    if (problems.join() !== this.#firewallProblems.join()) {
+      for (const problem of problems) this.#log.warning`${problem}`;
+    }
+    this.#firewallProblems = problems;
+  }
+
+  /** Says that something of ours in the kernel may have been changed by another. */
+  check(): void {
+    this.#checkPace.run();
+  }
+
   #checkKernel(): void {
     if (!this.#isUp) return;
-    this.#report(this.#reconcile());
-    this.#reportNarrowPaths();
+    const problems = this.#reconcile(true);
+    this.#report(problems);
+    this.#reconcileFirewall();
+    this.#retryIf(problems.length > 0 || this.#failed.length > 0 || this.#refused.length > 0);
     this.#options.onChecked();
+  }
+
+  /** What notifications of the kernel may concern. */
+  get interest(): Interest {
+    const { reconciler, link } = this.#options;
+    return this.#interest ??= reconciler.interest(this.#plan.kernel, link);
+  }
+
+  /** Gives the kernel what it asks for. */
+  answer(misses: readonly Miss[]): void {
+    if (!this.#isUp) return;
+    try {
+      this.#options.reconciler.answer(misses, this.interest);
+    } catch (error) {
+      this.#log.warning`cannot answer the kernel: ${errorText(error)}`;
+    }
   }
 
   /** Says once of each peer that its path carries less than the MTU of the tunnel says. */
@@ -237,12 +312,18 @@ export class DataPath {
   }
 
   get skipped(): readonly SkippedPeer[] {
-    return [...this.#plan.skipped, ...this.#refused];
+    return [...this.#plan.skipped, ...this.#refused, ...this.#failed];
+  }
+
+  /** How many peers are served. */
+  get peerCount(): number {
+    const left = new Set(this.skipped.map(({ key }) => key));
+    return this.#plannedCount - left.size;
   }
 
   /** What in the kernel is not as it should be, one sentence each; tried again by and by. */
   get problems(): readonly string[] {
-    return this.#problems;
+    return [...this.#problems, ...this.#firewallProblems];
   }
 
   /** Counters since the data plane was last started; null where the kernel forwards. */
@@ -257,16 +338,24 @@ export class DataPath {
     return this.#open?.dataplane.peer(key) ?? null;
   }
 
-  /** Takes everything down; the device goes with its descriptor. Throws if a loop hangs. */
-  async close(): Promise<void> {
+  /**
+   * Ends the forwarding in user space; its devices go with their descriptors. What the kernel
+   * forwards it goes on forwarding, unless `isCleared`. Throws if a loop hangs.
+   */
+  async close({ isCleared = false } = {}): Promise<void> {
     this.#closing.abort();
     clearTimeout(this.#retry);
     clearInterval(this.#check);
+    clearInterval(this.#narrowPathsTimer);
     this.#pace.stop();
+    this.#checkPace.stop();
     await this.#supervisor;
     await this.#shutDown();
     // A path that never came up has nothing there: what is there is another's.
-    if (this.#isInKernel) this.#options.reconciler.clear();
+    if (this.#isInKernel && (isCleared || this.tunnels.length > 0)) {
+      this.#options.reconciler.clear();
+      this.#options.firewall.reconcile([]);
+    }
     this.#isInKernel = false;
   }
 }

@@ -33,11 +33,17 @@ export function renewalDelay_ms(ttl_ms: number, margin_ms: number): number {
   return Math.max(ttl_ms - margin_ms, ttl_ms / 2);
 }
 
+function isSameValue(a: LeaseAttributes, b: LeaseAttributes): boolean {
+  return a === b || formatLeaseValue(a) === formatLeaseValue(b);
+}
+
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
   #attributes: LeaseAttributes;
-  /** Whether the store has attributes of us that no longer hold. */
-  #isOutdated = false;
+  /** What the store has of us. */
+  #published: LeaseAttributes;
+  /** Ends a sleep early. */
+  #wake = new AbortController();
   readonly #ttl_ms: number;
   readonly #log = logger("lease");
   #lease: Lease | null = null;
@@ -58,6 +64,7 @@ export class LeaseKeeper {
   constructor(options: LeaseKeeperOptions) {
     this.#options = options;
     this.#attributes = options.attributes;
+    this.#published = options.attributes;
     this.#ttl_ms = options.ttl_ms ?? LEASE_TTL_MS;
   }
 
@@ -87,17 +94,17 @@ export class LeaseKeeper {
   }
 
   #isDue(): boolean {
-    if (this.#isOutdated) return true;
+    if (!isSameValue(this.#attributes, this.#published)) return true;
     return this.#due !== null &&
       (Date.now() >= this.#due.at_ms || performance.now() >= this.#due.monotonic_ms);
   }
 
-  /** Has the lease say this of us; if it says something else, it is renewed after a move. */
+  /** Has the lease say this of us; if it says something else, it is renewed at once. */
   publish(attributes: LeaseAttributes): void {
-    if (formatLeaseValue(attributes) !== formatLeaseValue(this.#attributes)) {
-      this.#isOutdated = true;
-    }
     this.#attributes = attributes;
+    const before = this.#wake;
+    this.#wake = new AbortController();
+    before.abort();
   }
 
   /**
@@ -106,13 +113,14 @@ export class LeaseKeeper {
    */
   async acquire(previousSubnets: readonly IpPrefix[], signal: AbortSignal): Promise<Lease> {
     const backoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
-    const request = { attributes: this.#attributes, previousSubnets };
     while (true) {
       signal.throwIfAborted();
+      const request = { attributes: this.#attributes, previousSubnets };
       try {
         const lease = await this.#options.store.acquire(request, signal);
         this.#lost = new AbortController();
         this.#mustShow = this.#lease === null;
+        this.#published = request.attributes;
         this.#options.onWaiting(null);
         return this.#take(lease);
       } catch (error) {
@@ -131,7 +139,7 @@ export class LeaseKeeper {
     const shown = table.getBySubnets(this.#lease.subnets);
     if (shown === undefined) {
       if (this.#mustShow) this.#lost.abort();
-    } else if (!sameNode(shown, this.#attributes)) {
+    } else if (!sameNode(shown, this.#attributes) && !sameNode(shown, this.#published)) {
       this.#lost.abort();
     } else {
       this.#mustShow = true;
@@ -160,16 +168,18 @@ export class LeaseKeeper {
 
   /** Sleeps, unless the lease is lost meanwhile. */
   async #sleep(delay_ms: number, signal: AbortSignal): Promise<void> {
-    const link = new LinkedSignal([signal, this.#lost.signal]);
+    const link = new LinkedSignal([signal, this.#lost.signal, this.#wake.signal]);
     await pause(delay_ms, link.signal);
     link.dispose();
   }
 
   async #renew(signal: AbortSignal, backoff: Backoff): Promise<void> {
-    const renewed = { ...this.#lease!, ...this.#attributes };
+    const attributes = this.#attributes;
+    const renewed = { ...this.#lease!, ...attributes };
     try {
-      const lease = this.#take(await this.#options.store.renew(renewed, signal));
-      this.#isOutdated = false;
+      const { store } = this.#options;
+      const lease = this.#take(await store.renew(renewed, signal, this.#published));
+      this.#published = attributes;
       this.#log.info`renewed ${leaseKey(lease.subnets)}`;
       backoff.reset();
     } catch (error) {

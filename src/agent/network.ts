@@ -1,6 +1,6 @@
 /** The network's configuration, and what it means on this host. */
 import type { Backend } from "../backend/backend.ts";
-import { selectBackend } from "../backend/select.ts";
+import { type HostFeatures, selectBackend } from "../backend/select.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { checkOuterAddresses } from "../config/parse_network_config.ts";
 import { errorText, hasCode } from "../errors.ts";
@@ -19,9 +19,13 @@ export interface Network {
 }
 
 /** Throws if this host cannot obey the configuration: what is wrong, and what to do. */
-export function judgeNetwork(config: NetworkConfig, link: OuterLink): Network {
+export function judgeNetwork(
+  config: NetworkConfig,
+  link: OuterLink,
+  host: HostFeatures,
+): Network {
   checkOuterAddresses(config, [...link.addresses, ...link.publicAddresses]);
-  const backend = selectBackend(config);
+  const backend = selectBackend(config, host);
   backend.check(config, link);
   return { config, backend };
 }
@@ -34,6 +38,7 @@ export function judgeNetwork(config: NetworkConfig, link: OuterLink): Network {
 export async function awaitNetwork(
   store: LeaseStore,
   link: OuterLink,
+  host: HostFeatures,
   signal: AbortSignal,
   onWaiting: (phase: Phase, reason: string) => void,
 ): Promise<Network> {
@@ -41,7 +46,7 @@ export async function awaitNetwork(
   while (true) {
     signal.throwIfAborted();
     try {
-      return judgeNetwork(await store.readConfig(signal), link);
+      return judgeNetwork(await store.readConfig(signal), link, host);
     } catch (error) {
       signal.throwIfAborted();
       if (hasCode(error, "unauthorized")) throw error;

@@ -4,6 +4,7 @@ import type { CreatedToken, TokenAdmin, TokenRequest } from "../api/control.ts";
 import { parseNetworkConfig } from "../config/parse_network_config.ts";
 import { errorText, SelvageError } from "../errors.ts";
 import { readFileBounded } from "../files.ts";
+import type { HostFeatures } from "../backend/select.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import { type HostPort, parseHostPort } from "../net/host_port.ts";
 import { IpAddress } from "../net/ip.ts";
@@ -97,20 +98,26 @@ class HostTokens implements TokenAdmin {
   }
 }
 
+/** What a configuration is held against. */
+export interface ThisHost {
+  readonly link: OuterLink;
+  readonly host: HostFeatures;
+}
+
 /** Reads the network configuration file and holds it against this host. Throws naming the file. */
-function readNetConfig(path: string, link: OuterLink): { text: string; network: Network } {
+function readNetConfig(path: string, { link, host }: ThisHost): { text: string; network: Network } {
   const text = readFileBounded(path);
-  return { text, network: judgeNetwork(parseNetworkConfig(text, path), link) };
+  return { text, network: judgeNetwork(parseNetworkConfig(text, path), link, host) };
 }
 
 async function openEmbedded(
   options: RunOptions,
-  link: OuterLink,
+  thisHost: ThisHost,
   tokens: TokenStore,
 ): Promise<OpenedStore> {
   const netConfig = options.netConfigFile === null
     ? null
-    : readNetConfig(options.netConfigFile, link);
+    : readNetConfig(options.netConfigFile, thisHost);
   // SQLite is loaded by hosts that keep a registry alone.
   const { EmbeddedStore, registryPath } = await import("../store/embedded_store.ts");
   const store = new EmbeddedStore({ path: registryPath(options.stateDir) });
@@ -118,7 +125,7 @@ async function openEmbedded(
     const server = await listenIfAsked(options, store, tokens);
     return {
       store,
-      tokens: new HostTokens(tokens, server, options.registryListen, link),
+      tokens: new HostTokens(tokens, server, options.registryListen, thisHost.link),
       registry: server && { listen: server.location, fingerprint: server.fingerprint },
       newConfig: netConfig && {
         network: netConfig.network,
@@ -183,15 +190,15 @@ function makeStateDir(path: string): void {
  * Opens the store. Throws, with nothing left open, on a configuration that breaks its rules, a
  * join string that is none, a state directory that cannot be used, or a port in use.
  */
-export async function openStore(options: RunOptions, link: OuterLink): Promise<OpenedStore> {
+export async function openStore(options: RunOptions, thisHost: ThisHost): Promise<OpenedStore> {
   makeStateDir(options.stateDir);
   const tokens = new TokenStore(tokensPath(options.stateDir));
   try {
     // A damaged file is told of now, and not to the first host that wants to join.
     tokens.list();
     const opened = options.join === null
-      ? await openEmbedded(options, link, tokens)
-      : await openRemote(options.join, link, tokens);
+      ? await openEmbedded(options, thisHost, tokens)
+      : await openRemote(options.join, thisHost.link, tokens);
     return {
       ...opened,
       async close() {

@@ -13,8 +13,14 @@ export interface RunOptions {
   readonly subnetFile: string;
   /** Before its end, when a lease is renewed. */
   readonly renewMargin_ms: number;
-  /** Written to subnet.env as FLANNEL_IPMASQ. */
+  /** Masquerade what leaves the network; written to subnet.env as FLANNEL_IPMASQ. */
   readonly ipMasq: boolean;
+  /** Whether masqueraded source ports are random. */
+  readonly isMasqFullyRandom: boolean;
+  /** Accept what is forwarded from and to the network. */
+  readonly forwardRules: boolean;
+  /** Switch the forwarding of IP packets on where it is off; else it is only told. */
+  readonly setsSysctls: boolean;
   /** The network configuration to put into the embedded registry, or null to use what it has. */
   readonly netConfigFile: string | null;
   /** ADDR:PORT of the registry's TLS listener; null: this host serves no others. */

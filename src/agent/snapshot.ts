@@ -77,6 +77,7 @@ export function snapshot(parts: SnapshotParts): Status {
       type: config.backend.type,
       mtu_bytes: path.mtu_bytes,
       tunnels: path.tunnels.map(tunnelStatus),
+      peerCount: path.peerCount,
     },
     peers: parts.peers.map((peer) => peerStatus(peer, path)),
     problems: path?.problems ?? [],

@@ -35,6 +35,8 @@ export interface Status {
     /** Of a packet that every family carries. */
     readonly mtu_bytes: number;
     readonly tunnels: readonly TunnelStatus[];
+    /** How many peers packets are carried to, in the kernel or in user space. */
+    readonly peerCount: number;
   } | null;
   readonly peers: readonly PeerStatus[];
   /** What in the kernel is not as it should be, one sentence each; it is tried again. */

@@ -5,6 +5,9 @@ import type { CliIo } from "./io.ts";
 /** What `selvage demo` was asked to do. */
 export interface DemoOptions {
   readonly hosts: number;
+  readonly backend: "udp" | "vxlan" | "vxlan-userspace" | "host-gw";
+  /** Of backend vxlan: 3, 2 or 1. */
+  readonly generation: number;
   /** Stay up after the measurements, until interrupted. */
   readonly keep: boolean;
   readonly json: boolean;

@@ -25,7 +25,19 @@ import { type HostNetwork, Topology } from "./topology.ts";
 
 const READY_TIMEOUT_MS = 30_000;
 const REGISTRY_PORT = 8286;
-const NETWORK = { Network: "10.210.0.0/16", Backend: { Type: "udp" } };
+const NETWORK = "10.210.0.0/16";
+
+/** The configuration that `--backend` and `--generation` stand for. */
+function networkConfig({ backend, generation }: DemoOptions) {
+  switch (backend) {
+    case "vxlan":
+      return { Network: NETWORK, Backend: { Type: "vxlan", Generation: generation } };
+    case "vxlan-userspace":
+      return { Network: NETWORK, Backend: { Type: "vxlan", Datapath: "userspace" } };
+    default:
+      return { Network: NETWORK, Backend: { Type: backend } };
+  }
+}
 
 /** What a shell reports of a program that SIGINT ended. */
 const EXIT_INTERRUPTED = 130;
@@ -137,7 +149,7 @@ class Demo {
   async #startFirst(): Promise<void> {
     const network = this.#topology!.hosts[0]!;
     const file = join(this.#directory, "net-conf.json");
-    writeFileSync(file, JSON.stringify(NETWORK));
+    writeFileSync(file, JSON.stringify(networkConfig(this.#options)));
     const host = this.#startHost(network, [
       `--net-config=${file}`,
       `--registry-listen=${network.outerAddress}:${REGISTRY_PORT}`,
@@ -162,7 +174,7 @@ class Demo {
 
   #untilAllKnown(): Promise<Status[]> {
     const peerCount = this.#options.hosts - 1;
-    const knowsAll = (status: Status) => status.dataPlane?.peerCount === peerCount;
+    const knowsAll = (status: Status) => status.backend?.peerCount === peerCount;
     return Promise.all(
       this.#hosts.map((host) =>
         host.until("peers missing", knowsAll, READY_TIMEOUT_MS, this.#signal)
@@ -213,7 +225,7 @@ class Demo {
     return {
       ok: [...pings, ...transfers].every((one) => one.ok),
       hostCount: this.#options.hosts,
-      backend: statuses[0]!.backend!.type,
+      backend: this.#options.backend,
       duration_ms: Math.round(duration_ms),
       hosts: this.#topology!.hosts.map((network, i) => ({
         name: network.name,

@@ -21,7 +21,7 @@ import {
   tableContent,
 } from "./firewall_content.ts";
 import type { DesiredTable } from "./firewall_state.ts";
-import type { ReconcileResult } from "./reconciler.ts";
+import type { ReconcileResult } from "./problem.ts";
 
 const FAMILIES: readonly Family[] = [4, 6];
 /** Rounds of dump, comparison and replacement: a foreign hand may come in between. */

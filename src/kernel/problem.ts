@@ -6,3 +6,10 @@ export interface PeerProblem {
   /** One sentence. */
   readonly text: string;
 }
+
+export interface ReconcileResult {
+  /** Changes the kernel took; 0 when everything was as desired. */
+  readonly changeCount: number;
+  /** What is not as desired for all, one sentence each; empty when everything is. */
+  readonly problems: readonly string[];
+}

@@ -4,11 +4,14 @@
  */
 import { SelvageError } from "../errors.ts";
 import type { NetlinkConnection } from "../netlink/connection.ts";
+import type { Miss } from "../netlink/neighbour.ts";
 import { deleteLink, getLink } from "../netlink/rtnetlink.ts";
 import { dumpKernel } from "./actual.ts";
 import { diffKernelState, type KernelDiff } from "./diff.ts";
+import { answerMiss } from "./miss_answer.ts";
 import { peerKeyOf, requestFor } from "./operation.ts";
-import type { PeerProblem } from "./problem.ts";
+import type { PeerProblem, ReconcileResult } from "./problem.ts";
+import type { Interest } from "./relevance.ts";
 import { isOwnDevice, type KernelState, NO_KERNEL_STATE } from "./state.ts";
 import { reconcileSysctls } from "./sysctl.ts";
 
@@ -18,17 +21,13 @@ import { reconcileSysctls } from "./sysctl.ts";
  */
 const ROUNDS_MAX = 6;
 
-export interface ReconcileResult {
-  /** Changes the kernel took; 0 when everything was as desired. */
-  readonly changeCount: number;
-  /** What is not as desired for all; empty when the kernel is as desired. */
-  readonly problems: readonly string[];
+export interface TablesResult extends ReconcileResult {
   /** What is not as desired for single peers, by their lease keys; everyone else is served. */
   readonly peerProblems: ReadonlyMap<string, string>;
 }
 
 /** Sorts problems by whom they concern; of several about one peer the first is kept. */
-function toResult(changeCount: number, problems: readonly PeerProblem[]): ReconcileResult {
+function toResult(changeCount: number, problems: readonly PeerProblem[]): TablesResult {
   const peerProblems = new Map<string, string>();
   for (const { peerKey, text } of problems) {
     if (peerKey !== null && !peerProblems.has(peerKey)) peerProblems.set(peerKey, text);
@@ -51,9 +50,34 @@ export class Reconciler {
     this.#connection = connection;
   }
 
-  /** The indexes of our links, as they were last seen. */
-  get linkIndexes(): readonly number[] {
-    return [...this.#linkIndexes.values()];
+  /** What notifications of the kernel may concern, when this is what it should be. */
+  interest(desired: KernelState, outerLink: Interest["outerLink"]): Interest {
+    const indexOf = (name: string) => this.#linkIndexes.get(name);
+    const names = desired.links.map(({ name }) => name);
+    return {
+      linkNames: new Set(names),
+      linkIndexes: new Set(names.map(indexOf).filter((index) => index !== undefined)),
+      outerLink,
+      destinations: new Set(desired.routes.map(({ destination }) => `${destination}`)),
+      misses: new Map(
+        desired.misses.flatMap((table) => {
+          const index = indexOf(table.linkName);
+          return index === undefined ? [] : [[index, table] as const];
+        }),
+      ),
+      ownPortId: this.#connection.portId,
+    };
+  }
+
+  /** Gives the kernel the entries that it asks for, as far as they are known. */
+  answer(misses: readonly Miss[], { misses: tables }: Interest): void {
+    const requests = misses.flatMap((miss) => {
+      const table = tables.get(miss.linkIndex);
+      const request = table === undefined ? null : answerMiss(miss, table);
+      return request === null ? [] : [request];
+    });
+    // One that fails is asked for again.
+    if (requests.length > 0) this.#connection.batch(requests);
   }
 
   /**
@@ -63,7 +87,7 @@ export class Reconciler {
    * run left nothing is removed that may serve them. Throws `NetlinkError` or `SystemError` only if
    * the kernel cannot be read at all.
    */
-  reconcile(desired: KernelState, isPartial = false): ReconcileResult {
+  reconcile(desired: KernelState, isPartial = false): TablesResult {
     for (const { name } of desired.links) this.#linkNames.add(name);
     const tables = this.#reconcileTables(desired, isPartial);
     // After the tables: a device's values are there when it is.
@@ -75,7 +99,7 @@ export class Reconciler {
     };
   }
 
-  #reconcileTables(desired: KernelState, isPartial: boolean): ReconcileResult {
+  #reconcileTables(desired: KernelState, isPartial: boolean): TablesResult {
     let changeCount = 0;
     let failures: PeerProblem[] = [];
     let isStuck = false;
@@ -127,7 +151,7 @@ export class Reconciler {
    * our routes, our devices, and the addresses of our TUN devices, which go when their files are
    * closed.
    */
-  clear(): ReconcileResult {
+  clear(): TablesResult {
     const result = this.reconcile(NO_KERNEL_STATE);
     this.#heldRoutes = new Set();
     this.#linkIndexes = new Map();

@@ -1,15 +1,10 @@
 /** Values under `/proc/sys`, of the network namespace that we are in. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { errorText } from "../errors.ts";
+import type { ReconcileResult } from "./problem.ts";
 import type { DesiredSysctl } from "./state.ts";
 
 const ROOT = "/proc/sys";
-
-/** What became of the values; in the order of `ReconcileResult`. */
-export interface SysctlResult {
-  readonly changeCount: number;
-  readonly problems: readonly string[];
-}
 
 /** `net.ipv4.ip_forward`, as `sysctl` names it; the dots of device names are its slashes. */
 function nameOf(path: string): string {
@@ -26,7 +21,7 @@ function bringAbout({ path, value, isSet }: DesiredSysctl): boolean {
 }
 
 /** Makes the values as desired. Never throws: what cannot be done is a problem. */
-export function reconcileSysctls(desired: readonly DesiredSysctl[]): SysctlResult {
+export function reconcileSysctls(desired: readonly DesiredSysctl[]): ReconcileResult {
   let changeCount = 0;
   const problems: string[] = [];
   for (const entry of desired) {

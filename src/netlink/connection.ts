@@ -120,11 +120,17 @@ export class NetlinkConnection {
   readonly #socket: NetlinkSocket;
   readonly #pause: (time_ms: number) => void;
   #sequence = 0;
+  #portId = 0;
 
   /** Takes over the socket. `pause` waits before another attempt. */
   constructor(socket: NetlinkSocket, pause: (time_ms: number) => void = sleep) {
     this.#socket = socket;
     this.#pause = pause;
+  }
+
+  /** The kernel's number of our socket, which notifications name; 0 before the first answer. */
+  get portId(): number {
+    return this.#portId;
   }
 
   close(): void {

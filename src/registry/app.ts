@@ -5,12 +5,19 @@ import { formatNetworkConfig } from "../config/parse_network_config.ts";
 import { SelvageError } from "../errors.ts";
 import { parseLeaseKey } from "../lease/lease.ts";
 import { readLeaseValue } from "../lease/lease_value.ts";
-import { IpPrefix } from "../net/ip.ts";
+import { IpAddress, IpPrefix } from "../net/ip.ts";
 import { problemResponse } from "../net/problem.ts";
 import type { EmbeddedStore } from "../store/embedded_store.ts";
 import { bearerToken, type TokenStore } from "./tokens.ts";
 import type { WatchStreams } from "./watch_streams.ts";
-import { acquireBody, leaseBody, REGISTRY_PATH, revokeBody, toWireLease } from "./wire.ts";
+import {
+  acquireBody,
+  leaseBody,
+  REGISTRY_PATH,
+  renewBody,
+  revokeBody,
+  toWireLease,
+} from "./wire.ts";
 
 /** What the HTTP listener hands to the app with each request. */
 interface Environment {
@@ -94,12 +101,15 @@ export function createRegistryApp(options: RegistryAppOptions): Hono<Environment
     });
     return context.json({ lease: toWireLease(lease) });
   });
-  app.post("/renew", jsonBody(leaseBody), async (context) => {
-    const { key, value } = context.req.valid("json");
+  app.post("/renew", jsonBody(renewBody), async (context) => {
+    const { key, value, holder } = context.req.valid("json");
     const subnets = parseLeaseKey(key, "key");
     // The store alone knows the expiry; the one here is not read.
     const lease = { ...readLeaseValue(value, "value"), subnets, expiry_ms: null };
-    return context.json({ lease: toWireLease(await store.renew(lease)) });
+    const publicAddresses = holder?.map((text) => IpAddress.parse(text, "holder")) ??
+      lease.publicAddresses;
+    const renewed = await store.renew(lease, undefined, { publicAddresses });
+    return context.json({ lease: toWireLease(renewed) });
   });
   app.post("/release", jsonBody(leaseBody), async (context) => {
     const { key, value } = context.req.valid("json");

@@ -15,7 +15,7 @@ import { toLeaseValue } from "../lease/lease_value.ts";
 import { checkedJson } from "../net/checked.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import { LinkedSignal } from "../net/linked_signal.ts";
-import type { LeaseStore, StoreState } from "../store/store.ts";
+import type { LeaseHolder, LeaseStore, StoreState } from "../store/store.ts";
 import { closedError } from "../store/closed_error.ts";
 import { GoneError, RegistryClient } from "./client.ts";
 import type { JoinString } from "./join_string.ts";
@@ -123,8 +123,13 @@ export class RemoteStore implements LeaseStore {
     return this.#leaseCall("/acquire", { value, previousSubnets }, signal);
   }
 
-  renew(lease: Lease, signal?: AbortSignal): Promise<Lease> {
-    const body = { key: leaseKey(lease.subnets), value: toLeaseValue(lease) };
+  renew(lease: Lease, signal?: AbortSignal, holder: LeaseHolder = lease): Promise<Lease> {
+    const { publicAddresses } = holder;
+    const body = {
+      key: leaseKey(lease.subnets),
+      value: toLeaseValue(lease),
+      holder: publicAddresses.map(String),
+    };
     return this.#leaseCall("/renew", body, signal);
   }
 

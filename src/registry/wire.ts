@@ -38,7 +38,14 @@ export const acquireBody = z.object({
   previousSubnets: z.array(z.string().max(64)).max(16),
 });
 
-/** Of renew and release: the lease as its node has it. Of reserve: what to set aside, for whom. */
+/** Of renew: `holder` are the addresses that the store has of the node, if they are others. */
+export const renewBody = z.object({
+  key,
+  value: leaseValueSchema,
+  holder: z.array(z.string().max(64)).max(2).optional(),
+});
+
+/** Of release: the lease as its node has it. Of reserve: what to set aside, for whom. */
 export const leaseBody = z.object({ key, value: leaseValueSchema });
 
 /** Of revoke. */

@@ -29,7 +29,7 @@ import { type IpPrefix, ofFamily } from "../net/ip.ts";
 import { type Clock, ExpiryRule, ExpiryTimer, SYSTEM_CLOCK } from "./expiry.ts";
 import { closedError } from "./closed_error.ts";
 import { type ChangesSince, RegistryState, type Snapshot } from "./registry_state.ts";
-import { LEASE_TTL_MS, type LeaseStore, type StoreState } from "./store.ts";
+import { LEASE_TTL_MS, type LeaseHolder, type LeaseStore, type StoreState } from "./store.ts";
 
 /** The registry's file in the state directory. */
 export function registryPath(stateDir: string): string {
@@ -205,11 +205,11 @@ export class EmbeddedStore implements LeaseStore {
   }
 
   // deno-lint-ignore require-await
-  async renew(lease: Lease, signal?: AbortSignal): Promise<Lease> {
+  async renew(lease: Lease, signal?: AbortSignal, holder: LeaseHolder = lease): Promise<Lease> {
     const { table } = this.#enter(signal);
     checkAttributes(lease, this.#config());
     const held = table.getBySubnets(lease.subnets);
-    if (held === undefined || !sameNode(held, lease)) {
+    if (held === undefined || !(sameNode(held, lease) || sameNode(held, holder))) {
       const who = held === undefined ? "nobody" : held.publicAddresses.join(", ");
       const text = `the lease ${leaseKey(lease.subnets)} is lost: ${who} holds it now`;
       throw new SelvageError("lease_lost", text);

@@ -28,6 +28,9 @@ export interface StoreState {
   readonly unreadableCount: number;
 }
 
+/** What a node is known by. */
+export type LeaseHolder = Pick<LeaseAttributes, "publicAddresses">;
+
 export interface LeaseStore {
   /** The network's configuration. Throws `config_missing` while there is none. */
   readConfig(signal?: AbortSignal): Promise<NetworkConfig>;
@@ -40,9 +43,11 @@ export interface LeaseStore {
 
   /**
    * Extends the lease to a whole TTL from now and publishes its attributes, if and only if this
-   * node still holds it; a reservation stays one. Throws `lease_lost` otherwise.
+   * node still holds it; a reservation stays one. `holder` is whose the lease is in the store, where
+   * that is not yet what it is to be: a node whose address has changed. Throws `lease_lost`
+   * otherwise.
    */
-  renew(lease: Lease, signal?: AbortSignal): Promise<Lease>;
+  renew(lease: Lease, signal?: AbortSignal, holder?: LeaseHolder): Promise<Lease>;
 
   /** Gives the lease back. A reservation stays; a lease this node does not hold is left alone. */
   release(lease: Lease, signal?: AbortSignal): Promise<void>;

@@ -224,6 +224,7 @@ export function sampleStatus(): Status {
     backend: {
       type: "udp",
       mtu_bytes: 1472,
+      peerCount: 2,
       tunnels: [
         { family: 4, device: "flannel0", port: 8285, mtu_bytes: 1472, vni: null, vtepMac: null },
       ],

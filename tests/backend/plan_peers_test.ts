@@ -10,7 +10,14 @@ import { type Family, IpAddress, ofFamily } from "../../src/net/ip.ts";
 import { MacAddress } from "../../src/net/mac_address.ts";
 
 const CONFIG = parseNetworkConfig(JSON.stringify({ Network: "10.0.0.0/8" }), "test");
-const LINK = { name: "eth0", index: 2, mtu_bytes: 1500, addresses: [], publicAddresses: [] };
+const LINK = {
+  name: "eth0",
+  index: 2,
+  mtu_bytes: 1500,
+  addresses: [],
+  publicAddresses: [],
+  ways: [],
+};
 
 const MACS = {
   4: MacAddress.parse("02:00:00:00:00:04"),
@@ -44,14 +51,18 @@ describe("planPeers", () => {
     const peers = ["10.2.0.0-24&fc00:0:0:2::-64", "10.1.0.0-24&fc00:0:0:1::-64"].map((key) =>
       lease(key)
     );
-    const { forwarding, skipped } = planPeers(input(peers), [6, 4], planPeer);
+    const { entries: forwarding, skipped } = planPeers(input(peers), [6, 4], planPeer);
     const expected = ["10.1.0.0/24", "10.2.0.0/24", "fc00:0:0:1::/64", "fc00:0:0:2::/64"];
     assert.deepEqual(subnetsOf(forwarding), expected);
     assert.deepEqual(skipped, []);
   });
 
   test("a peer is skipped in one family and served in the other", () => {
-    const { forwarding, skipped } = planPeers(input([lease("10.1.0.0-24")]), [4, 6], planPeer);
+    const { entries: forwarding, skipped } = planPeers(
+      input([lease("10.1.0.0-24")]),
+      [4, 6],
+      planPeer,
+    );
     assert.deepEqual(subnetsOf(forwarding), ["10.1.0.0/24"]);
     assert.deepEqual(skipped, [{ key: "10.1.0.0-24", reason: "no subnet of IPv6" }]);
   });
@@ -59,12 +70,12 @@ describe("planPeers", () => {
   test("of two that overlap the first is kept, and the second comes back when it has gone", () => {
     const [wide, narrow] = [lease("10.1.0.0-16"), lease("10.1.7.0-24")];
     const both = planPeers(input([narrow, wide]), [4], planPeer);
-    assert.deepEqual(subnetsOf(both.forwarding), ["10.1.0.0/16"]);
+    assert.deepEqual(subnetsOf(both.entries), ["10.1.0.0/16"]);
     assert.deepEqual(both.skipped, [
       { key: "10.1.7.0-24", reason: "its subnet overlaps 10.1.0.0/16" },
     ]);
     const one = planPeers(input([narrow]), [4], planPeer);
-    assert.deepEqual(subnetsOf(one.forwarding), ["10.1.7.0/24"]);
+    assert.deepEqual(subnetsOf(one.entries), ["10.1.7.0/24"]);
   });
 
   test("only what has changed is planned again", () => {
@@ -78,7 +89,7 @@ describe("planPeers", () => {
     const after = before.apply([putChange(lease("10.3.0.0-24"))]);
     const second = planPeers(input(after.leases), [4], counting);
     assert.deepEqual(planned, ["10.1.0.0-24", "10.2.0.0-24", "10.3.0.0-24"]);
-    assert.equal(second.forwarding[0], first.forwarding[0]);
+    assert.equal(second.entries[0], first.entries[0]);
     assert.deepEqual(second.skipped, first.skipped);
   });
 
@@ -86,8 +97,8 @@ describe("planPeers", () => {
     const peers = [lease("10.1.0.0-24")];
     const first = planPeers(input(peers), [4], planPeer);
     const again = (changes: Partial<PlanInput>, plan = planPeer) =>
-      planPeers(input(peers, changes), [4], plan).forwarding[0];
-    assert.equal(again({}), first.forwarding[0]);
+      planPeers(input(peers, changes), [4], plan).entries[0];
+    assert.equal(again({}), first.entries[0]);
     for (
       const changes of [
         { config: { ...CONFIG } },
@@ -96,9 +107,9 @@ describe("planPeers", () => {
         { lease: { ...OWN } },
       ]
     ) {
-      assert.notEqual(again(changes), first.forwarding[0]);
+      assert.notEqual(again(changes), first.entries[0]);
     }
-    assert.notEqual(again({}, (peer, family) => planPeer(peer, family)), first.forwarding[0]);
+    assert.notEqual(again({}, (peer, family) => planPeer(peer, family)), first.entries[0]);
   });
 
   test("after any changes the plan is the one made from nothing", () => {

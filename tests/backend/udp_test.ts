@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { PlanInput } from "../../src/backend/backend.ts";
-import { selectBackend } from "../../src/backend/select.ts";
+import { ANY_HOST, selectBackend } from "../../src/backend/select.ts";
 import { udpBackend } from "../../src/backend/udp.ts";
 import { parseNetworkConfig } from "../../src/config/parse_network_config.ts";
+import { NO_KERNEL_STATE } from "../../src/kernel/state.ts";
 import type { OuterLink } from "../../src/kernel/outer_link.ts";
 import { type Lease, parseLeaseKey } from "../../src/lease/lease.ts";
 import { IpAddress } from "../../src/net/ip.ts";
@@ -20,6 +21,7 @@ const LINK: OuterLink = {
   mtu_bytes: 1500,
   addresses: [IpAddress.parse("192.0.2.1")],
   publicAddresses: [IpAddress.parse("203.0.113.1")],
+  ways: [],
 };
 
 function lease(key: string, address: string, changes: Partial<Lease> = {}): Lease {
@@ -46,9 +48,16 @@ describe("udp backend", () => {
   test("the kernel gets flannel's device, address and route", () => {
     const { kernel } = udpBackend.plan(input([]));
     assert.deepEqual(JSON.parse(JSON.stringify(kernel)), {
+      ...NO_KERNEL_STATE,
       links: [{ name: "selvage0", kind: "tun", mtu_bytes: 1472 }],
       addresses: [{ linkName: "selvage0", address: "10.210.5.0", prefixLength: 32 }],
-      routes: [{ destination: "10.210.0.0/16", linkName: "selvage0", gateway: null }],
+      routes: [{
+        destination: "10.210.0.0/16",
+        linkName: "selvage0",
+        gateway: null,
+        isOnLink: false,
+        peerKey: null,
+      }],
     });
   });
 
@@ -114,10 +123,10 @@ describe("udp backend", () => {
 });
 
 test("a backend that is not there is refused by name, with those that are", () => {
-  assert.equal(selectBackend(NETWORK).type, "udp");
+  assert.equal(selectBackend(NETWORK, ANY_HOST).type, "udp");
   const other = config({ Network: "10.210.0.0/16", Backend: { Type: "carrier-pigeon" } });
   assert.throws(
-    () => selectBackend(other),
+    () => selectBackend(other, ANY_HOST),
     (error) =>
       /"carrier-pigeon" is not supported/.test(String(error)) &&
       /udp/.test((error as { hint: string }).hint),

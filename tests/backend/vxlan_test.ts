@@ -3,8 +3,10 @@ import { describe, test } from "node:test";
 import type { PlanInput } from "../../src/backend/backend.ts";
 import { selectBackend } from "../../src/backend/select.ts";
 import { vxlanBackend } from "../../src/backend/vxlan.ts";
+import { userspaceVxlanBackend } from "../../src/backend/vxlan_userspace.ts";
 import { parseNetworkConfig } from "../../src/config/parse_network_config.ts";
-import { SelvageError } from "../../src/errors.ts";
+import { hasCode, SelvageError } from "../../src/errors.ts";
+import { NO_KERNEL_STATE } from "../../src/kernel/state.ts";
 import type { OuterLink } from "../../src/kernel/outer_link.ts";
 import { type Lease, parseLeaseKey } from "../../src/lease/lease.ts";
 import { formatLeaseValue, parseLeaseValue } from "../../src/lease/lease_value.ts";
@@ -29,7 +31,11 @@ const LINK: OuterLink = {
   mtu_bytes: 1500,
   addresses: ADDRESSES,
   publicAddresses: ADDRESSES,
+  ways: [],
 };
+
+/** Of a route of the whole network. */
+const NETWORK = { gateway: null, isOnLink: false, peerKey: null };
 
 const plain = (value: unknown) => JSON.parse(JSON.stringify(value));
 const vtep = (last: string, VNI = 1) => ({ VNI, VtepMAC: `02:00:00:00:00:${last}` });
@@ -64,8 +70,20 @@ const dual = (peers: Lease[], changes: Partial<PlanInput> = {}): PlanInput =>
   input(peers, { config: config({}, DUAL), lease: OWN_BOTH, ...changes });
 
 describe("what a node of vxlan is", () => {
-  test("it is chosen by its type", () => {
-    assert.equal(selectBackend(config()), vxlanBackend);
+  test("it is chosen by its type, its datapath and what the kernel has", () => {
+    const [withVxlan, without] = [true, false].map((is) => ({ hasKernelVxlan: () => is }));
+    const choose = (backend: Record<string, unknown>, host = withVxlan!) =>
+      selectBackend(config(backend), host);
+    assert.equal(choose({}), vxlanBackend);
+    assert.equal(choose({}, without), userspaceVxlanBackend);
+    assert.equal(choose({ Datapath: "kernel" }), vxlanBackend);
+    assert.equal(choose({ Datapath: "userspace" }), userspaceVxlanBackend);
+    for (const [name, value] of [["Datapath", "kernel"], ["GBP", true], ["Generation", 2]]) {
+      assert.throws(
+        () => choose({ [`${name}`]: value }, without),
+        (error) => hasCode(error, "unsupported") && `${error}`.includes(`${name}`),
+      );
+    }
   });
 
   test("one tunnel a family, with flannel's port and the MTU that is left", () => {
@@ -73,7 +91,7 @@ describe("what a node of vxlan is", () => {
     const v4 = { family: 4, device: "selvage.1", port: 8472, mtu_bytes: 1450 };
     const v6 = { family: 6, device: "selvage-v6.1", port: 8472, mtu_bytes: 1430 };
     const tunnels = (network: Record<string, unknown>) =>
-      plain(vxlanBackend.tunnels(config({}, network), LINK, MACS));
+      plain(userspaceVxlanBackend.tunnels(config({}, network), LINK, MACS));
     assert.deepEqual(tunnels({}), [{ ...v4, encapsulation: vxlan(4) }]);
     assert.deepEqual(tunnels(ONLY_V6), [{ ...v6, encapsulation: vxlan(6) }]);
     assert.deepEqual(tunnels(DUAL), [
@@ -83,7 +101,8 @@ describe("what a node of vxlan is", () => {
   });
 
   test("the kernel gets flannel's devices, addresses and routes", () => {
-    assert.deepEqual(plain(vxlanBackend.plan(dual([])).kernel), {
+    assert.deepEqual(plain(userspaceVxlanBackend.plan(dual([])).kernel), {
+      ...NO_KERNEL_STATE,
       links: [
         { name: "selvage.1", kind: "tun", mtu_bytes: 1450 },
         { name: "selvage-v6.1", kind: "tun", mtu_bytes: 1430 },
@@ -93,15 +112,15 @@ describe("what a node of vxlan is", () => {
         { linkName: "selvage-v6.1", address: "fc00:0:0:5::", prefixLength: 128 },
       ],
       routes: [
-        { destination: "10.210.0.0/16", linkName: "selvage.1", gateway: null },
-        { destination: "fc00::/48", linkName: "selvage-v6.1", gateway: null },
+        { destination: "10.210.0.0/16", linkName: "selvage.1", ...NETWORK },
+        { destination: "fc00::/48", linkName: "selvage-v6.1", ...NETWORK },
       ],
     });
   });
 
   test("what it publishes is what flannel writes, byte for byte", () => {
     const published = (network: Record<string, unknown>) =>
-      formatLeaseValue(vxlanBackend.attributes(config({ VNI: 7 }, network), LINK, MACS));
+      formatLeaseValue(userspaceVxlanBackend.attributes(config({ VNI: 7 }, network), LINK, MACS));
     const addresses = '{"PublicIP":"192.0.2.1","PublicIPv6":"2001:db8::1","BackendType":"vxlan"';
     const v4 = '"BackendData":{"VNI":7,"VtepMAC":"02:00:00:00:00:04"}';
     const v6 = '"BackendV6Data":{"VNI":7,"VtepMAC":"02:00:00:00:00:06"}';
@@ -111,7 +130,7 @@ describe("what a node of vxlan is", () => {
 
   test("the host's MTU is one that every family carries", () => {
     const mtu_bytes = (network: Record<string, unknown>, options = {}) =>
-      vxlanBackend.mtu_bytes(config(options, network), LINK);
+      userspaceVxlanBackend.mtu_bytes(config(options, network), LINK);
     assert.equal(mtu_bytes({}), 1450);
     assert.equal(mtu_bytes(DUAL), 1430);
     assert.equal(mtu_bytes({}, { MTU: 1400 }), 1350);
@@ -121,7 +140,7 @@ describe("what a node of vxlan is", () => {
 
   test("a device's name fits the kernel's limit whatever the VNI", () => {
     for (const VNI of [1, 9999, 10_000, 9_999_999, 16_777_215]) {
-      const names = vxlanBackend.tunnels(config({ VNI }, DUAL), LINK, MACS)
+      const names = userspaceVxlanBackend.tunnels(config({ VNI }, DUAL), LINK, MACS)
         .map(({ device }) => device);
       assert.equal(new Set(names).size, 2);
       for (const name of names) assert.ok(name.length <= 15 && name.includes(`${VNI}`), name);
@@ -131,7 +150,7 @@ describe("what a node of vxlan is", () => {
 
 describe("options", () => {
   const check = (options: Record<string, unknown>, link: OuterLink | null = LINK) =>
-    vxlanBackend.check(config(options), link);
+    userspaceVxlanBackend.check(config(options), link);
 
   test("flannel's are taken, whatever their case, and ours", () => {
     for (
@@ -139,11 +158,11 @@ describe("options", () => {
         { VNI: 16_777_215, Port: 4789, MTU: 1400 },
         { vni: 1, PORT: 65535, mtu: 0 },
         { GBP: false, Learning: false, DirectRouting: false, MacPrefix: "0E-2A" },
-        { Datapath: "auto" },
+        { Datapath: "auto", Port: 0 },
         { datapath: "userspace" },
       ]
     ) check(options);
-    const [tunnel] = vxlanBackend.tunnels(config({ vNi: 5, port: 99 }), LINK, MACS);
+    const [tunnel] = userspaceVxlanBackend.tunnels(config({ vNi: 5, port: 99 }), LINK, MACS);
     assert.equal(tunnel!.port, 99);
     assert.equal(tunnel!.device, "selvage.5");
   });
@@ -152,14 +171,15 @@ describe("options", () => {
     [{ VNI: 0 }, "invalid_argument", /Backend\.VNI 0 is not a VXLAN network identifier/],
     [{ VNI: 2 ** 24 }, "invalid_argument", /Backend\.VNI/],
     [{ VNI: "1" }, "invalid_argument", /Backend\.VNI "1"/],
-    [{ Port: 0 }, "invalid_argument", /Backend\.Port 0 is not a port/],
+    [{ Port: -1 }, "invalid_argument", /Backend\.Port -1 is not a port/],
     [{ MTU: -1 }, "invalid_argument", /Backend\.MTU -1 is not an MTU/],
     [{ MTU: 100 }, "unsupported", /MTU of 100 leaves no room for IPv4/],
     [{ GBP: true }, "unsupported", /Backend\.GBP is not for the userspace datapath/],
     [{ learning: true }, "unsupported", /Backend\.Learning is not/],
     [{ DirectRouting: true }, "unsupported", /Backend\.DirectRouting is not/],
     [{ DirectRouting: 1 }, "invalid_argument", /DirectRouting 1 is neither true nor false/],
-    [{ Datapath: "kernel" }, "unsupported", /Datapath "kernel" is not in this version/],
+    [{ Generation: 4 }, "invalid_argument", /Generation 4 is not a generation/],
+    [{ Generation: 1 }, "unsupported", /Backend\.Generation is not/],
     [{ Datapath: "magic" }, "invalid_argument", /Datapath "magic" is unknown/],
   ];
   for (const [options, code, message] of REFUSED) {
@@ -176,9 +196,9 @@ describe("options", () => {
 
   test("an interface without what the families need is refused", () => {
     const only4 = { ...LINK, addresses: [ADDRESSES[0]!], publicAddresses: [ADDRESSES[0]!] };
-    const checkDual = (link: OuterLink) => vxlanBackend.check(config({}, DUAL), link);
+    const checkDual = (link: OuterLink) => userspaceVxlanBackend.check(config({}, DUAL), link);
     checkDual(LINK);
-    vxlanBackend.check(config(), only4);
+    userspaceVxlanBackend.check(config(), only4);
     assert.throws(() => checkDual(only4), /eth0 has no IPv6 address/);
     checkDual({ ...LINK, mtu_bytes: 1350 });
     // Linux takes IPv6 from a device of less than 1280 bytes.
@@ -188,7 +208,7 @@ describe("options", () => {
 
 describe("peers", () => {
   test("each is forwarded to its VTEP, in the families that it has", () => {
-    const { forwarding, skipped } = vxlanBackend.plan(dual([BOTH, V4]));
+    const { forwarding, skipped } = userspaceVxlanBackend.plan(dual([BOTH, V4]));
     assert.deepEqual(plain(forwarding), [
       {
         key: "10.210.7.0-24",
@@ -219,7 +239,7 @@ describe("peers", () => {
 
   test("one whose data is of one family alone is served in that", () => {
     const half = { ...BOTH, backendData: { 6: BOTH.backendData[6] } };
-    const { forwarding, skipped } = vxlanBackend.plan(dual([half]));
+    const { forwarding, skipped } = userspaceVxlanBackend.plan(dual([half]));
     assert.deepEqual(forwarding.map(({ subnet }) => `${subnet}`), ["fc00:0:0:8::/64"]);
     assert.deepEqual(skipped.map(({ reason }) => reason), [
       "it publishes no VtepMAC in its BackendData",
@@ -233,7 +253,7 @@ describe("peers", () => {
       const subnets = parseLeaseKey("10.210.9.0-24");
       const peer = { subnets, ...parseLeaseValue(text, "test"), expiry_ms: null };
       assert.equal(
-        `${vxlanBackend.plan(input([peer])).forwarding[0]!.vtepMac}`,
+        `${userspaceVxlanBackend.plan(input([peer])).forwarding[0]!.vtepMac}`,
         "aa:f3:68:3c:a3:48",
       );
     }
@@ -262,7 +282,7 @@ describe("peers", () => {
   ];
   for (const [peer, reason] of BAD) {
     test(`left out by name, all others served: ${reason.source}`, () => {
-      const { forwarding, skipped } = vxlanBackend.plan(input([peer, V4]));
+      const { forwarding, skipped } = userspaceVxlanBackend.plan(input([peer, V4]));
       assert.deepEqual(forwarding.map(({ key }) => key), ["10.210.7.0-24"]);
       assert.equal(skipped.length, 1);
       assert.notEqual(skipped[0]!.key, "10.210.7.0-24");
@@ -272,15 +292,15 @@ describe("peers", () => {
 
   test("an IPv6 address that is no host's everywhere is refused", () => {
     const peer = { ...BOTH, publicAddresses: [IpAddress.parse("fe80::8")] };
-    const reasons = vxlanBackend.plan(dual([peer])).skipped.map(({ reason }) => reason);
+    const reasons = userspaceVxlanBackend.plan(dual([peer])).skipped.map(({ reason }) => reason);
     assert.ok(reasons.includes("its public address fe80::8 is not a host's"), reasons.join());
   });
 
   test("one MAC in two families is no conflict; a twin is served alone", () => {
     const same = { ...BOTH, backendData: { 4: vtep("08"), 6: vtep("08") } };
-    assert.equal(vxlanBackend.plan(dual([same])).forwarding.length, 2);
+    assert.equal(userspaceVxlanBackend.plan(dual([same])).forwarding.length, 2);
     const twin = bad(vtep("07"));
-    assert.deepEqual(vxlanBackend.plan(input([twin])).forwarding.map(({ key }) => key), [
+    assert.deepEqual(userspaceVxlanBackend.plan(input([twin])).forwarding.map(({ key }) => key), [
       "10.210.9.0-24",
     ]);
   });

@@ -86,6 +86,7 @@ test("two tunnels of VXLAN, many workers, a path that carries less", () => {
     backend: {
       type: "vxlan",
       mtu_bytes: 1430,
+      peerCount: 2,
       tunnels: [
         { ...common, family: 4, device: "selvage.1", mtu_bytes: 1450, vtepMac: "02:0:4" },
         { ...common, family: 6, device: "selvage-v6.1", mtu_bytes: 1430, vtepMac: "02:0:6" },

@@ -148,7 +148,7 @@ export class Lab {
   async untilPeers(count: number, ...hosts: number[]): Promise<void> {
     await Promise.all(
       hosts.map((host) =>
-        this.until(host, `not ${count} peers`, (status) => status.dataPlane?.peerCount === count)
+        this.until(host, `not ${count} peers`, (status) => status.backend?.peerCount === count)
       ),
     );
   }

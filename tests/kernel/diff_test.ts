@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { type ActualState, diffKernelState, type KernelOperation } from "../../src/kernel/diff.ts";
-import { type KernelState, RTPROT_SELVAGE } from "../../src/kernel/state.ts";
+import type { ActualState } from "../../src/kernel/actual.ts";
+import { type DiffContext, diffKernelState } from "../../src/kernel/diff.ts";
+import type { KernelOperation } from "../../src/kernel/operation.ts";
+import { type KernelState, NO_KERNEL_STATE, RTPROT_SELVAGE } from "../../src/kernel/state.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import type { InterfaceAddress } from "../../src/netlink/address.ts";
 import type { Route } from "../../src/netlink/route.ts";
@@ -13,12 +15,15 @@ const ETH = linkOf({ index: 2, name: "eth0", isUp: true });
 
 /** flannel's udp plan. */
 const DESIRED: KernelState = {
+  ...NO_KERNEL_STATE,
   links: [{ name: "selvage0", kind: "tun", mtu_bytes: 1472 }],
   addresses: [{ linkName: "selvage0", address: IpAddress.parse("10.5.1.0"), prefixLength: 32 }],
   routes: [{
     destination: IpPrefix.parse("10.5.0.0/16"),
     linkName: "selvage0",
     gateway: null,
+    isOnLink: false,
+    peerKey: null,
   }],
 };
 
@@ -52,28 +57,52 @@ function route(destination: string, changes: Partial<Route> = {}): Route {
 }
 
 const AS_DESIRED: ActualState = {
+  neighbours: new Map(),
+  fdb: new Map(),
   links: [ETH, TUN],
   addresses: [address("10.0.0.1/24", 2), address("10.5.1.0/32"), address("fe80::1/64")],
   routes: [route("10.5.0.0/16")],
 };
 
+const FOR_ALL = { isOnLink: false, peerKey: null };
+
 /** Each operation in a few words. */
 function words(operation: KernelOperation): string {
   switch (operation.type) {
-    case "set_link":
-      return `set ${operation.link.name} ${operation.mtu_bytes ?? ""} ${operation.isUp ?? ""}`;
+    case "set_link": {
+      const { mtu_bytes, isUp } = operation.change;
+      return `set ${operation.link.name} ${mtu_bytes ?? ""} ${isUp ?? ""}`;
+    }
     case "add_address":
       return `add ${operation.desired.address}/${operation.desired.prefixLength}`;
     case "delete_address":
       return `delete ${operation.address.address}/${operation.address.prefixLength}`;
-    default:
+    case "add_route":
+    case "replace_route":
+    case "delete_route":
       return `${operation.type.replace("_route", "")} ${operation.route.destination}`;
+    default:
+      return operation.type;
   }
 }
 
-function diff(actual: Partial<ActualState>, desired = DESIRED, former: readonly string[] = []) {
-  const result = diffKernelState(desired, { ...AS_DESIRED, ...actual }, new Set(former));
-  return { operations: result.operations.map(words), problems: result.problems };
+const FIRST: DiffContext = {
+  formerLinkNames: new Set(),
+  linkIndexes: new Map(),
+  heldRoutes: new Set(),
+  isPartial: false,
+};
+
+function diff(
+  actual: Partial<ActualState>,
+  desired = DESIRED,
+  context: Partial<DiffContext> = {},
+) {
+  const result = diffKernelState(desired, { ...AS_DESIRED, ...actual }, { ...FIRST, ...context });
+  return {
+    operations: result.operations.map(words),
+    problems: result.problems.map(({ text }) => text),
+  };
 }
 
 describe("the difference of kernel states", () => {
@@ -159,7 +188,12 @@ describe("the difference of kernel states", () => {
     const gateway = IpAddress.parse("10.0.0.2");
     const desired = {
       ...DESIRED,
-      routes: [{ destination: IpPrefix.parse("10.5.0.0/16"), linkName: "eth0", gateway }],
+      routes: [{
+        destination: IpPrefix.parse("10.5.0.0/16"),
+        linkName: "eth0",
+        gateway,
+        ...FOR_ALL,
+      }],
     };
     const hop = { linkIndex: 2, gateway, isOnLink: false };
     const right = route("10.5.0.0/16", { nextHops: [hop] });
@@ -197,12 +231,14 @@ describe("the difference of kernel states", () => {
     const missing = diff({ links: [ETH] });
     assert.deepEqual(missing.problems, ["tun device selvage0 is missing"]);
     const foreign = diff({ links: [linkOf({ index: 7, name: "selvage0", kind: "dummy" })] });
-    assert.deepEqual(foreign.problems, ["device selvage0 is not ours: it is dummy, not tun"]);
+    assert.deepEqual(foreign.problems, [
+      "device selvage0 is not ours: it is dummy, not tun; remove or rename it",
+    ]);
     const desired = {
       ...DESIRED,
       routes: [
         ...DESIRED.routes,
-        { destination: IpPrefix.parse("10.6.0.0/16"), linkName: "eth9", gateway: null },
+        { destination: IpPrefix.parse("10.6.0.0/16"), linkName: "eth9", gateway: null, ...FOR_ALL },
       ],
     };
     const elsewhere = diff({ routes: [] }, desired);
@@ -211,14 +247,15 @@ describe("the difference of kernel states", () => {
   });
 
   test("of a former link of ours the addresses go too, unless it is someone else's by now", () => {
-    const nothing = { links: [], addresses: [], routes: [] };
-    assert.deepEqual(diff({}, nothing, ["selvage0"]).operations, [
+    const nothing = NO_KERNEL_STATE;
+    const former = { formerLinkNames: new Set(["selvage0"]) };
+    assert.deepEqual(diff({}, nothing, former).operations, [
       "delete 10.5.1.0/32",
       "delete 10.5.0.0/16",
     ]);
     assert.deepEqual(diff({}, nothing).operations, ["delete 10.5.0.0/16"]);
     const other = linkOf({ index: 7, name: "selvage0", kind: "bridge" });
-    assert.deepEqual(diff({ links: [other] }, nothing, ["selvage0"]).operations, [
+    assert.deepEqual(diff({ links: [other] }, nothing, former).operations, [
       "delete 10.5.0.0/16",
     ]);
   });
@@ -237,7 +274,7 @@ describe("the difference of kernel states", () => {
     fc.assert(
       fc.property(routes, addresses, (routes, addresses) => {
         const { operations } = diffKernelState(DESIRED, {
-          links: [ETH, TUN],
+          ...AS_DESIRED,
           addresses: addresses.map(({ text, linkIndex }) => address(text, linkIndex)),
           routes: routes.map(({ destination, linkIndex, ...rest }) =>
             route(destination, {
@@ -245,7 +282,7 @@ describe("the difference of kernel states", () => {
               nextHops: [{ linkIndex, gateway: null, isOnLink: false }],
             })
           ),
-        });
+        }, FIRST);
         for (const operation of operations) {
           if (operation.type === "delete_address") assert.equal(operation.link.name, "selvage0");
           if (operation.type === "delete_route") assert.equal(operation.route.protocol, 83);

@@ -7,24 +7,26 @@ import { openTun } from "../../ffi/tun.ts";
 import { hasCode } from "../../src/errors.ts";
 import { chooseOuterLink } from "../../src/kernel/outer_link.ts";
 import { Reconciler } from "../../src/kernel/reconciler.ts";
-import type { KernelState } from "../../src/kernel/state.ts";
+import { type KernelState, NO_KERNEL_STATE } from "../../src/kernel/state.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import { createBridge } from "../../src/netlink/rtnetlink.ts";
 import { type TestNamespace, withNamespaces } from "../netlink/namespace.ts";
 
+const ON_LINK = { gateway: null, isOnLink: false, peerKey: null };
 /** Both families; the IPv4 half is flannel's udp plan. */
 const DESIRED: KernelState = {
+  ...NO_KERNEL_STATE,
   links: [{ name: "selvage0", kind: "tun", mtu_bytes: 1472 }],
   addresses: [
     { linkName: "selvage0", address: IpAddress.parse("10.5.1.0"), prefixLength: 32 },
     { linkName: "selvage0", address: IpAddress.parse("fd05:1::"), prefixLength: 128 },
   ],
   routes: [
-    { destination: IpPrefix.parse("10.5.0.0/16"), linkName: "selvage0", gateway: null },
-    { destination: IpPrefix.parse("fd05::/16"), linkName: "selvage0", gateway: null },
+    { destination: IpPrefix.parse("10.5.0.0/16"), linkName: "selvage0", ...ON_LINK },
+    { destination: IpPrefix.parse("fd05::/16"), linkName: "selvage0", ...ON_LINK },
   ],
 };
-const NOTHING_DONE = { changeCount: 0, problems: [] };
+const NOTHING_DONE = { changeCount: 0, problems: [], peerProblems: new Map() };
 
 /** Runs `body` in a namespace with the TUN device of the plan and a bridge `br0`, 10.1.0.1/24. */
 function withTun(body: (namespace: TestNamespace, reconciler: Reconciler) => void): void {
@@ -70,7 +72,7 @@ const RIGHT = {
 describe("the reconciler in a fresh namespace", () => {
   test("brings the plan about, and then has nothing to do", () => {
     withTun((namespace, reconciler) => {
-      assert.deepEqual(reconciler.reconcile(DESIRED), { changeCount: 5, problems: [] });
+      assert.deepEqual(reconciler.reconcile(DESIRED), { ...NOTHING_DONE, changeCount: 5 });
       assert.deepEqual(ours(namespace), RIGHT);
       assert.deepEqual(reconciler.reconcile(DESIRED), NOTHING_DONE);
     });
@@ -136,7 +138,7 @@ describe("the reconciler in a fresh namespace", () => {
       assert.equal(problems.length, 1);
       assert.match(problems[0]!, /^route 10.5.0.0\/16 dev br0 proto static is not ours/);
       namespace.ip("route", "del", "10.5.0.0/16");
-      assert.deepEqual(reconciler.reconcile(DESIRED), { changeCount: 1, problems: [] });
+      assert.deepEqual(reconciler.reconcile(DESIRED), { ...NOTHING_DONE, changeCount: 1 });
       assert.deepEqual(ours(namespace), RIGHT);
     });
   });

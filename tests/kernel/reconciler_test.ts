@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import { SystemError } from "../../ffi/errno.ts";
 import { hasCode } from "../../src/errors.ts";
 import { Reconciler } from "../../src/kernel/reconciler.ts";
-import type { KernelState } from "../../src/kernel/state.ts";
+import { type KernelState, NO_KERNEL_STATE } from "../../src/kernel/state.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import { addAddressRequest } from "../../src/netlink/address.ts";
 import { RTM_F_CLONED, RTM_GETROUTE, RTM_NEWROUTE } from "../../src/netlink/route.ts";
@@ -14,13 +14,15 @@ import { FakeKernel } from "./fake_kernel.ts";
 
 const [ENOENT, EOPNOTSUPP] = [2, 95] as const;
 
+const ON_LINK = { gateway: null, isOnLink: false, peerKey: null };
 const DESIRED: KernelState = {
+  ...NO_KERNEL_STATE,
   links: [{ name: "selvage0", kind: "tun", mtu_bytes: 1472 }],
   addresses: [{ linkName: "selvage0", address: IpAddress.parse("10.5.1.0"), prefixLength: 32 }],
-  routes: [{ destination: IpPrefix.parse("10.5.0.0/16"), linkName: "selvage0", gateway: null }],
+  routes: [{ destination: IpPrefix.parse("10.5.0.0/16"), linkName: "selvage0", ...ON_LINK }],
 };
-const DONE = { changeCount: 3, problems: [] };
-const NOTHING_DONE = { changeCount: 0, problems: [] };
+const DONE = { changeCount: 3, problems: [], peerProblems: new Map() };
+const NOTHING_DONE = { changeCount: 0, problems: [], peerProblems: new Map() };
 
 function setUp() {
   const kernel = new FakeKernel([
@@ -57,7 +59,7 @@ describe("the reconciler", () => {
   test("removes what an earlier run left behind, and leaves what others made", () => {
     const { kernel, reconciler } = setUp();
     kernel.routes.push(route("10.9.0.0/16", 83), route("10.9.0.0/16", 4), route("fd00::/64", 83));
-    assert.deepEqual(reconciler.reconcile(DESIRED), { changeCount: 5, problems: [] });
+    assert.deepEqual(reconciler.reconcile(DESIRED), { ...NOTHING_DONE, changeCount: 5 });
     assert.deepEqual(kernel.routeTexts(), [
       "10.9.0.0/16 #2 proto 4",
       "10.5.0.0/16 #7 proto 83",
@@ -90,7 +92,7 @@ describe("the reconciler", () => {
     const added = { linkIndex: 7, linkName: "", address: IpAddress.parse("192.0.2.1") };
     kernel.addresses.push(addAddressRequest({ ...added, prefixLength: 24 }, false).payload);
     kernel.routes = [route("10.5.0.0/16", 83)];
-    assert.deepEqual(reconciler.reconcile(DESIRED), { changeCount: 4, problems: [] });
+    assert.deepEqual(reconciler.reconcile(DESIRED), { ...NOTHING_DONE, changeCount: 4 });
     assert.deepEqual(kernel.addressTexts(), ["10.5.1.0/32 #7"]);
     assert.deepEqual(kernel.routeTexts(), ["10.5.0.0/16 #7 proto 83"]);
     assert.equal(kernel.links[1]!.isUp, true);
@@ -103,7 +105,7 @@ describe("the reconciler", () => {
       // As the kernel drops a device's routes with its first address.
       if (++count === 3) kernel.routes = [];
     };
-    assert.deepEqual(reconciler.reconcile(DESIRED), { changeCount: 4, problems: [] });
+    assert.deepEqual(reconciler.reconcile(DESIRED), { ...NOTHING_DONE, changeCount: 4 });
     assert.deepEqual(kernel.routeTexts(), ["10.5.0.0/16 #7 proto 83"]);
   });
 
@@ -126,7 +128,7 @@ describe("the reconciler", () => {
     // All three, and the one that failed once more: not again and again.
     assert.equal(kernel.writeCount, 4);
     kernel.refuse = () => 0;
-    assert.deepEqual(reconciler.reconcile(DESIRED), { changeCount: 1, problems: [] });
+    assert.deepEqual(reconciler.reconcile(DESIRED), { ...NOTHING_DONE, changeCount: 1 });
   });
 
   test("a foreign route in the way and a missing device are problems", () => {
@@ -144,7 +146,7 @@ describe("the reconciler", () => {
     const { kernel, reconciler } = setUp();
     kernel.routes.push(route("10.9.0.0/16", 4), route("10.8.0.0/16", 83));
     reconciler.reconcile(DESIRED);
-    assert.deepEqual(reconciler.clear(), { changeCount: 2, problems: [] });
+    assert.deepEqual(reconciler.clear(), { ...NOTHING_DONE, changeCount: 2 });
     assert.deepEqual(kernel.addressTexts(), []);
     assert.deepEqual(kernel.routeTexts(), ["10.9.0.0/16 #2 proto 4"]);
     assert.deepEqual(reconciler.clear(), NOTHING_DONE);
@@ -155,11 +157,11 @@ describe("the reconciler", () => {
     const routes = Array.from({ length: 1000 }, (_, i) => ({
       destination: IpPrefix.of(IpAddress.of(4, 0x0a000000n + BigInt(i) * 256n), 24),
       linkName: "selvage0",
-      gateway: null,
+      ...ON_LINK,
     }));
     assert.deepEqual(reconciler.reconcile({ ...DESIRED, routes }), {
+      ...NOTHING_DONE,
       changeCount: 1002,
-      problems: [],
     });
     assert.ok(kernel.socket.sends.length < 30, `${kernel.socket.sends.length} sends`);
   });

@@ -22,8 +22,8 @@ function addCheck(config: Command, { io }: CommandContext): void {
       const parser = await import("../../config/parse_network_config.ts");
       const text = readFileBounded(file, parser.CONFIG_SIZE_MAX_BYTES);
       const parsed = parser.parseNetworkConfig(text, file);
-      const { selectBackend } = await import("../../backend/select.ts");
-      selectBackend(parsed).check(parsed, null);
+      const { ANY_HOST, selectBackend } = await import("../../backend/select.ts");
+      selectBackend(parsed, ANY_HOST).check(parsed, null);
       io.out(printableJson(JSON.parse(parser.formatNetworkConfig(parsed))));
     });
 }

@@ -29,6 +29,9 @@ interface RunFlags {
   readonly subnetFile: string;
   readonly subnetLeaseRenewMargin: number;
   readonly ipMasq?: boolean;
+  readonly ipMasqFullyRandomDisable?: boolean;
+  readonly iptablesForwardRules?: boolean;
+  readonly setSysctls?: boolean;
   readonly netConfig?: string;
   readonly registryListen?: HostPort;
   readonly join?: string;
@@ -93,7 +96,17 @@ function addFlannelFlags(command: Command): void {
     }),
     boolFlag({
       term: "ip-masq",
-      description: "say in subnet.env that this host masquerades",
+      description: "masquerade what leaves the network (nftables), and say so in subnet.env",
+      env,
+    }),
+    boolFlag({
+      term: "ip-masq-fully-random-disable",
+      description: "do not make the source ports of what is masqueraded random",
+      env,
+    }),
+    boolFlag({
+      term: "iptables-forward-rules",
+      description: "accept what is forwarded from and to the network (nftables; default: true)",
       env,
     }),
     valueFlag({
@@ -190,8 +203,13 @@ function addOwnFlags(command: Command): void {
       env,
     }),
     boolFlag({
+      term: "set-sysctls",
+      description: "switch IP forwarding on where it is off (default: true)",
+      env,
+    }),
+    boolFlag({
       term: "release-on-exit",
-      description: "give the lease back at the end instead of keeping it for the next start",
+      description: "at the end give the lease back and remove all there is in the kernel",
       env,
     }),
     valueFlag({
@@ -246,6 +264,9 @@ export function toRunOptions(flags: RunFlags): RunOptions {
     subnetFile: flags.subnetFile,
     renewMargin_ms: flags.subnetLeaseRenewMargin * 60_000,
     ipMasq: flags.ipMasq ?? false,
+    isMasqFullyRandom: !(flags.ipMasqFullyRandomDisable ?? false),
+    forwardRules: flags.iptablesForwardRules ?? true,
+    setsSysctls: flags.setSysctls ?? true,
     netConfigFile: flags.netConfig ?? null,
     registryListen: flags.registryListen ?? null,
     join: flags.join === undefined ? null : readJoin(flags.join),

@@ -1,10 +1,9 @@
 /** What a notification of the kernel means to us. Pure. */
 import { RTM_DELADDR, RTM_NEWADDR } from "../netlink/address.ts";
-import { HOST_LITTLE_ENDIAN, viewOf } from "../netlink/layout.ts";
+import { AF_BRIDGE, HOST_LITTLE_ENDIAN, viewOf } from "../netlink/layout.ts";
 import { decodeLink, RTM_DELLINK, RTM_NEWLINK } from "../netlink/link.ts";
 import type { NetlinkMessage } from "../netlink/message.ts";
 import {
-  AF_BRIDGE,
   decodeFdbEntry,
   decodeMiss,
   decodeNeighbour,

@@ -15,7 +15,7 @@ interface NamedLink {
   readonly mtu_bytes: number;
 }
 
-/** A TUN device, which whoever runs the packet loops makes: it exists as long as its file is open. */
+/** A TUN device, which is made with the packet loops and there as long as its file is open. */
 export interface DesiredTun extends NamedLink {
   readonly kind: "tun";
 }
@@ -51,9 +51,9 @@ export interface DesiredAddress {
   readonly prefixLength: number;
 }
 
-/** What is there for one peer, by its lease key: if it cannot be had, that peer alone is left out. */
+/** What is there for one peer: if it cannot be had, that peer alone is left out. */
 interface ForPeer {
-  /** null: it serves all. */
+  /** Its lease key; null: it serves all. */
   readonly peerKey: string | null;
 }
 

@@ -93,6 +93,19 @@ function formatV6(value: bigint): string {
   return `${head}::${hex.slice(best.start + best.length).join(":")}`;
 }
 
+/** The 32 bits at `offset`, in network order. */
+function readUint32(bytes: Uint8Array, offset: number): number {
+  const low = (bytes[offset + 1]! << 16) | (bytes[offset + 2]! << 8) | bytes[offset + 3]!;
+  return ((bytes[offset]! << 24) | low) >>> 0;
+}
+
+function writeUint32(bytes: Uint8Array, offset: number, bits: number): void {
+  bytes[offset] = bits >>> 24;
+  bytes[offset + 1] = bits >>> 16;
+  bytes[offset + 2] = bits >>> 8;
+  bytes[offset + 3] = bits;
+}
+
 /** One address. Immutable; equal addresses have equal texts. */
 export class IpAddress {
   private constructor(
@@ -143,16 +156,32 @@ export class IpAddress {
     if (bytes.length !== 4 && bytes.length !== 16) {
       throw new SelvageError("invalid_argument", `an address of ${bytes.length} bytes`);
     }
-    const value = bytes.reduce((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
-    return IpAddress.#from(bytes.length === 4 ? 4 : 6, value);
+    return IpAddress.readFrom(bytes, 0, bytes.length === 4 ? 4 : 6);
+  }
+
+  /** The address at `offset` in network order; the caller has checked that it is all there. */
+  static readFrom(bytes: Uint8Array, offset: number, family: Family): IpAddress {
+    const high = readUint32(bytes, offset);
+    if (family === 4) return new IpAddress(4, high);
+    const upper = (BigInt(high) << 32n) | BigInt(readUint32(bytes, offset + 4));
+    const lower = (BigInt(readUint32(bytes, offset + 8)) << 32n) |
+      BigInt(readUint32(bytes, offset + 12));
+    return new IpAddress(6, (upper << 64n) | lower);
   }
 
   /** 4 or 16 bytes in network order, owned by the caller. */
   toBytes(): Uint8Array<ArrayBuffer> {
     const bytes = new Uint8Array(bitsOf(this.family) / 8);
-    let rest = this.value;
-    for (let i = bytes.length - 1; i >= 0; i--, rest >>= 8n) bytes[i] = Number(rest & 0xffn);
+    this.writeTo(bytes, 0);
     return bytes;
+  }
+
+  /** Writes 4 or 16 bytes in network order, for which there must be room at `offset`. */
+  writeTo(bytes: Uint8Array, offset: number): void {
+    if (typeof this.bits === "number") return writeUint32(bytes, offset, this.bits);
+    for (let shift = 96n, at = offset; shift >= 0n; shift -= 32n, at += 4) {
+      writeUint32(bytes, at, Number((this.bits >> shift) & 0xffffffffn));
+    }
   }
 
   /** An IPv4 address as an unsigned 32-bit number in host order. */

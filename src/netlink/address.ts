@@ -153,6 +153,7 @@ export function deleteAddressRequest(
     payload: writer.finish(),
     operation: "delete address",
     object: `${address}/${prefixLength} dev ${linkName}`,
+    absentErrno: "EADDRNOTAVAIL",
   };
 }
 

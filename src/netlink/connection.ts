@@ -9,6 +9,7 @@ import {
   NLM_F_ACK,
   NLM_F_DUMP,
   NLM_F_DUMP_INTR,
+  NLM_F_EXCL,
   NLM_F_REQUEST,
   NLMSG_DONE,
   NLMSG_ERROR,
@@ -19,7 +20,7 @@ import {
 import { encodeRequests, type NetlinkRequest } from "./request.ts";
 import type { NetlinkSocket } from "./socket.ts";
 
-/** Requests in one send: their acknowledgements must fit into the socket's receive buffer. */
+/** Requests in one send: should all be refused, the refusals must fit into the receive buffer. */
 export const BATCH_MESSAGES_MAX = 64;
 /** How often a request that met EBUSY, lost answers or a changing table is tried. */
 export const ATTEMPTS_MAX = 6;
@@ -63,6 +64,24 @@ interface Pending {
   replies: NetlinkMessage[];
   /** null: not answered yet. */
   answer: Acknowledgement | null;
+  /** It was sent and its answer lost: the kernel may have carried it out. */
+  isUncertain: boolean;
+}
+
+const DONE: Acknowledgement = { errno: 0, text: "", offset: null };
+
+function pendingOf(request: NetlinkRequest): Pending {
+  return { request, replies: [], answer: null, isUncertain: false };
+}
+
+/** The answer to a request; what finds its own first attempt carried out is done. */
+function answerTo({ request, isUncertain }: Pending, message: NetlinkMessage): Acknowledgement {
+  const answer = decodeAcknowledgement(message);
+  if (!isUncertain || answer.errno === 0) return answer;
+  const isMade = (request.flags & NLM_F_EXCL) !== 0 && answer.errno === errnoNumber("EEXIST");
+  const { absentErrno } = request;
+  const isGone = absentErrno !== undefined && answer.errno === errnoNumber(absentErrno);
+  return isMade || isGone ? DONE : answer;
 }
 
 /** What came of one try at a dump. */
@@ -94,7 +113,7 @@ function takeDumped<T>(
     }
   } catch (error) {
     outcome.failure ??= error;
-    if (message.type < NLMSG_MIN_TYPE) outcome.answer = { errno: 0, text: "", offset: null };
+    if (message.type < NLMSG_MIN_TYPE) outcome.answer = DONE;
   }
 }
 
@@ -142,7 +161,7 @@ export class NetlinkConnection {
    * acknowledgement. Throws `NetlinkError` if the kernel refuses.
    */
   request(request: NetlinkRequest): NetlinkMessage[] {
-    const pending: Pending = { request, replies: [], answer: null };
+    const pending = pendingOf(request);
     this.#exchangeRepeatedly([pending]);
     if (pending.answer!.errno !== 0) throw failure(request, pending.answer!);
     return pending.replies;
@@ -155,8 +174,7 @@ export class NetlinkConnection {
   batch(requests: readonly NetlinkRequest[]): BatchResult[] {
     const results: BatchResult[] = [];
     for (let start = 0; start < requests.length; start += BATCH_MESSAGES_MAX) {
-      const part = requests.slice(start, start + BATCH_MESSAGES_MAX)
-        .map((request): Pending => ({ request, replies: [], answer: null }));
+      const part = requests.slice(start, start + BATCH_MESSAGES_MAX).map(pendingOf);
       this.#exchangeRepeatedly(part);
       for (const { request, answer } of part) {
         results.push({ request, error: answer!.errno === 0 ? null : failure(request, answer!) });
@@ -223,12 +241,19 @@ export class NetlinkConnection {
     }
   }
 
-  /** One send, and its answers. A request whose answer was lost keeps `answer` null. */
+  /**
+   * One send, and its answers. The kernel carries requests out in their order and tells of every
+   * failure, so an acknowledgement is asked of the last alone: with it, all before it that did not
+   * fail are done. Where answers were lost, `answer` stays null.
+   */
   #exchange(open: readonly Pending[]): void {
     const first = this.#takeNumbers(open.length);
     const requests = open.map(({ request }) => request);
-    if (!this.#send(requests, first, NLM_F_REQUEST | NLM_F_ACK)) return;
-    this.#collect(open, first, (waiting) => waiting === 0);
+    if (!this.#send(requests, first, NLM_F_REQUEST, NLM_F_ACK)) return;
+    const last = open[open.length - 1]!;
+    this.#collect(open, first, () => last.answer !== null);
+    if (last.answer === null) return;
+    for (const pending of open) pending.answer ??= DONE;
   }
 
   /** One send of a transaction, and its answers; null: it was done. */
@@ -237,8 +262,10 @@ export class NetlinkConnection {
     // Begin and end are refused, but not acknowledged (they can be since Linux 6.10).
     const inner = requests.map((request) => ({ ...request, flags: request.flags | NLM_F_ACK }));
     const all = [begin, ...inner, end];
-    const pending = all.map((request): Pending => ({ request, replies: [], answer: null }));
-    if (this.#send(all, first, NLM_F_REQUEST)) {
+    const pending = all.map(
+      (request): Pending => ({ request, replies: [], answer: null, isUncertain: false }),
+    );
+    if (this.#send(all, first, NLM_F_REQUEST, 0)) {
       const [opening] = pending;
       this.#collect(pending, first, (waiting) => opening!.answer !== null || waiting === 2);
     }
@@ -266,7 +293,10 @@ export class NetlinkConnection {
     let waitingCount = open.length;
     for (let stale = 0; !isComplete(waitingCount);) {
       const messages = this.#receive();
-      if (messages === null) return;
+      if (messages === null) {
+        for (const pending of open) pending.isUncertain ||= pending.answer === null;
+        return;
+      }
       let isOurs = false;
       for (const message of messages) {
         const pending = open[(message.sequence - first) >>> 0];
@@ -274,7 +304,8 @@ export class NetlinkConnection {
         if (pending === undefined || pending.answer !== null) continue;
         isOurs = true;
         if (message.type === NLMSG_ERROR) {
-          pending.answer = decodeAcknowledgement(message);
+          pending.answer = answerTo(pending, message);
+          this.#portId = message.portId;
           waitingCount -= 1;
         } else if (message.type >= NLMSG_MIN_TYPE) {
           pending.replies.push(message);
@@ -282,6 +313,7 @@ export class NetlinkConnection {
       }
       if (!isOurs) this.#checkStale(++stale);
     }
+    for (const pending of open) pending.answer ??= DONE;
   }
 
   /** One send, and its answers to the end, even when they are of no use any more. */
@@ -291,7 +323,7 @@ export class NetlinkConnection {
   ): DumpOutcome<T> {
     const sequence = this.#sequence = (this.#sequence + 1) >>> 0;
     const outcome: DumpOutcome<T> = { entries: [], isWhole: true, answer: null, failure: null };
-    if (!this.#send([request], sequence, NLM_F_REQUEST | NLM_F_DUMP)) {
+    if (!this.#send([request], sequence, NLM_F_REQUEST | NLM_F_DUMP, 0)) {
       return { ...outcome, isWhole: false };
     }
     let messageCount = 0;
@@ -316,9 +348,14 @@ export class NetlinkConnection {
   }
 
   /** Returns false if the kernel had no room for it. */
-  #send(requests: readonly NetlinkRequest[], first: number, flags: number): boolean {
+  #send(
+    requests: readonly NetlinkRequest[],
+    first: number,
+    flags: number,
+    lastFlags: number,
+  ): boolean {
     try {
-      this.#socket.send(encodeRequests(requests, first, flags));
+      this.#socket.send(encodeRequests(requests, first, flags, lastFlags));
       return true;
     } catch (error) {
       if (isCode(error, "ENOBUFS")) return false;

@@ -37,5 +37,5 @@ export function decodeIpipInfo(data: Attributes): IpipInfo {
 export function writeIpipData(writer: PayloadWriter, { linkIndex, local }: IpipSettings): void {
   if (linkIndex !== null) writer.attributeU32(IFLA_IPTUN_LINK, linkIndex);
   if (local !== null) writer.attributeAddress(IFLA_IPTUN_LOCAL, local);
-  writer.attribute(IFLA_IPTUN_PMTUDISC, Uint8Array.of(1));
+  writer.attributeU8(IFLA_IPTUN_PMTUDISC, 1);
 }

@@ -4,7 +4,15 @@
  */
 import { Attributes } from "./attribute.ts";
 import { NetlinkDecodeError } from "./error.ts";
-import { align, HOST_LITTLE_ENDIAN, viewOf } from "./layout.ts";
+import {
+  align,
+  HOST_LITTLE_ENDIAN,
+  readU16,
+  readU32,
+  viewOf,
+  writeU16,
+  writeU32,
+} from "./layout.ts";
 
 // struct nlmsghdr
 const NLMSG_LEN_OFFSET = 0;
@@ -86,12 +94,11 @@ export function writeMessage(buffer: Uint8Array, offset: number, message: Netlin
   const size_bytes = NLMSG_HDRLEN + message.payload.length;
   const end = offset + align(size_bytes);
   if (end > buffer.length) throw new RangeError(`a message of ${size_bytes} bytes does not fit`);
-  const view = viewOf(buffer);
-  view.setUint32(offset + NLMSG_LEN_OFFSET, size_bytes, HOST_LITTLE_ENDIAN);
-  view.setUint16(offset + NLMSG_TYPE_OFFSET, message.type, HOST_LITTLE_ENDIAN);
-  view.setUint16(offset + NLMSG_FLAGS_OFFSET, message.flags, HOST_LITTLE_ENDIAN);
-  view.setUint32(offset + NLMSG_SEQ_OFFSET, message.sequence, HOST_LITTLE_ENDIAN);
-  view.setUint32(offset + NLMSG_PID_OFFSET, message.portId, HOST_LITTLE_ENDIAN);
+  writeU32(buffer, offset + NLMSG_LEN_OFFSET, size_bytes);
+  writeU16(buffer, offset + NLMSG_TYPE_OFFSET, message.type);
+  writeU16(buffer, offset + NLMSG_FLAGS_OFFSET, message.flags);
+  writeU32(buffer, offset + NLMSG_SEQ_OFFSET, message.sequence);
+  writeU32(buffer, offset + NLMSG_PID_OFFSET, message.portId);
   buffer.set(message.payload, offset + NLMSG_HDRLEN);
   buffer.fill(0, offset + size_bytes, end);
   return end;
@@ -102,22 +109,21 @@ export function writeMessage(buffer: Uint8Array, offset: number, message: Netlin
  * `NetlinkDecodeError` if a length is shorter than a header or goes past the end.
  */
 export function parseMessages(datagram: Uint8Array): NetlinkMessage[] {
-  const view = viewOf(datagram);
   const messages: NetlinkMessage[] = [];
   for (let offset = 0; offset < datagram.length;) {
     const rest = datagram.length - offset;
     if (rest < NLMSG_HDRLEN) {
       throw new NetlinkDecodeError("message", `${rest} bytes where a header should be`);
     }
-    const size_bytes = view.getUint32(offset + NLMSG_LEN_OFFSET, HOST_LITTLE_ENDIAN);
+    const size_bytes = readU32(datagram, offset + NLMSG_LEN_OFFSET);
     if (size_bytes < NLMSG_HDRLEN || size_bytes > rest) {
       throw new NetlinkDecodeError("message", `a length of ${size_bytes} in ${rest} bytes`);
     }
     messages.push({
-      type: view.getUint16(offset + NLMSG_TYPE_OFFSET, HOST_LITTLE_ENDIAN),
-      flags: view.getUint16(offset + NLMSG_FLAGS_OFFSET, HOST_LITTLE_ENDIAN),
-      sequence: view.getUint32(offset + NLMSG_SEQ_OFFSET, HOST_LITTLE_ENDIAN),
-      portId: view.getUint32(offset + NLMSG_PID_OFFSET, HOST_LITTLE_ENDIAN),
+      type: readU16(datagram, offset + NLMSG_TYPE_OFFSET),
+      flags: readU16(datagram, offset + NLMSG_FLAGS_OFFSET),
+      sequence: readU32(datagram, offset + NLMSG_SEQ_OFFSET),
+      portId: readU32(datagram, offset + NLMSG_PID_OFFSET),
       payload: datagram.subarray(offset + NLMSG_HDRLEN, offset + size_bytes),
     });
     offset += align(size_bytes);

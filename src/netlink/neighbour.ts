@@ -6,13 +6,11 @@ import { IpAddress } from "../net/ip.ts";
 import { MacAddress } from "../net/mac_address.ts";
 import { Attributes } from "./attribute.ts";
 import { NetlinkDecodeError } from "./error.ts";
-import { AF_INET, AF_INET6, HOST_LITTLE_ENDIAN, viewOf } from "./layout.ts";
+import { AF_BRIDGE, AF_INET, AF_INET6, HOST_LITTLE_ENDIAN, viewOf } from "./layout.ts";
 
 export const RTM_NEWNEIGH = 28;
 export const RTM_DELNEIGH = 29;
 export const RTM_GETNEIGH = 30;
-
-export const AF_BRIDGE = 7;
 
 // struct ndmsg: family u8, padding u8 and u16, index i32, state u16, flags u8, type u8
 const NDM_FAMILY_OFFSET = 0;

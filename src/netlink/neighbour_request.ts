@@ -2,13 +2,10 @@
 import type { Family, IpAddress } from "../net/ip.ts";
 import type { MacAddress } from "../net/mac_address.ts";
 import { PayloadWriter } from "./attribute.ts";
-import { familyNumber } from "./layout.ts";
+import { AF_BRIDGE, familyNumber } from "./layout.ts";
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "./message.ts";
 import * as neighbour from "./neighbour.ts";
 import type { NetlinkRequest } from "./request.ts";
-
-/** Of one entry here, none has more than its header, two addresses, port and VNI. */
-const ENTRY_BYTES_MAX = 80;
 
 interface OnLink {
   readonly linkIndex: number;
@@ -26,10 +23,6 @@ export interface NewNeighbour extends OnLink {
 /** An FDB entry of a VXLAN device: frames for the MAC go to the VTEP at the address. */
 export type NewFdbEntry = NewNeighbour;
 
-function entryWriter(): PayloadWriter {
-  return new PayloadWriter(new Uint8Array(ENTRY_BYTES_MAX));
-}
-
 /** `struct ndmsg` */
 function writeHeader(
   writer: PayloadWriter,
@@ -46,7 +39,10 @@ function flagsOf(isReplace: boolean): number {
 /** Makes a neighbour; fails with EEXIST if there is one, unless `isReplace`. */
 export function addNeighbourRequest(entry: NewNeighbour, isReplace: boolean): NetlinkRequest {
   const { linkIndex, linkName, address, macAddress, state } = entry;
-  const writer = writeHeader(entryWriter(), familyNumber(address.family), { linkIndex, state })
+  const writer = writeHeader(new PayloadWriter(), familyNumber(address.family), {
+    linkIndex,
+    state,
+  })
     .attributeAddress(neighbour.NDA_DST, address)
     .attribute(neighbour.NDA_LLADDR, macAddress.toBytes());
   return {
@@ -61,12 +57,13 @@ export function addNeighbourRequest(entry: NewNeighbour, isReplace: boolean): Ne
 export function deleteNeighbourRequest(
   { linkIndex, linkName, address }: OnLink & { readonly address: IpAddress },
 ): NetlinkRequest {
-  const writer = writeHeader(entryWriter(), familyNumber(address.family), { linkIndex })
+  const writer = writeHeader(new PayloadWriter(), familyNumber(address.family), { linkIndex })
     .attributeAddress(neighbour.NDA_DST, address);
   return {
     type: neighbour.RTM_DELNEIGH,
     flags: 0,
     payload: writer.finish(),
+    absentErrno: "ENOENT",
     operation: "delete neighbour",
     object: `${address} dev ${linkName}`,
   };
@@ -79,7 +76,7 @@ export function deleteNeighbourRequest(
 export function addFdbEntryRequest(entry: NewFdbEntry, isReplace: boolean): NetlinkRequest {
   const { linkIndex, linkName, address, macAddress, state } = entry;
   const header = { linkIndex, state, flags: neighbour.NTF_SELF };
-  const writer = writeHeader(entryWriter(), neighbour.AF_BRIDGE, header)
+  const writer = writeHeader(new PayloadWriter(), AF_BRIDGE, header)
     .attribute(neighbour.NDA_LLADDR, macAddress.toBytes())
     .attributeAddress(neighbour.NDA_DST, address);
   return {
@@ -97,15 +94,16 @@ export function deleteFdbEntryRequest(
 ): NetlinkRequest {
   const { linkIndex, linkName, macAddress, address, vni, port } = entry;
   const header = { linkIndex, flags: neighbour.NTF_SELF };
-  const writer = writeHeader(entryWriter(), neighbour.AF_BRIDGE, header)
+  const writer = writeHeader(new PayloadWriter(), AF_BRIDGE, header)
     .attribute(neighbour.NDA_LLADDR, macAddress.toBytes());
   if (address !== null) writer.attributeAddress(neighbour.NDA_DST, address);
-  if (port !== null) writer.attribute(neighbour.NDA_PORT, Uint8Array.of(port >> 8, port & 0xff));
+  if (port !== null) writer.attributeU16be(neighbour.NDA_PORT, port);
   if (vni !== null) writer.attributeU32(neighbour.NDA_VNI, vni);
   return {
     type: neighbour.RTM_DELNEIGH,
     flags: 0,
     payload: writer.finish(),
+    absentErrno: "ENOENT",
     operation: "delete FDB entry",
     object: `${macAddress}${address === null ? "" : ` dst ${address}`} dev ${linkName}`,
   };
@@ -113,7 +111,7 @@ export function deleteFdbEntryRequest(
 
 /** Asks for the neighbours of one family on one link. */
 export function listNeighboursRequest(family: Family, linkIndex: number): NetlinkRequest {
-  const writer = writeHeader(entryWriter(), familyNumber(family), {})
+  const writer = writeHeader(new PayloadWriter(), familyNumber(family), {})
     .attributeU32(neighbour.NDA_IFINDEX, linkIndex);
   return {
     type: neighbour.RTM_GETNEIGH,
@@ -129,7 +127,7 @@ export function listFdbRequest(linkIndex: number): NetlinkRequest {
   return {
     type: neighbour.RTM_GETNEIGH,
     flags: 0,
-    payload: writeHeader(entryWriter(), neighbour.AF_BRIDGE, { linkIndex }).finish(),
+    payload: writeHeader(new PayloadWriter(), AF_BRIDGE, { linkIndex }).finish(),
     operation: "list FDB entries",
     object: `of link ${linkIndex}`,
   };

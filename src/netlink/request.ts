@@ -13,24 +13,29 @@ export interface NetlinkRequest {
   readonly operation: string;
   /** For errors: on what, such as `10.5.0.0/16 dev selvage0`; may be empty. */
   readonly object: string;
+  /** Of a deletion: the errno, by name, where there is nothing to delete. */
+  readonly absentErrno?: string;
 }
 
 /**
- * Writes requests one after another, numbered from `first`, each with `flags` added to its own.
- * The result is the caller's.
+ * Writes requests one after another, numbered from `first`, each with `flags` added to its own, the
+ * last with `lastFlags` too. The result is the caller's.
  */
 export function encodeRequests(
   requests: readonly NetlinkRequest[],
   first: number,
   flags: number,
+  lastFlags = 0,
 ): Uint8Array {
-  const sizes_bytes = requests.map(({ payload }) => messageSize_bytes(payload));
-  const bytes = new Uint8Array(sizes_bytes.reduce((sum, size_bytes) => sum + size_bytes, 0));
+  const size_bytes = requests.reduce((sum, { payload }) => sum + messageSize_bytes(payload), 0);
+  const bytes = new Uint8Array(size_bytes);
   let offset = 0;
-  for (const [i, request] of requests.entries()) {
+  for (let i = 0; i < requests.length; i++) {
+    const request = requests[i]!;
+    const added = i === requests.length - 1 ? flags | lastFlags : flags;
     offset = writeMessage(bytes, offset, {
       type: request.type,
-      flags: request.flags | flags,
+      flags: request.flags | added,
       sequence: first + i,
       portId: 0,
       payload: request.payload,

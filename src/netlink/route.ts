@@ -172,7 +172,7 @@ export function decodeRoute(payload: Uint8Array): Route | null {
   if (length > bitsOf(family)) {
     throw new NetlinkDecodeError("route", `an IPv${family} prefix of ${length} bits`);
   }
-  const attributes = Attributes.parse(payload.subarray(RTMSG_SIZE), "route");
+  const attributes = Attributes.parse(payload, "route", RTMSG_SIZE);
   const flags = view.getUint32(RTM_FLAGS_OFFSET, HOST_LITTLE_ENDIAN);
   const destination = attributes.address(RTA_DST, family) ?? IpAddress.of(family, 0n);
   return {

@@ -125,6 +125,7 @@ export function deleteRouteRequest(
     payload: writer.finish(),
     operation: "delete route",
     object: routeText(destination, gateway, linkName),
+    absentErrno: "ESRCH",
   };
 }
 

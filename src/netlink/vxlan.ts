@@ -69,7 +69,7 @@ export function decodeVxlanInfo(data: Attributes): VxlanInfo {
     isL2Miss: is(IFLA_VXLAN_L2MISS),
     isL3Miss: is(IFLA_VXLAN_L3MISS),
     isRouteShortCircuit: is(IFLA_VXLAN_RSC),
-    isGbp: data.bytes(IFLA_VXLAN_GBP) !== undefined,
+    isGbp: data.has(IFLA_VXLAN_GBP),
     isCollectMetadata: is(IFLA_VXLAN_COLLECT_METADATA),
   };
 }
@@ -77,16 +77,16 @@ export function decodeVxlanInfo(data: Attributes): VxlanInfo {
 /** Writes what goes into IFLA_INFO_DATA, with outer UDP checksums as Linux has them by default. */
 export function writeVxlanData(writer: PayloadWriter, settings: VxlanSettings): void {
   const { vni, linkIndex, local, port, isLearning, isProxy, isL2Miss, isGbp } = settings;
-  const flag = (type: number, is: boolean) => writer.attribute(type, Uint8Array.of(is ? 1 : 0));
+  const flag = (type: number, is: boolean) => writer.attributeU8(type, is ? 1 : 0);
   writer.attributeU32(IFLA_VXLAN_ID, vni);
   if (linkIndex !== null) writer.attributeU32(IFLA_VXLAN_LINK, linkIndex);
   if (local !== null) {
     writer.attributeAddress(local.family === 4 ? IFLA_VXLAN_LOCAL : IFLA_VXLAN_LOCAL6, local);
   }
-  writer.attribute(IFLA_VXLAN_PORT, Uint8Array.of(port >> 8, port & 0xff));
+  writer.attributeU16be(IFLA_VXLAN_PORT, port);
   flag(IFLA_VXLAN_LEARNING, isLearning);
   flag(IFLA_VXLAN_PROXY, isProxy);
   flag(IFLA_VXLAN_L2MISS, isL2Miss);
   flag(IFLA_VXLAN_UDP_CSUM, true);
-  if (isGbp) writer.attribute(IFLA_VXLAN_GBP, new Uint8Array(0));
+  if (isGbp) writer.attributeFlag(IFLA_VXLAN_GBP);
 }

@@ -43,8 +43,8 @@ export interface LeaseStore {
 
   /**
    * Extends the lease to a whole TTL from now and publishes its attributes, if and only if this
-   * node still holds it; a reservation stays one. `holder` is whose the lease is in the store, where
-   * that is not yet what it is to be: a node whose address has changed. Throws `lease_lost`
+   * node still holds it; a reservation stays one. `holder` is whose the lease is in the store,
+   * where that is another: a node whose address has changed. Throws `lease_lost`
    * otherwise.
    */
   renew(lease: Lease, signal?: AbortSignal, holder?: LeaseHolder): Promise<Lease>;

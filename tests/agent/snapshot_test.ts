@@ -52,6 +52,7 @@ test("peers carry their counters; one that is not served has zeros", () => {
     pathMtu_bytes: 1400,
   };
   const path = {
+    peerCount: 1,
     tunnels: [
       {
         family: 4,
@@ -84,6 +85,7 @@ test("peers carry their counters; one that is not served has zeros", () => {
   });
   assert.deepEqual(status.lease, { subnets: ["10.1.5.0/24"], expiry_ms: 5000, renewal_ms: 4000 });
   assert.deepEqual(status.backend, {
+    peerCount: 1,
     type: "udp",
     mtu_bytes: 1430,
     tunnels: [

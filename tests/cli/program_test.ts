@@ -36,6 +36,9 @@ describe("selvage run", () => {
       subnetFile: "/run/flannel/subnet.env",
       renewMargin_ms: 3_600_000,
       ipMasq: false,
+      isMasqFullyRandom: true,
+      forwardRules: true,
+      setsSysctls: true,
       netConfigFile: null,
       registryListen: null,
       join: null,
@@ -67,6 +70,9 @@ describe("selvage run", () => {
       subnetFile: "/s",
       renewMargin_ms: 1439 * 60_000,
       ipMasq: true,
+      isMasqFullyRandom: true,
+      forwardRules: true,
+      setsSysctls: true,
       netConfigFile: "/n",
       registryListen: { host: "::", port: 9000 },
       join: null,
@@ -210,7 +216,14 @@ describe("the program", () => {
   test("demo passes its flags and its exit code on", async () => {
     const result = await cli(words("demo -hosts 4 -keep -json -size=2"));
     assert.equal(result.code, 7);
-    assert.deepEqual(result.demo, { hosts: 4, keep: true, json: true, size_bytes: 2 * 1024 ** 2 });
+    assert.deepEqual(result.demo, {
+      hosts: 4,
+      backend: "udp",
+      generation: 3,
+      keep: true,
+      json: true,
+      size_bytes: 2 * 1024 ** 2,
+    });
   });
 
   test("an error is a JSON problem where JSON was asked for", async () => {

@@ -7,7 +7,13 @@ import {
   NetlinkConnection,
 } from "../../src/netlink/connection.ts";
 import { hasErrno, NetlinkDecodeError, NetlinkError } from "../../src/netlink/error.ts";
-import { type NetlinkMessage, NLM_F_DUMP_INTR, NLM_F_MULTI } from "../../src/netlink/message.ts";
+import {
+  type NetlinkMessage,
+  NLM_F_ACK,
+  NLM_F_DUMP_INTR,
+  NLM_F_EXCL,
+  NLM_F_MULTI,
+} from "../../src/netlink/message.ts";
 import type { NetlinkRequest } from "../../src/netlink/request.ts";
 import {
   acknowledge,
@@ -20,7 +26,7 @@ import {
 } from "./scripted_socket.ts";
 
 const RTM_NEW = 24;
-const [EEXIST, EBUSY, EINTR, ENOBUFS] = [17, 16, 4, 105] as const;
+const [EEXIST, EBUSY, EINTR, ENOENT, ENOBUFS] = [17, 16, 4, 2, 105] as const;
 
 function request(id: number, type = RTM_NEW): NetlinkRequest {
   return { type, flags: 0, payload: Uint8Array.of(id), operation: "add route", object: `to ${id}` };
@@ -88,6 +94,43 @@ describe("one request", () => {
     assert.equal(lost.socket.sends.length, ATTEMPTS_MAX);
   });
 
+  test("what finds its own first attempt carried out is done", () => {
+    const cases = [
+      { flags: NLM_F_EXCL, errno: EEXIST, isDone: true },
+      { flags: 0, errno: EEXIST, isDone: false },
+      { flags: NLM_F_EXCL, errno: ENOENT, isDone: false },
+      { flags: 0, absentErrno: "ENOENT", errno: ENOENT, isDone: true },
+      { flags: 0, absentErrno: "ESRCH", errno: ENOENT, isDone: false },
+    ];
+    for (const { errno, isDone, ...rest } of cases) {
+      for (const isLost of [true, false]) {
+        let count = 0;
+        const { connection } = connect((message) =>
+          ++count > 1
+            ? [acknowledge(message, errno)]
+            : [isLost ? systemError("ENOBUFS") : acknowledge(message, EBUSY)]
+        );
+        const run = () => connection.request({ ...request(1), ...rest });
+        if (isLost && isDone) run();
+        else assert.throws(run, (error) => error instanceof NetlinkError && error.errno === errno);
+      }
+    }
+  });
+
+  test("what could not be sent was not carried out", () => {
+    let count = 0;
+    const socket = new ScriptedSocket((message) => [acknowledge(message, EEXIST)]);
+    const send = socket.send.bind(socket);
+    socket.send = (bytes) => {
+      if (++count === 1) throw systemError("ENOBUFS");
+      send(bytes);
+    };
+    const connection = new NetlinkConnection(socket, () => {});
+    const run = () => connection.request({ ...request(1), flags: NLM_F_EXCL });
+    assert.throws(run, (error) => hasErrno(error, "EEXIST"));
+    assert.equal(count, 2);
+  });
+
   test("a signal in between is no failure; silence is one", () => {
     const { connection } = connect((message) => [systemError("EINTR"), acknowledge(message)]);
     connection.request(request(1));
@@ -135,18 +178,28 @@ describe("a batch", () => {
     assert.deepEqual(connection.batch([]), []);
   });
 
-  test("answers may come in any order and several in a datagram", () => {
+  test("only the last is asked to be acknowledged; the refused tell of themselves", () => {
+    const { connection, socket } = connect((message) =>
+      (message.flags & NLM_F_ACK) !== 0
+        ? [acknowledge(message)]
+        : idOf(message) === 2
+        ? [acknowledge(message, EEXIST)]
+        : []
+    );
+    const results = connection.batch([1, 2, 3, 4].map((id) => request(id)));
+    assert.deepEqual(results.map(({ error }) => error?.errno ?? 0), [0, EEXIST, 0, 0]);
+    assert.deepEqual(socket.messages.map(({ flags }) => flags), [1, 1, 1, 5]);
+  });
+
+  test("several answers may come in a datagram", () => {
     const seen: NetlinkMessage[] = [];
     const { connection } = connect((message) => {
       seen.push(message);
       if (seen.length < 3) return [];
-      return [
-        new Uint8Array([...acknowledge(seen[2]!), ...acknowledge(seen[0]!, EEXIST)]),
-        acknowledge(seen[1]!),
-      ];
+      return [new Uint8Array([...acknowledge(seen[0]!, EEXIST), ...acknowledge(message, EBUSY)])];
     });
     const results = connection.batch([request(1), request(2), request(3)]);
-    assert.deepEqual(results.map(({ error }) => error?.errno ?? 0), [EEXIST, 0, 0]);
+    assert.deepEqual(results.map(({ error }) => error?.errno ?? 0), [EEXIST, 0, EBUSY]);
   });
 
   test("two answers to one request are not an answer to another", () => {

@@ -48,6 +48,9 @@ describe("links", () => {
       masterIndex: null,
       operState: "up",
       kind: "tun",
+      hasArp: false,
+      vxlan: null,
+      ipip: null,
       tun: {
         mode: "tun",
         hasPacketInfo: false,

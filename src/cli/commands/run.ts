@@ -94,6 +94,20 @@ function addFlannelFlags(command: Command): void {
       default: DEFAULTS.renewMargin_minutes,
       env,
     }),
+    valueFlag({
+      term: "v <level>",
+      description: "verbosity; 1 and more is --log-level=debug",
+      parse: integer(0, 99),
+      env,
+    }),
+    boolFlag({ term: "version", description: "print the version and exit" }),
+  ];
+  for (const flag of flags) command.addOption(flag);
+}
+
+function addFirewallFlags(command: Command): void {
+  const env = "flannel";
+  const flags = [
     boolFlag({
       term: "ip-masq",
       description: "masquerade what leaves the network (nftables), and say so in subnet.env",
@@ -109,13 +123,6 @@ function addFlannelFlags(command: Command): void {
       description: "accept what is forwarded from and to the network (nftables; default: true)",
       env,
     }),
-    valueFlag({
-      term: "v <level>",
-      description: "verbosity; 1 and more is --log-level=debug",
-      parse: integer(0, 99),
-      env,
-    }),
-    boolFlag({ term: "version", description: "print the version and exit" }),
   ];
   for (const flag of flags) command.addOption(flag);
 }
@@ -297,6 +304,7 @@ export function addRun(program: Command, context: CommandContext): void {
     .description("get this host a subnet, and carry packets between its containers and others'")
     .addHelpText("after", EXAMPLES);
   addFlannelFlags(command);
+  addFirewallFlags(command);
   addOwnFlags(command);
   addDataPlaneFlags(command);
   command.action(async (flags: RunFlags) => {

@@ -15,7 +15,7 @@ import { planFirewall } from "../backend/plan_firewall.ts";
 import type { HostFeatures } from "../backend/select.ts";
 import { Firewall } from "../kernel/firewall.ts";
 import { FIREWALL_TABLE } from "../kernel/firewall_state.ts";
-import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
+import { chooseOuterLink, isSameOuterLink, type OuterLink } from "../kernel/outer_link.ts";
 import { hasKernelVxlan } from "../kernel/probe.ts";
 import { Reconciler } from "../kernel/reconciler.ts";
 import { judge } from "../kernel/relevance.ts";
@@ -359,9 +359,10 @@ export class Agent implements AgentControl {
       this.#log.warning`outer interface: ${errorText(error)}`;
       return;
     }
-    if (JSON.stringify(link) === JSON.stringify(this.#link)) return;
-    this.#log.info`interface ${link.name} is another now, address ${link.addresses.join(", ")}`;
+    const before = this.#link!;
     this.#link = link;
+    if (isSameOuterLink(link, before)) return this.#path.changeWays(link);
+    this.#log.info`interface ${link.name} is another now, address ${link.addresses.join(", ")}`;
     void this.#move(lease, this.#signal);
   }
 

@@ -56,7 +56,7 @@ export interface DataPathOptions extends Network {
 }
 
 export class DataPath {
-  readonly #options: DataPathOptions;
+  #options: DataPathOptions;
   /** Empty where the kernel forwards. */
   readonly tunnels: readonly Tunnel[];
   readonly #log = logger("data-path");
@@ -261,6 +261,13 @@ export class DataPath {
 
   /** Says that the peers have changed. Many changes in a row are carried out together. */
   update(): void {
+    this.#pace.run();
+  }
+
+  /** Says that other hosts than before are on the outer link, which is the same. */
+  changeWays(link: OuterLink): void {
+    if (JSON.stringify(link.ways) === JSON.stringify(this.#options.link.ways)) return;
+    this.#options = { ...this.#options, link };
     this.#pace.run();
   }
 

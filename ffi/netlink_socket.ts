@@ -1,9 +1,10 @@
-/** A NETLINK_ROUTE socket (`linux/netlink.h`). */
+/** Netlink sockets (`linux/netlink.h`). */
 import { closeFd } from "./fd.ts";
 import { check, libc } from "./libc.ts";
 import { AF_NETLINK, int32Option, SOCK_CLOEXEC, SOCK_RAW, SOL_SOCKET } from "./socket_address.ts";
 
 const NETLINK_ROUTE = 0;
+const NETLINK_NETFILTER = 12;
 const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
@@ -18,16 +19,19 @@ const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024;
 const DATAGRAM_BYTES_MAX = 64 * 1024;
 
 /** Synchronous: the kernel has answered by the time `send` returns. */
-export class NetlinkRouteSocket {
+class ProtocolSocket {
   readonly #fd: number;
   readonly #buffer = new Uint8Array(DATAGRAM_BYTES_MAX);
 
-  /** Opens a socket in the network namespace of the calling thread. Throws `SystemError`. */
-  constructor() {
+  /**
+   * Opens a socket of the protocol in the network namespace of the calling thread, with these
+   * options switched on. Throws `SystemError`: `EPROTONOSUPPORT` where the kernel lacks it.
+   */
+  constructor(protocol: number, options: readonly number[]) {
     const type = SOCK_RAW | SOCK_CLOEXEC;
-    this.#fd = check(libc.socket(AF_NETLINK, type, NETLINK_ROUTE), "open a netlink socket");
+    this.#fd = check(libc.socket(AF_NETLINK, type, protocol), "open a netlink socket");
     try {
-      for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) {
+      for (const option of options) {
         const one = int32Option(1);
         check(libc.setsockopt(this.#fd, SOL_NETLINK, option, one, one.length), "set up netlink");
       }
@@ -63,5 +67,24 @@ export class NetlinkRouteSocket {
 
   close(): void {
     closeFd(this.#fd);
+  }
+}
+
+/** Links, addresses, routes, neighbours (`linux/rtnetlink.h`). */
+export class NetlinkRouteSocket extends ProtocolSocket {
+  /** Opens it in the network namespace of the calling thread. Throws `SystemError`. */
+  constructor() {
+    super(NETLINK_ROUTE, [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]);
+  }
+}
+
+/** nftables (`linux/netfilter/nfnetlink.h`). */
+export class NetlinkNetfilterSocket extends ProtocolSocket {
+  /**
+   * Opens it in the network namespace of the calling thread. Throws `SystemError`:
+   * `EPROTONOSUPPORT` where the kernel has no netfilter over netlink.
+   */
+  constructor() {
+    super(NETLINK_NETFILTER, [NETLINK_CAP_ACK, NETLINK_EXT_ACK]);
   }
 }

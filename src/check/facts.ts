@@ -3,9 +3,12 @@ import type { Capability } from "../agent/preflight.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import type { Family } from "../net/ip.ts";
 
-/** What came of trying something: it works, it was refused, or it could not be looked at. */
+/**
+ * What came of trying something: it works, as far as was `seen` where that is not all; it was
+ * refused; or it could not be looked at.
+ */
 export type Trial =
-  | { readonly state: "works" }
+  | { readonly state: "works"; readonly seen?: string }
   | { readonly state: "refused"; readonly why: string }
   | { readonly state: "unseen"; readonly why: string };
 

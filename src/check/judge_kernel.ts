@@ -80,7 +80,9 @@ function judgeUdpOffloads({ udpOffloads }: HostFacts): Judged {
 /** A device that the kernel makes, and the one backend that needs it. */
 function judgeDevice(kind: string, trial: Trial, backend: BackendName): Judged {
   const name = `${kind} device`;
-  if (trial.state === "works") return { name, result: "ok", seen: "can be made", advice: "" };
+  if (trial.state === "works") {
+    return { name, result: "ok", seen: trial.seen ?? "can be made", advice: "" };
+  }
   if (trial.state === "unseen") {
     const seen = `not looked at: ${trial.why}`;
     const advice = `Run it as root to know; only ${backend} needs it.`;

@@ -189,7 +189,13 @@ export class DataPath {
 
   #reconcileFirewall(): void {
     const { firewall, firewallTables } = this.#options;
-    const { problems, changeCount } = firewall.reconcile(firewallTables);
+    const result = firewall.reconcile(firewallTables);
+    const { changeCount } = result;
+    // A kernel without nftables accepts what it forwards; only masquerading is missed there.
+    const isNeeded = firewallTables.some(({ chains }) =>
+      chains.some(({ hook }) => hook === "nat postrouting")
+    );
+    const problems = isNeeded ? result.problems : [];
     if (changeCount > 0) this.#log.info`firewall rules put in place`;
     if (problems.join() !== this.#firewallProblems.join()) {
       for (const problem of problems) this.#log.warning`${problem}`;

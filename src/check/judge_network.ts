@@ -41,7 +41,10 @@ function judgeForwarding({ forwarding, config }: HostFacts, family: Family): Jud
   if (!isNeeded) {
     return { name, result: "warning", seen: "off", advice: `For IPv${family}: ${set}` };
   }
-  if (facts.isWritable) return { name, result: "warning", seen: "off", advice: `${set}` };
+  if (facts.isWritable) {
+    const advice = `selvage run switches it on; by hand: ${set}`;
+    return { name, result: "warning", seen: "off", advice };
+  }
   const advice = `As root, where /proc/sys can be written: ${set}`;
   return { name, result: "missing", seen: "off, and cannot be set here", advice, blocks: BACKENDS };
 }

@@ -2,7 +2,7 @@
 import type { NetlinkConnection } from "../netlink/connection.ts";
 import { hasErrno } from "../netlink/error.ts";
 import { createIpipRequest, createVxlanRequest } from "../netlink/link_request.ts";
-import { deleteLink, getLink } from "../netlink/rtnetlink.ts";
+import { deleteLink, getLink, listLinks } from "../netlink/rtnetlink.ts";
 
 const PROBE_NAME = "selvage-probe";
 /** The last VNI and port, which hardly anybody has. */
@@ -40,6 +40,8 @@ export function probeDevice(connection: NetlinkConnection, kind: "vxlan" | "ipip
  * that, such as a missing privilege.
  */
 export function hasKernelVxlan(connection: NetlinkConnection): boolean {
+  // Nothing is made where one shows it: a restart changes nothing.
+  if (listLinks(connection).some(({ kind }) => kind === "vxlan")) return true;
   try {
     probeDevice(connection, "vxlan");
     return true;

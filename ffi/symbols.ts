@@ -38,6 +38,12 @@ export const NUMBER_IOCTL = {
   ioctl: { parameters: ["i32", "usize", "usize"] },
 } as const satisfies Record<string, Signature>;
 
+/** What is asked once about the host: `syscall` as `io_uring_setup` takes it. */
+export const HOST_SYMBOLS = {
+  syscall: { parameters: ["usize", "u32", "buffer"] },
+  adjtimex: { parameters: ["buffer"] },
+} as const satisfies Record<string, Signature>;
+
 /** The same on native addresses, for the packet loops. */
 export const PACKET_SYMBOLS = {
   read: { parameters: ["i32", "usize", "usize"] },

@@ -13,6 +13,8 @@ const O_CLOEXEC = 0o2000000;
 const TUNSETIFF = 0x400454ca;
 const TUNSETOFFLOAD = 0x400454d0;
 const TUNSETVNETHDRSZ = 0x400454d8;
+/** `_IOR('T', 207, unsigned int)` */
+const TUNGETFEATURES = 0x800454cf;
 const IFF_TUN = 0x0001;
 const IFF_MULTI_QUEUE = 0x0100;
 const IFF_NO_PI = 0x1000;
@@ -133,5 +135,28 @@ export function addTunQueue(name: string, offloads: readonly TunOffload[]): numb
   } catch (error) {
     closeFd(fd);
     throw error;
+  }
+}
+
+/** What the kernel's TUN devices can do. */
+export interface TunFeatures {
+  readonly isMultiQueue: boolean;
+  /** Packets may come and go behind a virtio header, which every offload needs. */
+  readonly hasVirtioHeader: boolean;
+}
+
+/** Asks without making a device. Throws `SystemError`: `ENOENT`, `ENXIO`, `EACCES`, `EPERM`. */
+export function readTunFeatures(): TunFeatures {
+  const fd = openFd(TUN_PATH, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  try {
+    const value = int32Option(0);
+    check(libc.ioctl(fd, TUNGETFEATURES, value), `ask ${TUN_PATH} for its features`);
+    const flags = new DataView(value.buffer).getUint32(0, true);
+    return {
+      isMultiQueue: (flags & IFF_MULTI_QUEUE) !== 0,
+      hasVirtioHeader: (flags & IFF_VNET_HDR) !== 0,
+    };
+  } finally {
+    closeFd(fd);
   }
 }

@@ -22,6 +22,10 @@ async function main(args: string[]): Promise<number> {
       const { runDemo } = await import("./demo/demo.ts");
       return await runDemo(options, import.meta.url);
     },
+    check: async (options) => {
+      const { runCheck } = await import("./check/check.ts");
+      return await runCheck(options);
+    },
   });
 }
 

@@ -15,7 +15,7 @@ import { planFirewall } from "../backend/plan_firewall.ts";
 import type { HostFeatures } from "../backend/select.ts";
 import { Firewall } from "../kernel/firewall.ts";
 import { FIREWALL_TABLE } from "../kernel/firewall_state.ts";
-import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
+import { chooseOuterLink, isSameOuterLink, type OuterLink } from "../kernel/outer_link.ts";
 import { hasKernelVxlan } from "../kernel/probe.ts";
 import { Reconciler } from "../kernel/reconciler.ts";
 import { judge } from "../kernel/relevance.ts";
@@ -45,7 +45,7 @@ import { notifyServiceManager } from "./service_manager.ts";
 import { Settling } from "./settling.ts";
 import { snapshot } from "./snapshot.ts";
 import type { Phase, Status } from "./status.ts";
-import { loadVtepMacs } from "./vtep_macs.ts";
+import { keepVtepMacs, loadVtepMacs } from "./vtep_macs.ts";
 import { workerCount } from "./worker_count.ts";
 
 const MOVE_RETRY_FIRST_MS = 1_000;
@@ -88,6 +88,8 @@ export class Agent implements AgentControl {
   #leases = LeaseTable.EMPTY;
   #arePeersKnown = false;
   #signal: AbortSignal | null = null;
+  /** Why the outer interface is not what it was. */
+  #linkProblem: string | null = null;
   #connection: NetlinkConnection | null = null;
   #reconciler: Reconciler | null = null;
   readonly #firewall = new Firewall(() => new NetlinkConnection(new NetlinkNetfilterSocket()));
@@ -120,7 +122,6 @@ export class Agent implements AgentControl {
    */
   async run(signal: AbortSignal, listen: () => Promise<Closable>): Promise<void> {
     requireCapabilities("selvage run", "CAP_NET_ADMIN", "CAP_NET_RAW");
-    requireTun();
     const socket = new NetlinkRouteSocket();
     let listeners: Closable | null = null;
     try {
@@ -150,7 +151,9 @@ export class Agent implements AgentControl {
   /** Throws if the network's tunnel cannot be opened on this host, or its subnet not be told. */
   #probe({ backend, config }: Network): void {
     probeWritable(this.#options.subnetFile);
-    for (const tunnel of backend.tunnels(config, this.#link!, this.#vtepMacs!)) {
+    const tunnels = backend.tunnels(config, this.#link!, this.#vtepMacs!);
+    if (tunnels.length > 0) requireTun();
+    for (const tunnel of tunnels) {
       probeTunnel(tunnel, this.#link!, this.#reconciler!);
     }
   }
@@ -173,7 +176,7 @@ export class Agent implements AgentControl {
       this.#settling.begin();
       await Promise.race([
         Promise.all([
-          keeper.keep(signal, (moved) => this.#move(moved, signal)),
+          keeper.keep(signal, () => this.#move(keeper, signal)),
           this.#followLeases(signal),
           this.#followKernel(signal),
         ]),
@@ -190,7 +193,8 @@ export class Agent implements AgentControl {
   }
 
   #awaitNetwork(signal: AbortSignal): Promise<Network> {
-    return awaitNetwork(this.store, this.#link!, this.#host, signal, (phase, reason) => {
+    const link = () => this.#link!;
+    return awaitNetwork(this.store, link, this.#host, signal, (phase, reason) => {
       this.#phase = phase;
       this.#waitingFor = reason;
     });
@@ -266,24 +270,27 @@ export class Agent implements AgentControl {
   }
 
   /** Goes on with other subnets than before, or over another link, until that stands. */
-  #move(lease: Lease, signal: AbortSignal): Promise<void> {
-    return this.#turn = this.#turn.then(() => this.#moveNow(lease, signal));
+  #move(keeper: LeaseKeeper, signal: AbortSignal): Promise<void> {
+    return this.#turn = this.#turn.then(() => this.#moveNow(keeper, signal));
   }
 
-  async #moveNow(lease: Lease, signal: AbortSignal): Promise<void> {
+  async #moveNow(keeper: LeaseKeeper, signal: AbortSignal): Promise<void> {
     const backoff = new Backoff(MOVE_RETRY_FIRST_MS, MOVE_RETRY_MAX_MS);
-    this.#phase = "starting";
-    this.#waitingFor = `moving to ${leaseKey(lease.subnets)}`;
-    while (!signal.aborted) {
+    while (!signal.aborted && keeper.lease !== null) {
+      this.#phase = "starting";
+      const { lease } = keeper;
+      const target = `${leaseKey(lease.subnets)} on ${this.#link!.name}`;
+      this.#waitingFor = `moving to ${target}`;
       await this.#closePath();
       try {
         this.#network = await this.#awaitNetwork(signal);
-        this.#keeper?.publish(this.#attributes(this.#network));
+        const link = this.#link!;
+        keeper.publish(this.#attributes(this.#network));
         await this.#openPath(lease);
-        return;
+        if (isSameOuterLink(this.#link!, link)) return;
       } catch (error) {
         if (signal.aborted) return;
-        this.#waitingFor = `cannot move to ${leaseKey(lease.subnets)}: ${errorText(error)}`;
+        this.#waitingFor = `cannot move to ${target}: ${errorText(error)}`;
         this.#log.error`${this.#waitingFor}`;
         await pause(backoff.next_ms(), signal);
       }
@@ -306,31 +313,42 @@ export class Agent implements AgentControl {
 
   /** Has repaired at once what others change, and follows the outer interface. */
   async #followKernel(signal: AbortSignal): Promise<void> {
+    const { ipMasq, forwardRules } = this.#options;
     await Promise.all([
-      followKernel({
-        protocol: NETLINK_ROUTE,
-        groups: ROUTE_GROUPS,
-        take: (messages) => this.#takeNotifications(messages, signal),
-        onGap: () => {
-          this.#path?.check();
-          this.#linkPace.run();
-        },
-      }, signal),
-      followKernel({
-        protocol: NETLINK_NETFILTER,
-        groups: [NFNLGRP_NFTABLES],
-        take: (messages) => {
-          const isOurs = messages.some((one) => notifiedTable(one)?.name === FIREWALL_TABLE);
-          if (isOurs) this.#path?.check();
-        },
-        onGap: () => this.#path?.check(),
-      }, signal),
+      this.#followTables(signal),
+      ipMasq || forwardRules ? this.#followFirewall(signal) : null,
     ]);
+  }
+
+  #followTables(signal: AbortSignal): Promise<void> {
+    return followKernel({
+      protocol: NETLINK_ROUTE,
+      groups: ROUTE_GROUPS,
+      take: (messages) => this.#takeNotifications(messages, signal),
+      onGap: () => {
+        this.#path?.check();
+        this.#linkPace.run();
+      },
+    }, signal);
+  }
+
+  #followFirewall(signal: AbortSignal): Promise<void> {
+    return followKernel({
+      protocol: NETLINK_NETFILTER,
+      groups: [NFNLGRP_NFTABLES],
+      take: (messages) => {
+        const isOurs = messages.some((one) => notifiedTable(one)?.name === FIREWALL_TABLE);
+        if (isOurs) this.#path?.check();
+      },
+      onGap: () => this.#path?.check(),
+    }, signal);
   }
 
   #takeNotifications(messages: readonly NetlinkMessage[], signal: AbortSignal): void {
     const path = this.#path;
-    if (path === null || signal.aborted) return;
+    if (signal.aborted) return;
+    // In the middle of a move: the interface that it is to may change once more.
+    if (path === null) return this.#linkPace.run();
     const { interest } = path;
     const misses: Miss[] = [];
     let isOuterLink = false;
@@ -349,20 +367,31 @@ export class Agent implements AgentControl {
 
   /** Follows the outer interface: another address, MTU or index, or another interface. */
   #checkOuterLink(): void {
-    const lease = this.#keeper?.lease ?? null;
-    if (lease === null || this.#path === null || this.#signal?.aborted !== false) return;
+    const keeper = this.#keeper;
+    if (keeper === null || this.#network === null || this.#signal?.aborted !== false) return;
+    const families = this.#network.config.ranges.map(({ family }) => family);
     let link: OuterLink;
     try {
-      link = chooseOuterLink(this.#connection!, this.#options.link);
+      link = chooseOuterLink(this.#connection!, this.#options.link, families);
+      this.#linkProblem = null;
     } catch (error) {
       // It may come back; until then all stays as it is.
-      this.#log.warning`outer interface: ${errorText(error)}`;
+      const problem = `outer interface ${this.#link!.name}: ${errorText(error)}`;
+      if (problem !== this.#linkProblem) this.#log.warning`${problem}`;
+      this.#linkProblem = problem;
       return;
     }
-    if (JSON.stringify(link) === JSON.stringify(this.#link)) return;
-    this.#log.info`interface ${link.name} is another now, address ${link.addresses.join(", ")}`;
+    const before = this.#link!;
     this.#link = link;
-    void this.#move(lease, this.#signal);
+    if (isSameOuterLink(link, before)) return this.#path?.changeWays(link);
+    this.#log.info`interface ${link.name} is another now, address ${link.addresses.join(", ")}`;
+    try {
+      keepVtepMacs(this.#options.stateDir, link.publicAddresses, this.#vtepMacs!);
+    } catch (error) {
+      this.#log.warning`${errorText(error)}`;
+    }
+    // A move that is under way takes it up.
+    if (this.#path !== null) void this.#move(keeper, this.#signal);
   }
 
   /** Every lease but our own, in the order of the subnets. */
@@ -435,6 +464,7 @@ export class Agent implements AgentControl {
     const now_ms = Date.now();
     const reasons: string[] = [];
     if (this.#waitingFor !== null) reasons.push(this.#waitingFor);
+    if (this.#linkProblem !== null) reasons.push(this.#linkProblem);
     reasons.push(...(this.#path?.problems ?? []));
     if (this.#path?.status()?.running === false) reasons.push("the data plane is not running");
     const expiry_ms = this.#keeper?.expiry_ms ?? null;

@@ -27,6 +27,8 @@ const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 30_000;
 /** How often the kernel is held against the plan though it told of no change. */
 const CHECK_MS = 300_000;
+/** What another changed is to be mended within a second, also where one check takes half of that. */
+const CHECK_WAIT_MAX_MS = 400;
 /** How often it is asked whether paths have turned out narrow. */
 const NARROW_PATHS_MS = 10_000;
 
@@ -56,7 +58,7 @@ export interface DataPathOptions extends Network {
 }
 
 export class DataPath {
-  readonly #options: DataPathOptions;
+  #options: DataPathOptions;
   /** Empty where the kernel forwards. */
   readonly tunnels: readonly Tunnel[];
   readonly #log = logger("data-path");
@@ -96,7 +98,7 @@ export class DataPath {
     this.tunnels = backend.tunnels(config, link, vtepMacs);
     this.#plan = backend.plan({ ...options, peers: [] });
     this.#pace = new Pace(() => this.#carryOutIfUp());
-    this.#checkPace = new Pace(() => this.#checkKernel());
+    this.#checkPace = new Pace(() => this.#checkKernel(), CHECK_WAIT_MAX_MS);
   }
 
   /**
@@ -189,7 +191,13 @@ export class DataPath {
 
   #reconcileFirewall(): void {
     const { firewall, firewallTables } = this.#options;
-    const { problems, changeCount } = firewall.reconcile(firewallTables);
+    const result = firewall.reconcile(firewallTables);
+    const { changeCount } = result;
+    // A kernel without nftables accepts what it forwards; only masquerading is missed there.
+    const isNeeded = firewallTables.some(({ chains }) =>
+      chains.some(({ hook }) => hook === "nat postrouting")
+    );
+    const problems = isNeeded ? result.problems : [];
     if (changeCount > 0) this.#log.info`firewall rules put in place`;
     if (problems.join() !== this.#firewallProblems.join()) {
       for (const problem of problems) this.#log.warning`${problem}`;
@@ -261,6 +269,13 @@ export class DataPath {
 
   /** Says that the peers have changed. Many changes in a row are carried out together. */
   update(): void {
+    this.#pace.run();
+  }
+
+  /** Says that other hosts than before are on the outer link, which is the same. */
+  changeWays(link: OuterLink): void {
+    if (JSON.stringify(link.ways) === JSON.stringify(this.#options.link.ways)) return;
+    this.#options = { ...this.#options, link };
     this.#pace.run();
   }
 

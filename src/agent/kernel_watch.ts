@@ -1,5 +1,4 @@
 /** Follows what the kernel tells of its own accord, for as long as the agent runs. */
-import { errnoName } from "../../ffi/errno.ts";
 import { NetlinkListener } from "../../ffi/netlink_listener.ts";
 import { errorText } from "../errors.ts";
 import { logger } from "../log.ts";
@@ -20,9 +19,9 @@ export interface KernelWatchOptions {
   readonly onGap: () => void;
 }
 
+/** Both runtimes' errors have the errno's name for a code. */
 function isLoss(error: unknown): boolean {
-  const { code, errno } = error as { code?: unknown; errno?: unknown };
-  return code === "ENOBUFS" || (typeof errno === "number" && errnoName(errno) === "ENOBUFS");
+  return (error as { readonly code?: unknown } | null)?.code === "ENOBUFS";
 }
 
 /** Until the signal is aborted. Whatever happens meanwhile, it listens again after a while. */
@@ -32,6 +31,7 @@ export async function followKernel(
 ): Promise<void> {
   const log = logger("kernel");
   const backoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
+  let told = "";
   while (!signal.aborted) {
     const start_ms = performance.now();
     let listener: NetlinkListener | null = null;
@@ -40,9 +40,11 @@ export async function followKernel(
       onGap();
       for await (const chunk of listener.chunks(signal)) take(parseMessages(chunk));
     } catch (error) {
-      if (isLoss(error)) {
-        log.info`more happened in the kernel than could be followed; reading it all`;
-      } else log.warning`cannot follow the kernel: ${errorText(error)}`;
+      const text = isLoss(error)
+        ? "more happened in the kernel than could be followed; reading it all"
+        : `cannot follow the kernel: ${errorText(error)}`;
+      if (text !== told) log.warning`${text}`;
+      told = text;
     } finally {
       listener?.close();
     }

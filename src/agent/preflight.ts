@@ -4,6 +4,8 @@ import { SelvageError } from "../errors.ts";
 
 /** Bit numbers of `linux/capability.h`. */
 const CAPABILITIES = { CAP_NET_ADMIN: 12, CAP_NET_RAW: 13, CAP_SYS_ADMIN: 21 } as const;
+export type Capability = keyof typeof CAPABILITIES;
+
 const TUN_PATH = "/dev/net/tun";
 
 /** The process's effective capabilities as a bit set. */
@@ -12,13 +14,17 @@ function effectiveCapabilities(): bigint {
   return line === null ? 0n : BigInt(`0x${line[1]}`);
 }
 
+/** Whether the process may use the capability now. */
+export function hasCapability(name: Capability): boolean {
+  return ((effectiveCapabilities() >> BigInt(CAPABILITIES[name])) & 1n) !== 0n;
+}
+
 /** Throws `permission` if the process lacks one of them; `what` is the command, for the error. */
 export function requireCapabilities(
   what: string,
-  ...names: (keyof typeof CAPABILITIES)[]
+  ...names: Capability[]
 ): void {
-  const effective = effectiveCapabilities();
-  const missing = names.filter((name) => ((effective >> BigInt(CAPABILITIES[name])) & 1n) === 0n);
+  const missing = names.filter((name) => !hasCapability(name));
   if (missing.length === 0) return;
   throw new SelvageError("permission", `${what}: ${missing.join(" and ")} missing`, {
     hint: "Run it as root, or give it the capability.",

@@ -39,7 +39,18 @@ export function loadVtepMacs(stateDir: string, publicAddresses: readonly IpAddre
   const kept = read(path);
   if (kept?.node === node) return { 4: kept.ipv4, 6: kept.ipv6 };
   const made = { 4: MacAddress.random(), 6: MacAddress.random() };
-  const text = JSON.stringify({ node, ipv4: made[4], ipv6: made[6] });
-  writeFileAtomic(path, `${text}\n`, { mode: 0o600, directoryMode: 0o700 });
+  keepVtepMacs(stateDir, publicAddresses, made);
   return made;
+}
+
+/** Keeps them for the next start of the host at these addresses. Throws if that cannot be. */
+export function keepVtepMacs(
+  stateDir: string,
+  publicAddresses: readonly IpAddress[],
+  vtepMacs: VtepMacs,
+): void {
+  const node = String(publicAddresses[0]);
+  const text = JSON.stringify({ node, ipv4: vtepMacs[4], ipv6: vtepMacs[6] });
+  const path = join(stateDir, FILE_NAME);
+  writeFileAtomic(path, `${text}\n`, { mode: 0o600, directoryMode: 0o700 });
 }

@@ -1,5 +1,7 @@
 /** What every command is given, and what the entry module brings. */
 import type { RunOptions } from "../agent/options.ts";
+import type { CheckOptions } from "../check/options.ts";
+import type { CheckReport } from "../check/report.ts";
 import type { CliIo } from "./io.ts";
 
 /** What `selvage demo` was asked to do. */
@@ -22,6 +24,7 @@ export interface CliDeps {
   readonly run: (options: RunOptions) => Promise<number>;
   /** Resolves to the exit code. */
   readonly demo: (options: DemoOptions) => Promise<number>;
+  readonly check: (options: CheckOptions) => Promise<CheckReport>;
   /** The process's own, if left out. */
   readonly io?: CliIo;
 }

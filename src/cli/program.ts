@@ -2,6 +2,7 @@
 import { Command, CommanderError } from "commander";
 import { errorText, SelvageError } from "../errors.ts";
 import { toProblem } from "../net/problem.ts";
+import { addCheck } from "./commands/check.ts";
 import { addConfig } from "./commands/config.ts";
 import { addDemo } from "./commands/demo.ts";
 import { addLeases } from "./commands/leases.ts";
@@ -46,7 +47,7 @@ export function buildProgram(context: CommandContext): Command {
     .configureHelp({ optionTerm: (option) => option.flags.replace(" [bool]", "") })
     .hook("preAction", (_program, command) => applyEnv(command, io.env));
   for (
-    const add of [addRun, addStatus, addLeases, addConfig, addToken, addDemo, addVersion]
+    const add of [addRun, addStatus, addLeases, addConfig, addToken, addCheck, addDemo, addVersion]
   ) add(program, context);
   return program;
 }

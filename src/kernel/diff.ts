@@ -95,8 +95,8 @@ function usableLinks(
 /**
  * What to do so that `actual` becomes `desired`. Nothing is asked for that is not ours: the links
  * of the desired state (by name and kind), with their addresses (but IPv6 link-local ones),
- * neighbours and FDB entries; devices that a plan of ours once had made; and the routes of table main with our
- * protocol number, or where one of ours stood before.
+ * neighbours and FDB entries; devices that a plan of ours once had made; and the routes of table
+ * main with our protocol number, or where one of ours stood before.
  */
 export function diffKernelState(
   desired: KernelState,

@@ -29,6 +29,14 @@ export interface Way {
   readonly isDirect: boolean;
 }
 
+/** Whether the links are one and have the same addresses and MTU, whatever lies behind them. */
+export function isSameOuterLink(a: OuterLink, b: OuterLink): boolean {
+  const isSame = (one: readonly IpAddress[], other: readonly IpAddress[]) =>
+    one.length === other.length && one.every((address, i) => address.equals(other[i]!));
+  return a.name === b.name && a.index === b.index && a.mtu_bytes === b.mtu_bytes &&
+    isSame(a.addresses, b.addresses) && isSame(a.publicAddresses, b.publicAddresses);
+}
+
 /** Whether packets to the address leave by the link without a gateway. */
 export function reachesDirectly({ ways }: OuterLink, address: IpAddress): boolean {
   return ways.find(({ destination }) => destination.contains(address))?.isDirect ?? false;
@@ -183,8 +191,10 @@ function listWays(
   const isDirect = ({ type, nextHops }: Route) =>
     type === RTN_UNICAST && nextHops.length === 1 && nextHops[0]!.gateway === null &&
     nextHops[0]!.linkIndex === link.index;
+  const isNoHosts = ({ destination: { address } }: Route) =>
+    address.isMulticast() || (address.family === 6 && address.isLinkLocal());
   const keep = (route: Route) =>
-    !isOwnRoute(route) && route.tos === 0 && !route.isBySource &&
+    !isOwnRoute(route) && !isNoHosts(route) && route.tos === 0 && !route.isBySource &&
     (isDirect(route) ||
       prefixes.some((prefix) =>
         prefix.family === route.destination.family && prefix.containsPrefix(route.destination)

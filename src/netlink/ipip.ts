@@ -33,9 +33,9 @@ export function decodeIpipInfo(data: Attributes): IpipInfo {
   };
 }
 
-/** Writes what goes into IFLA_INFO_DATA; the outer packets may not be fragmented. */
+/** Writes what goes into IFLA_INFO_DATA; whether packets may be cut is the inner ones' to say. */
 export function writeIpipData(writer: PayloadWriter, { linkIndex, local }: IpipSettings): void {
   if (linkIndex !== null) writer.attributeU32(IFLA_IPTUN_LINK, linkIndex);
   if (local !== null) writer.attributeAddress(IFLA_IPTUN_LOCAL, local);
-  writer.attributeU8(IFLA_IPTUN_PMTUDISC, 1);
+  writer.attributeU8(IFLA_IPTUN_PMTUDISC, 0);
 }

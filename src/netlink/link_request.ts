@@ -16,6 +16,8 @@ export interface NewLink {
   readonly mtu_bytes?: number;
   /** Made up by the kernel where it is left out. */
   readonly macAddress?: string;
+  /** Packets that wait to be sent; the kernel's default for the kind where it is left out. */
+  readonly queueLength?: number;
   /** Where it comes to be, borrowed for the call; the socket's namespace where it is left out. */
   readonly netnsFd?: number;
 }
@@ -73,6 +75,9 @@ function writeNewLink(writer: PayloadWriter, newLink: NewLink): void {
   if (newLink.macAddress !== undefined) {
     writer.attribute(link.IFLA_ADDRESS, MacAddress.parse(newLink.macAddress).toBytes());
   }
+  if (newLink.queueLength !== undefined) {
+    writer.attributeU32(link.IFLA_TXQLEN, newLink.queueLength);
+  }
   if (newLink.netnsFd !== undefined) writer.attributeU32(link.IFLA_NET_NS_FD, newLink.netnsFd);
 }
 
@@ -124,9 +129,14 @@ export function createVxlanRequest(
   vxlan: NewVxlan,
   writer: PayloadWriter = new PayloadWriter(),
 ): NetlinkRequest {
-  const request = newLinkRequest(writer, vxlan, "vxlan", () => writeVxlanData(writer, vxlan));
-  writer.attributeU32(link.IFLA_TXQLEN, 0);
-  return { ...request, payload: writer.finish(), object: `${vxlan.name} vni=${vxlan.vni}` };
+  const withoutQueue = { ...vxlan, queueLength: 0 };
+  const request = newLinkRequest(
+    writer,
+    withoutQueue,
+    "vxlan",
+    () => writeVxlanData(writer, vxlan),
+  );
+  return { ...request, object: `${vxlan.name} vni=${vxlan.vni}` };
 }
 
 /** Makes an IP in IP tunnel to any far end, down. Fails with EEXIST if the name is taken. */

@@ -6,11 +6,12 @@ import { measureLatency } from "./latency.ts";
 import { kernelVxlan } from "./paths/kernel_vxlan.ts";
 import { foreignPath } from "./paths/path.ts";
 import { plain } from "./paths/plain.ts";
+import { hostGw, kernelVxlanOfOurs } from "./paths/selvage.ts";
 import { processesIn } from "./processes.ts";
 
 const NEVER = new AbortController().signal;
 
-for (const candidate of [plain, kernelVxlan]) {
+for (const candidate of [plain, kernelVxlan, hostGw, kernelVxlanOfOurs]) {
   test(`${candidate.title}: requests from one container are answered by the other`, async () => {
     assert.equal(candidate.obstacle(), null);
     const path = await candidate.setUp(NEVER);

@@ -55,6 +55,15 @@ export interface Figure {
   readonly title: string;
   readonly unit: string;
   readonly values: readonly number[];
+  /** What it must keep to, where something is required. */
+  readonly goal?: Goal;
+}
+
+/** The median must be at most, or at least, this. */
+export type Goal = { readonly max: number } | { readonly min: number };
+
+export function isReached(goal: Goal, value: number): boolean {
+  return "max" in goal ? value <= goal.max : value >= goal.min;
 }
 
 export interface Machine {

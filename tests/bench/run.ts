@@ -21,6 +21,7 @@ import { measureNode } from "./node_figures.ts";
 import { type BenchOptions, parseOptions, USAGE } from "./options.ts";
 import { OWN_PATHS, TUNNELS } from "./paths/all.ts";
 import type { BenchPath, RunningPath } from "./paths/path.ts";
+import { measurePeers } from "./peers.ts";
 import { emptyResult, type Figure, type LeftOut, type PathResult, type Report } from "./results.ts";
 import { rotate } from "./statistics.ts";
 import { formatReport, summary } from "./table.ts";
@@ -125,6 +126,7 @@ class Bench {
     const { rounds, idle_s } = this.#options;
     const works: [part: string, work: () => Promise<Figure[]>][] = [
       ["node", () => measureNode({ idle_s, signal, say })],
+      ["peers", () => measurePeers({ rounds, signal, say })],
       ["micro", () => measureMicro({ rounds, signal, say, leftOut: this.#leftOut })],
     ];
     const figures: Figure[] = [];
@@ -169,7 +171,7 @@ class Bench {
 
 function readOptions(): BenchOptions {
   const tunnels = TUNNELS.map(({ id }) => id);
-  const parts = [...OWN_PATHS.map(({ id }) => id), ...tunnels, "node", "micro"];
+  const parts = [...OWN_PATHS.map(({ id }) => id), ...tunnels, "node", "peers", "micro"];
   try {
     return parseOptions(process.argv.slice(2), { tunnels, parts });
   } catch (error) {

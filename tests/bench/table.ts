@@ -1,5 +1,7 @@
 /** The report as Markdown. */
 import {
+  type Goal,
+  isReached,
   type MeasureId,
   MEASURES,
   medianOf,
@@ -22,10 +24,15 @@ const RATIO_MEASURES: readonly MeasureId[] = [
 ];
 
 /** Quotients of Selvage's own paths that say how well it does. */
-const OWN_RATIOS: readonly [path: string, other: string, measure: MeasureId][] = [
+const OWN_RATIOS: readonly [path: string, other: string, measure: MeasureId, goal?: Goal][] = [
   ["udp", "udp-no-offload", "tcp1"],
   ["udp", "udp-no-offload", "latencyP50"],
   ["userspace-vxlan", "udp", "tcp1"],
+  // The kernel's own devices, once made by Selvage and once by hand: what is the same costs the same.
+  ["selvage-vxlan-kernel", REFERENCE_PATH, "tcp1", { min: 0.97 }],
+  ["selvage-vxlan-kernel", REFERENCE_PATH, "udp1400", { min: 0.97 }],
+  ["selvage-host-gw", "plain", "tcp1", { min: 0.97 }],
+  ["selvage-host-gw", "plain", "udp1400", { min: 0.97 }],
 ];
 
 /** What must not end a cell or a table. */
@@ -72,24 +79,37 @@ function medianTable(report: Report): string {
   return markdownTable(["path", ...titles], rows);
 }
 
+/** `≤ 500`, and whether it is missed; empty where nothing is required. */
+function formatGoal(goal: Goal | undefined, value: number | null): string {
+  if (goal === undefined) return "";
+  const text = "max" in goal ? `≤ ${goal.max.toLocaleString("en")}` : `≥ ${goal.min}`;
+  return value !== null && isReached(goal, value) ? text : `${text}: missed`;
+}
+
 function ownRatios(report: Report): string[][] {
-  return OWN_RATIOS.flatMap(([path, other, measure]) => {
+  return OWN_RATIOS.flatMap(([path, other, measure, goal]) => {
     const ratio = ratioOf(report, path, measure, other);
     if (ratio === null) return [];
     const name = (id: string) => report.paths.find((one) => one.id === id)!.title;
     const { title } = MEASURES.find((one) => one.id === measure)!;
-    return [[`${title}: ${name(path)} / ${name(other)}`, "ratio", ratio.toFixed(2)]];
+    return [[
+      `${title}: ${name(path)} / ${name(other)}`,
+      "ratio",
+      ratio.toFixed(2),
+      formatGoal(goal, ratio),
+    ]];
   });
 }
 
 function figureTable(report: Report): string {
-  const figures = report.figures.map(({ title, unit, values }) => [
+  const figures = report.figures.map(({ title, unit, values, goal }) => [
     title,
     unit,
     formatSamples(values),
+    formatGoal(goal, median(values)),
   ]);
   const rows = [...ownRatios(report), ...figures];
-  return rows.length === 0 ? "" : markdownTable(["figure", "unit", "median"], rows, 2);
+  return rows.length === 0 ? "" : markdownTable(["figure", "unit", "median", "required"], rows, 2);
 }
 
 function setUpList(paths: readonly PathResult[]): string {

@@ -52,7 +52,32 @@ test("Selvage's own ratios are given where both paths were measured", () => {
   const slow = samplePath("udp-no-offload", { tcp1: [0.5] }, "no offload");
   const text = formatReport(sampleReport({ paths: [...paths, slow] }), null);
   const own = row(text, "| figure |", "TCP, 1 stream: Selvage udp / no offload");
-  assert.deepEqual(own, ["ratio", "14.00"]);
+  assert.deepEqual(own, ["ratio", "14.00", ""]);
+});
+
+test("what is required stands beside the figure, and that it is missed", () => {
+  const { paths } = sampleReport();
+  const own = samplePath("selvage-vxlan-kernel", { tcp1: [9.8], udp1400: [5] }, "own");
+  const reference = { ...paths[0]!, samples: { ...paths[0]!.samples, udp1400: [10] } };
+  const figure = (title: string, values: number[]) => ({
+    title,
+    unit: "ms",
+    values,
+    goal: { max: 6_000 },
+  });
+  const text = formatReport(
+    sampleReport({
+      paths: [reference, own],
+      figures: [figure("quick", [5_999, 7_000, 1]), figure("slow", [6_001]), figure("none", [])],
+    }),
+    null,
+  );
+  const cells = (title: string) => row(text, "| figure |", title).slice(1);
+  assert.deepEqual(cells("TCP, 1 stream: own / kernel VXLAN"), ["0.98", "≥ 0.97"]);
+  assert.deepEqual(cells("UDP, 1400 bytes: own / kernel VXLAN"), ["0.50", "≥ 0.97: missed"]);
+  assert.equal(cells("quick")[1], "≤ 6,000");
+  assert.equal(cells("slow")[1], "≤ 6,000: missed");
+  assert.equal(cells("none")[1], "≤ 6,000: missed");
 });
 
 test("what was left out and what failed is told, with the machine and the rounds", () => {
@@ -74,5 +99,5 @@ test("what was left out and what failed is told, with the machine and the rounds
   assert.match(text, /^- Selvage udp, round 2, udp64: broken pipe$/m);
   assert.match(text, /^!\[.*\]\(chart\.svg\)$/m);
   assert.match(text, /^- kernel VXLAN: how kernel-vxlan is set up\.$/m);
-  assert.deepEqual(row(text, "| figure |", "look-up"), ["million/s", "200 ±50 %"]);
+  assert.deepEqual(row(text, "| figure |", "look-up"), ["million/s", "200 ±50 %", ""]);
 });

@@ -1,5 +1,7 @@
 /** The outside of a command, in memory. */
 import type { CliDeps, DemoOptions } from "../../src/cli/context.ts";
+import type { CheckOptions } from "../../src/check/options.ts";
+import type { CheckReport } from "../../src/check/report.ts";
 import type { CliIo } from "../../src/cli/io.ts";
 import { runCli } from "../../src/cli/program.ts";
 import type { RunOptions } from "../../src/agent/options.ts";
@@ -29,19 +31,33 @@ export class FakeIo implements CliIo {
   }
 }
 
+/** What the check of a command line in a test finds. */
+const REPORT: CheckReport = {
+  ready: false,
+  checks: [{ name: "kernel", result: "missing", seen: "Linux 2.6\u001b", advice: "Use another." }],
+  backends: [
+    { name: "udp", works: true, reason: "" },
+    { name: "ipip", works: false, reason: "why" },
+    { name: "vxlan (kernel)", works: null, reason: "why" },
+  ],
+  next: "Do it.",
+};
+
 export interface CliResult {
   readonly code: number;
   readonly stdout: string;
   readonly stderr: string;
-  /** What `run` or `demo` was called with; null if it was not. */
+  /** What `run`, `demo` or `check` was called with; null if it was not. */
   readonly run: RunOptions | null;
   readonly demo: DemoOptions | null;
+  readonly check: CheckOptions | null;
 }
 
 /** Runs one command line, given as words. */
 export async function cli(args: readonly string[], io = new FakeIo()): Promise<CliResult> {
   let run: RunOptions | null = null;
   let demo: DemoOptions | null = null;
+  let check: CheckOptions | null = null;
   const deps: CliDeps = {
     version: "1.2.3",
     run: (options) => {
@@ -52,8 +68,12 @@ export async function cli(args: readonly string[], io = new FakeIo()): Promise<C
       demo = options;
       return Promise.resolve(7);
     },
+    check: (options) => {
+      check = options;
+      return Promise.resolve(REPORT);
+    },
     io,
   };
   const code = await runCli(args, deps);
-  return { code, stdout: io.stdout, stderr: io.stderr, run, demo };
+  return { code, stdout: io.stdout, stderr: io.stderr, run, demo, check };
 }

@@ -184,7 +184,7 @@ describe("selvage run", () => {
 
 describe("the program", () => {
   test("every command has help with examples, and exit 0", async () => {
-    const commands = ["run", "status", "leases", "config", "token", "demo", "version"];
+    const commands = ["run", "status", "leases", "config", "token", "check", "demo", "version"];
     const all = await cli(["--help"]);
     for (const command of commands) {
       assert.match(all.stdout, new RegExp(`^  ${command} `, "m"));
@@ -245,5 +245,38 @@ describe("the program", () => {
     const bad = await cli(["config", "check", path]);
     assert.deepEqual([bad.code, bad.stdout], [1, ""]);
     assert.ok(bad.stderr.includes(path) && bad.stderr.includes("Network"), bad.stderr);
+  });
+});
+
+describe("selvage check", () => {
+  test("its flags, and the exit status of what is not ready", async () => {
+    const { code, check, stdout } = await cli(
+      words("check -iface=eth0 --net-config n.json -state-dir /d -api-listen=off"),
+      new FakeIo({ FLANNELD_SUBNET_FILE: "/s", SELVAGE_API_SOCKET: "/a" }),
+    );
+    assert.equal(code, 1);
+    assert.deepEqual(check, {
+      link: { interfaces: ["eth0"], interfaceRegexes: [], canReach: null, publicAddresses: [] },
+      netConfigFile: "n.json",
+      stateDir: "/d",
+      subnetFile: "/s",
+      apiSocket: "/a",
+      apiListen: null,
+      registryListen: null,
+    });
+    assert.deepEqual(stdout.split("\n"), [
+      "CHECK   RESULT   SEEN        TO DO",
+      "kernel  missing  Linux 2.6?  Use another.",
+      "",
+      "works here: udp; not: ipip; not known: vxlan (kernel)",
+      "Do it.",
+      "",
+    ]);
+  });
+
+  test("--json", async () => {
+    const { code, stdout } = await cli(["check", "--json"]);
+    assert.equal(code, 1);
+    assert.equal(JSON.parse(stdout).backends.length, 3);
   });
 });

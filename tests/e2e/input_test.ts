@@ -334,8 +334,11 @@ describe("what this host does not give", () => {
 
   test("no /dev/net/tun", () =>
     withLab(1, (lab) => {
+      const file = join(lab.directory, "net-conf.json");
+      writeFileSync(file, JSON.stringify({ Network: "10.210.0.0/16" }));
       const place = placeFlags(join(lab.directory, "none")).join(" ");
-      const script = `mount -t tmpfs none /dev/net && exec ${EXECUTABLE.command} run ${place}`;
+      const run = `${EXECUTABLE.command} run --net-config=${file} ${place}`;
+      const script = `mount -t tmpfs none /dev/net && exec ${run}`;
       const { status, stderr } = runInHost(lab, "unshare", ["--mount", "sh", "-c", script]);
       assert.equal(status, 1);
       assert.match(stderr, /\/dev\/net\/tun/);

@@ -10,7 +10,7 @@ import { type Lab, UNDER_DENO, withLab } from "./lab.ts";
 
 const TRANSFER_BYTES = 16 * 2 ** 20;
 const MTU_BYTES = { 4: 1450, 6: 1430 } as const;
-const V4 = { Network: "10.210.0.0/16", Backend: { Type: "vxlan" } };
+const V4 = { Network: "10.210.0.0/16", Backend: { Type: "vxlan", Datapath: "userspace" } };
 const DUAL = { ...V4, EnableIPv6: true, IPv6Network: "fc00::/48" };
 
 /** The container of a host that runs selvage, by each of its addresses. */
@@ -52,7 +52,7 @@ async function startTwo(lab: Lab, config: typeof V4, flags: readonly string[]): 
   if (config === DUAL) [1, 2].forEach((host) => giveOuterV6(lab, host));
   await lab.startRegistry(config, flags);
   await lab.startJoined(2, flags);
-  await lab.untilPeers(config === DUAL ? 2 : 1, 1, 2);
+  await lab.untilPeers(1, 1, 2);
 }
 
 describe("two hosts of ours", () => {
@@ -93,7 +93,7 @@ describe("a host of ours and one whose VXLAN is the kernel's", () => {
         if (config === DUAL) [1, 2].forEach((host) => giveOuterV6(lab, host));
         await lab.startRegistry(config);
         const key = await KernelVtep.join(lab, 2, families);
-        await lab.untilPeers(families.length, 1);
+        await lab.untilPeers(1, 1);
         const ones = await attach(lab, 1);
         const [v4, v6] = parseLeaseKey(key);
         const mtu_bytes = v6 === undefined ? MTU_BYTES[4] : MTU_BYTES[6];
@@ -130,8 +130,11 @@ test("a restarted host has the VTEP addresses it had, and another make of host f
 
 test("what the datapath does not do is refused at the start, by name and with what to do", () =>
   withLab(1, async (lab) => {
-    const start = lab.startRegistry({ ...V4, Backend: { Type: "vxlan", DirectRouting: true } });
+    const start = lab.startRegistry({
+      ...V4,
+      Backend: { Type: "vxlan", Datapath: "userspace", DirectRouting: true },
+    });
     await assert.rejects(start, /selvage run ended/);
     assert.match(lab.log(1), /Backend\.DirectRouting is not for the userspace datapath/);
-    assert.match(lab.log(1), /Set DirectRouting to false/);
+    assert.match(lab.log(1), /Leave DirectRouting out/);
   }));

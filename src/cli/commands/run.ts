@@ -10,22 +10,17 @@ import {
 import type { HostPort } from "../../net/host_port.ts";
 import { errorText, SelvageError } from "../../errors.ts";
 import { type Level, LOG_LEVELS } from "../../log.ts";
-import type { IpAddress } from "../../net/ip.ts";
 import { type JoinString, readJoinArgument } from "../../registry/join_string.ts";
 import type { CommandContext } from "../context.ts";
-import { boolFlag, listFlag, valueFlag } from "../flags.ts";
+import { boolFlag, valueFlag } from "../flags.ts";
+import { linkChoice, type LinkFlags, linkFlags } from "../link_flags.ts";
 import { UsageError } from "../usage_error.ts";
-import { address, hostAddress, hostPort, integer, nonEmpty, oneOf, regex } from "../values.ts";
+import { hostPort, integer, nonEmpty, oneOf } from "../values.ts";
 
 /** A renewal margin in minutes must lie within the 24 hours of a lease; flannel's bounds. */
 const RENEW_MARGIN_MAX_MINUTES = 24 * 60 - 1;
 
-interface RunFlags {
-  readonly iface?: string[];
-  readonly ifaceRegex?: string[];
-  readonly ifaceCanReach?: IpAddress;
-  readonly publicIp?: IpAddress;
-  readonly publicIpv6?: IpAddress;
+interface RunFlags extends LinkFlags {
   readonly subnetFile: string;
   readonly subnetLeaseRenewMargin: number;
   readonly ipMasq?: boolean;
@@ -50,36 +45,7 @@ interface RunFlags {
 function addFlannelFlags(command: Command): void {
   const env = "flannel";
   const flags = [
-    listFlag({
-      term: "iface <name>",
-      description: "interface to other hosts, by name or address; repeatable, the first found",
-      parse: nonEmpty,
-      env,
-    }),
-    listFlag({
-      term: "iface-regex <regex>",
-      description: "the same by a pattern of name or address, after --iface; repeatable",
-      parse: regex,
-      env,
-    }),
-    valueFlag({
-      term: "iface-can-reach <address>",
-      description: "the same by the route to this address, after --iface-regex",
-      parse: address(),
-      env,
-    }),
-    valueFlag({
-      term: "public-ip <address>",
-      description: "IPv4 address that other hosts reach this one by",
-      parse: hostAddress(4),
-      env,
-    }),
-    valueFlag({
-      term: "public-ipv6 <address>",
-      description: "IPv6 address that other hosts reach this one by",
-      parse: hostAddress(6),
-      env,
-    }),
+    ...linkFlags(),
     valueFlag({
       term: "subnet-file <path>",
       description: "where subnet.env is written",
@@ -260,14 +226,8 @@ export function toRunOptions(flags: RunFlags): RunOptions {
   if (flags.registryListen?.port === 0) {
     throw new UsageError("--registry-listen: port 0 changes at every start", "Choose a port.");
   }
-  const publicAddresses = [flags.publicIp, flags.publicIpv6].filter((one) => one !== undefined);
   return {
-    link: {
-      interfaces: flags.iface ?? [],
-      interfaceRegexes: flags.ifaceRegex ?? [],
-      canReach: flags.ifaceCanReach?.toString() ?? null,
-      publicAddresses,
-    },
+    link: linkChoice(flags),
     subnetFile: flags.subnetFile,
     renewMargin_ms: flags.subnetLeaseRenewMargin * 60_000,
     ipMasq: flags.ipMasq ?? false,

@@ -5,7 +5,14 @@ import { n2n } from "./n2n.ts";
 import { nebula } from "./nebula.ts";
 import type { BenchPath } from "./path.ts";
 import { plain } from "./plain.ts";
-import { udp, udpTwoWorkers, udpWithoutOffload, userspaceVxlan } from "./selvage.ts";
+import {
+  hostGw,
+  kernelVxlanOfOurs,
+  udp,
+  udpTwoWorkers,
+  udpWithoutOffload,
+  userspaceVxlan,
+} from "./selvage.ts";
 import { tinc } from "./tinc.ts";
 import { vtun } from "./vtun.ts";
 import { wireguardGo } from "./wireguard_go.ts";
@@ -13,7 +20,9 @@ import { wireguardGo } from "./wireguard_go.ts";
 /** What is measured always. */
 export const OWN_PATHS: readonly BenchPath[] = [
   plain,
+  hostGw,
   kernelVxlan,
+  kernelVxlanOfOurs,
   udp,
   userspaceVxlan,
   udpWithoutOffload,

@@ -115,6 +115,22 @@ export const userspaceVxlan = ownPath({
   flags: [],
 });
 
+export const kernelVxlanOfOurs = ownPath({
+  id: "selvage-vxlan-kernel",
+  title: "Selvage VXLAN in the kernel",
+  note: 'the vxlan backend with "Datapath": "kernel"',
+  backend: { Type: "vxlan", Datapath: "kernel" },
+  flags: [],
+});
+
+export const hostGw = ownPath({
+  id: "selvage-host-gw",
+  title: "Selvage host-gw",
+  note: "the host-gw backend",
+  backend: { Type: "host-gw" },
+  flags: [],
+});
+
 export const udpTwoWorkers = ownPath({
   id: "udp-workers-2",
   title: "Selvage udp, --workers=2",

@@ -1,0 +1,13 @@
+/** `selvage check`: what this host offers, what is missing, and what to do about it. */
+import { gatherFacts } from "./gather.ts";
+import { judge } from "./judge.ts";
+import type { CheckOptions } from "./options.ts";
+import type { CheckReport } from "./report.ts";
+
+/**
+ * Looks at this host and judges it. Rejects only if the network configuration cannot be read or
+ * breaks its rules.
+ */
+export async function runCheck(options: CheckOptions): Promise<CheckReport> {
+  return judge(await gatherFacts(options));
+}

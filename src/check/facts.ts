@@ -1,0 +1,97 @@
+/** What `selvage check` saw of this host, as plain data: everything the judgement goes by. */
+import type { Capability } from "../agent/preflight.ts";
+import type { OuterLink } from "../kernel/outer_link.ts";
+import type { Family } from "../net/ip.ts";
+
+/**
+ * What came of trying something: it works, as far as was `seen` where that is not all; it was
+ * refused; or it could not be looked at.
+ */
+export type Trial =
+  | { readonly state: "works"; readonly seen?: string }
+  | { readonly state: "refused"; readonly why: string }
+  | { readonly state: "unseen"; readonly why: string };
+
+/** A TUN device as far as could be seen; null: not looked at. */
+export interface TunFacts {
+  /** Opening `/dev/net/tun`. */
+  readonly file: Trial;
+  /** Making a device. */
+  readonly device: Trial;
+  readonly isMultiQueue: boolean | null;
+  readonly offloads: readonly string[] | null;
+}
+
+export interface ForwardingFacts {
+  readonly isOn: boolean;
+  /** Whether this process could switch it on. */
+  readonly isWritable: boolean;
+}
+
+/** A port that `selvage run` would bind. */
+export interface PortFacts {
+  readonly use: "udp" | "vxlan" | "api" | "registry";
+  /** Such as `192.0.2.1:8285`. */
+  readonly where: string;
+  readonly port: number;
+  readonly trial: Trial;
+  /** Asked for by a flag or a configuration, not a default that may not be needed. */
+  readonly isChosen: boolean;
+}
+
+export interface PlaceFacts {
+  readonly name: "state directory" | "subnet file" | "API socket";
+  readonly path: string;
+  readonly trial: Trial;
+}
+
+export interface ClockFacts {
+  readonly now_ms: number;
+  /** null: the kernel does not say. */
+  readonly isSynchronised: boolean | null;
+  /** When the newest file of the state directory was written; null: there is none. */
+  readonly newestState_ms: number | null;
+}
+
+/** A network configuration, and what its backend says of this host. */
+export interface ConfigFacts {
+  readonly file: string;
+  /** `Backend.Type` */
+  readonly type: string;
+  /** vxlan's `Datapath`, else null. */
+  readonly datapath: string | null;
+  readonly families: readonly Family[];
+  /** Largest inner packet; null where it is not known. */
+  readonly mtu_bytes: number | null;
+  readonly refusal: { readonly why: string; readonly hint: string } | null;
+}
+
+export interface HostFacts {
+  /** As uname(2) says, such as `6.1.0-18-amd64`. */
+  readonly kernelRelease: string;
+  /** Those of interest that are held. */
+  readonly capabilities: readonly Capability[];
+  readonly tun: TunFacts;
+  /** null: no UDP socket could be opened. */
+  readonly udpOffloads: readonly string[] | null;
+  readonly vxlan: Trial;
+  readonly ipip: Trial;
+  readonly nftables: Trial;
+  readonly ioUring: Trial;
+  /** null: the kernel has no such family, or it is switched off. */
+  readonly forwarding: Readonly<Record<Family, ForwardingFacts | null>>;
+  /** Which counts at the outer interface; null: not known. */
+  readonly rpFilter: number | null;
+  readonly gcThresh3: number | null;
+  /** Or why there is none, and what to do. */
+  readonly link: OuterLink | { readonly why: string; readonly hint: string };
+  /** Names of devices that are selvage's: another one runs here. */
+  readonly ownDevices: readonly string[];
+  /** Names of the kernel's VXLAN devices. */
+  readonly vxlanDevices: readonly string[];
+  readonly ports: readonly PortFacts[];
+  readonly places: readonly PlaceFacts[];
+  readonly clock: ClockFacts;
+  /** null: none was given. */
+  readonly config: ConfigFacts | null;
+}

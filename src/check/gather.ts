@@ -1,0 +1,161 @@
+/** Looks at this host. Nothing is changed, everything is bounded, and no probe throws. */
+import { accessSync, constants } from "node:fs";
+import { release } from "node:os";
+import { probeIoUring } from "../../ffi/host.ts";
+import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
+import { judgeNetwork } from "../agent/network.ts";
+import { type Capability, hasCapability } from "../agent/preflight.ts";
+import { portOption } from "../backend/backend_options.ts";
+import { ANY_HOST, selectBackend } from "../backend/select.ts";
+import type { NetworkConfig } from "../config/network_config.ts";
+import { CONFIG_SIZE_MAX_BYTES, parseNetworkConfig } from "../config/parse_network_config.ts";
+import { errorText, SelvageError } from "../errors.ts";
+import { readFileBounded } from "../files.ts";
+import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
+import type { Family } from "../net/ip.ts";
+import { NetlinkConnection } from "../netlink/connection.ts";
+import { listLinks } from "../netlink/rtnetlink.ts";
+import { probeDevices, probeUdpOffloads } from "./devices.ts";
+import type { ConfigFacts, ForwardingFacts, HostFacts } from "./facts.ts";
+import { probeNftables } from "./nftables.ts";
+import type { CheckOptions } from "./options.ts";
+import { probeClock, probePlaces } from "./places.ts";
+import { probePorts, type UdpPort } from "./ports.ts";
+import { attempt, valueOr } from "./trial.ts";
+
+const CAPABILITIES: readonly Capability[] = ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"];
+const DEFAULT_PORTS = { udp: 8285, vxlan: 8472 } as const;
+/** Every name that a device of ours may have. */
+const OWN_DEVICE = /^(selvage\d*|selvage(-v6)?\.\d+|selv[46]\.\d+|selvage\.ipip)$/;
+
+/** A sysctl's number by its path below `/proc/sys`; null if there is none. */
+function sysctl(path: string): number | null {
+  const text = valueOr(() => readFileBounded(`/proc/sys/${path}`).trim(), "");
+  return /^-?\d+$/.test(text) ? Number(text) : null;
+}
+
+function forwarding(path: string): ForwardingFacts | null {
+  const value = sysctl(path);
+  if (value === null) return null;
+  const write = attempt(() => accessSync(`/proc/sys/${path}`, constants.W_OK));
+  return { isOn: value !== 0, isWritable: write.state === "works" };
+}
+
+/** The stricter of the two counts (`ip-sysctl.rst`). */
+function rpFilter(linkName: string): number | null {
+  const values = ["all", linkName].map((name) => sysctl(`net/ipv4/conf/${name}/rp_filter`));
+  const known = values.filter((value) => value !== null);
+  return known.length === 0 ? null : Math.max(...known);
+}
+
+type LinkFacts = Pick<HostFacts, "link" | "ownDevices" | "vxlanDevices">;
+
+function chooseLink(
+  connection: NetlinkConnection,
+  { link }: CheckOptions,
+  families: readonly Family[] | null,
+): HostFacts["link"] {
+  const tries: (readonly Family[])[] = families === null ? [[4], [6]] : [families];
+  let first: unknown = null;
+  for (const wanted of tries) {
+    try {
+      return chooseOuterLink(connection, link, wanted);
+    } catch (error) {
+      first ??= error;
+    }
+  }
+  const hint = first instanceof SelvageError ? first.hint : "";
+  return { why: errorText(first), hint: hint || "Give this host an address, or set --iface." };
+}
+
+function probeLinks(options: CheckOptions, families: readonly Family[] | null): LinkFacts {
+  let connection: NetlinkConnection | null = null;
+  try {
+    connection = new NetlinkConnection(new NetlinkRouteSocket());
+    const links = listLinks(connection);
+    return {
+      link: chooseLink(connection, options, families),
+      ownDevices: links.map(({ name }) => name).filter((name) => OWN_DEVICE.test(name)),
+      vxlanDevices: links.filter(({ kind }) => kind === "vxlan").map(({ name }) => name),
+    };
+  } catch (error) {
+    const link = { why: errorText(error), hint: "netlink must be allowed for this process." };
+    return { link, ownDevices: [], vxlanDevices: [] };
+  } finally {
+    connection?.close();
+  }
+}
+
+/** Bad values are the backend's own to report. */
+function datapathOf({ backend }: NetworkConfig): string | null {
+  if (backend.type !== "vxlan") return null;
+  const entry = Object.entries(backend.options)
+    .findLast(([key]) => key.toLowerCase() === "datapath");
+  return typeof entry?.[1] === "string" ? entry[1] : "auto";
+}
+
+function probeConfig(file: string, config: NetworkConfig, link: OuterLink | null): ConfigFacts {
+  const facts = {
+    file,
+    type: config.backend.type,
+    datapath: datapathOf(config),
+    families: config.ranges.map(({ family }) => family),
+  };
+  try {
+    if (link === null) {
+      selectBackend(config, ANY_HOST).check(config, null);
+      return { ...facts, mtu_bytes: null, refusal: null };
+    }
+    const { backend } = judgeNetwork(config, link, ANY_HOST);
+    return { ...facts, mtu_bytes: backend.mtu_bytes(config, link), refusal: null };
+  } catch (error) {
+    const hint = error instanceof SelvageError ? error.hint : "";
+    return { ...facts, mtu_bytes: null, refusal: { why: errorText(error), hint } };
+  }
+}
+
+/** The ports that the backends in question listen on. */
+function udpPortsOf(config: NetworkConfig | null): UdpPort[] {
+  const all = ["udp", "vxlan"] as const;
+  return all.filter((use) => config === null || config.backend.type === use).map((use) => ({
+    use,
+    // A port that is none was the backend's to report.
+    port: config === null
+      ? DEFAULT_PORTS[use]
+      : valueOr(() => portOption(config, DEFAULT_PORTS[use]), DEFAULT_PORTS[use]),
+    isChosen: config !== null,
+  }));
+}
+
+/**
+ * Looks at everything. Rejects only if the network configuration cannot be read or breaks its
+ * rules, as `selvage config check` does.
+ */
+export async function gatherFacts(options: CheckOptions): Promise<HostFacts> {
+  const { netConfigFile: file } = options;
+  const config = file === null
+    ? null
+    : parseNetworkConfig(readFileBounded(file, CONFIG_SIZE_MAX_BYTES), file);
+  const links = probeLinks(options, config?.ranges.map(({ family }) => family) ?? null);
+  const link = "name" in links.link ? links.link : null;
+  const isV6Off = sysctl("net/ipv6/conf/all/disable_ipv6") !== 0;
+  return {
+    kernelRelease: release(),
+    capabilities: CAPABILITIES.filter((name) => valueOr(() => hasCapability(name), false)),
+    ...probeDevices(),
+    udpOffloads: probeUdpOffloads(),
+    nftables: probeNftables(),
+    ioUring: attempt(probeIoUring),
+    forwarding: {
+      4: forwarding("net/ipv4/ip_forward"),
+      6: isV6Off ? null : forwarding("net/ipv6/conf/all/forwarding"),
+    },
+    rpFilter: link === null ? null : rpFilter(link.name),
+    gcThresh3: sysctl("net/ipv4/neigh/default/gc_thresh3"),
+    ...links,
+    ports: await probePorts(udpPortsOf(config), link, options),
+    places: probePlaces(options),
+    clock: probeClock(options.stateDir),
+    config: config === null ? null : probeConfig(file!, config, link),
+  };
+}

@@ -1,0 +1,117 @@
+/** From what was seen of a host to the report: pure. */
+import type { ConfigFacts, HostFacts, PlaceFacts } from "./facts.ts";
+import { type Judged, judgeKernel } from "./judge_kernel.ts";
+import { judgeNetworkFacts } from "./judge_network.ts";
+import {
+  type BackendName,
+  type BackendReport,
+  BACKENDS,
+  type CheckReport,
+  type CheckRow,
+} from "./report.ts";
+
+/** A clock before this was never set: no version of ours is older. */
+const CLOCK_MIN_MS = Date.UTC(2025, 0, 1);
+/** Files come from the same clock, read a little later. */
+const CLOCK_SLACK_MS = 60_000;
+
+const FLAGS: Readonly<Record<PlaceFacts["name"], string>> = {
+  "state directory": "--state-dir",
+  "subnet file": "--subnet-file",
+  "API socket": "--api-socket",
+};
+
+function judgePlace({ name, path, trial }: PlaceFacts): Judged {
+  if (trial.state === "works") return { name, result: "ok", seen: `${path}, writable`, advice: "" };
+  const advice = `Run it as root, or set ${FLAGS[name]}.`;
+  const seen = trial.why.includes(path) ? trial.why : `${path}: ${trial.why}`;
+  return { name, result: "missing", seen, advice, blocks: BACKENDS };
+}
+
+function judgeClock({ clock }: HostFacts): Judged {
+  const name = "clock";
+  const { now_ms, isSynchronised, newestState_ms } = clock;
+  const seen = new Date(now_ms).toISOString().replace(/\.\d+Z$/, "Z");
+  const advice = "Set it: leases and certificates go by it.";
+  if (now_ms < CLOCK_MIN_MS) return { name, result: "warning", seen: `${seen}, not set`, advice };
+  if (newestState_ms !== null && newestState_ms > now_ms + CLOCK_SLACK_MS) {
+    const behind = `${seen}, before the state directory was written`;
+    return { name, result: "warning", seen: behind, advice };
+  }
+  if (isSynchronised === false) {
+    const loose = `${seen}, kept by nothing`;
+    return { name, result: "warning", seen: loose, advice: "Run a time service (NTP)." };
+  }
+  return { name, result: "ok", seen, advice: "" };
+}
+
+function judgeConfig(config: ConfigFacts | null): Judged[] {
+  if (config === null) return [];
+  const name = "configuration";
+  const { file, type, refusal } = config;
+  if (refusal === null) return [{ name, result: "ok", seen: `${file}: ${type}`, advice: "" }];
+  return [{ name, result: "missing", seen: refusal.why, advice: refusal.hint, blocks: BACKENDS }];
+}
+
+/** The backends that a configuration may lead to. */
+function backendsOf(config: ConfigFacts | null): readonly BackendName[] {
+  if (config === null) return BACKENDS;
+  if (config.type !== "vxlan") return BACKENDS.filter((name) => name === config.type);
+  const both = ["vxlan (userspace)", "vxlan (kernel)"] as const;
+  const named = both.filter((name) => name === `vxlan (${config.datapath})`);
+  return named.length > 0 ? named : both;
+}
+
+function judgeBackend(name: BackendName, rows: readonly Judged[]): BackendReport {
+  const reason = (row: Judged) => `${row.name}: ${row.seen}`;
+  const blocking = rows.find(({ blocks }) => blocks?.includes(name));
+  if (blocking !== undefined) return { name, works: false, reason: reason(blocking) };
+  const open = rows.find(({ leavesOpen }) => leavesOpen?.includes(name));
+  if (open !== undefined) return { name, works: null, reason: reason(open) };
+  return { name, works: true, reason: "" };
+}
+
+/** One of the sentences that end the report. */
+function nextStep(
+  facts: HostFacts,
+  rows: readonly Judged[],
+  names: readonly BackendName[],
+  ready: boolean,
+): string {
+  if (!ready) {
+    // What stops most of those in question is to be mended first, and else what stops most.
+    const stops = ({ blocks = [] }: Judged) =>
+      blocks.filter((name) => names.includes(name)).length * BACKENDS.length + blocks.length;
+    const first = rows.toSorted((a, b) => stops(b) - stops(a))[0]!;
+    return `Mend first what is missing, and check again: ${first.name}. ${first.advice}`.trim();
+  }
+  const isOpen = rows.some(({ seen }) => seen.includes("not looked at"));
+  if (isOpen) return "Run it as root to look at the rest, or start: selvage run --help";
+  const warningCount = rows.filter(({ result }) => result !== "ok").length;
+  const start = facts.config === null
+    ? "selvage run --help"
+    : `selvage run --net-config ${facts.config.file}`;
+  if (warningCount === 0) return `Nothing is missing; start with: ${start}`;
+  return `Read what is not ok above, then start with: ${start}`;
+}
+
+function toRow({ name, result, seen, advice }: Judged): CheckRow {
+  return { name, result, seen, advice };
+}
+
+export function judge(facts: HostFacts): CheckReport {
+  const rows = [
+    ...judgeConfig(facts.config),
+    ...judgeKernel(facts),
+    ...judgeNetworkFacts(facts),
+    ...facts.places.map(judgePlace),
+    judgeClock(facts),
+  ];
+  const names = backendsOf(facts.config);
+  const backends = names.map((name) => judgeBackend(name, rows));
+  const isStopped = rows.some(({ blocks }) => blocks?.length === BACKENDS.length);
+  // A backend that is none of the five (alloc, extension) needs what all of them need.
+  const ready = !isStopped &&
+    (backends.length === 0 || backends.some(({ works }) => works !== false));
+  return { ready, checks: rows.map(toRow), backends, next: nextStep(facts, rows, names, ready) };
+}

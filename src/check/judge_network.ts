@@ -1,0 +1,172 @@
+/** Judges the network: forwarding, the outer interface, MTUs, ports. */
+import type { OuterLink } from "../kernel/outer_link.ts";
+import {
+  ETHERNET_HEADER_BYTES,
+  ipHeaderBytes,
+  UDP_HEADER_BYTES,
+  VXLAN_HEADER_BYTES,
+} from "../net/header_length.ts";
+import { type Family, ofFamily } from "../net/ip.ts";
+import type { HostFacts, PortFacts } from "./facts.ts";
+import type { Judged } from "./judge_kernel.ts";
+import { type BackendName, BACKENDS } from "./report.ts";
+
+/** What every IPv6 link must carry (RFC 8200 section 5). */
+const IPV6_MTU_BYTES_MIN = 1280;
+/** What every IPv4 link must carry (RFC 791 section 3.2). */
+const IPV4_MTU_BYTES_MIN = 68;
+const STRICT = 1;
+
+const SYSCTLS = { 4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding" } as const;
+
+function judgeForwarding({ forwarding, config }: HostFacts, family: Family): Judged {
+  const name = `IPv${family} forwarding`;
+  const isNeeded = config?.families.includes(family) ?? family === 4;
+  const facts = forwarding[family];
+  if (facts === null) {
+    const seen = `this host has no IPv${family}`;
+    if (isNeeded) {
+      const advice = `Switch IPv${family} on, or off in the network's configuration.`;
+      return { name, result: "missing", seen, advice, blocks: BACKENDS };
+    }
+    if (config !== null) return { name, result: "ok", seen: `${seen}; not asked for`, advice: "" };
+    const advice = `Networks without IPv${family} work.`;
+    return { name, result: "warning", seen, advice };
+  }
+  if (facts.isOn) return { name, result: "ok", seen: "on", advice: "" };
+  if (!isNeeded && config !== null) {
+    return { name, result: "ok", seen: "off; not asked for", advice: "" };
+  }
+  const set = `sysctl -w ${SYSCTLS[family]}=1`;
+  if (!isNeeded) {
+    return { name, result: "warning", seen: "off", advice: `For IPv${family}: ${set}` };
+  }
+  if (facts.isWritable) {
+    const advice = `selvage run switches it on; by hand: ${set}`;
+    return { name, result: "warning", seen: "off", advice };
+  }
+  const advice = `As root, where /proc/sys can be written: ${set}`;
+  return { name, result: "missing", seen: "off, and cannot be set here", advice, blocks: BACKENDS };
+}
+
+function judgeLink({ link }: HostFacts): Judged {
+  const name = "outer interface";
+  if (!("name" in link)) {
+    return { name, result: "missing", seen: link.why, advice: link.hint, blocks: BACKENDS };
+  }
+  const addresses = link.addresses.join(", ");
+  const seen = `${link.name}, ${addresses}, MTU ${link.mtu_bytes}`;
+  if (ofFamily(link.addresses, 4) === undefined) {
+    const advice = "Give it an IPv4 address, or set --iface; only IPv6 networks of vxlan work.";
+    const blocks = ["udp", "ipip"] as const;
+    return { name, result: "warning", seen, advice, blocks };
+  }
+  const isOwn = link.publicAddresses.every((one) => link.addresses.some((own) => own.equals(one)));
+  if (isOwn) return { name, result: "ok", seen, advice: "" };
+  const advice = "host-gw needs the interface's own address: leave --public-ip out for it.";
+  const told = `${seen}, public ${link.publicAddresses.join(", ")}`;
+  return { name, result: "warning", seen: told, advice, blocks: ["host-gw"] };
+}
+
+function judgeRpFilter({ rpFilter, link }: HostFacts): Judged[] {
+  if (!("name" in link) || rpFilter === null) return [];
+  const name = "rp_filter";
+  if (rpFilter !== STRICT) return [{ name, result: "ok", seen: `${rpFilter}`, advice: "" }];
+  const advice = `Where hosts have several ways: sysctl -w net.ipv4.conf.${link.name}.rp_filter=2`;
+  return [{ name, result: "warning", seen: `strict at ${link.name}`, advice }];
+}
+
+/** The largest inner packet by backend, of what the interface carries. */
+function innerMtus({ mtu_bytes }: OuterLink): [name: string, mtu_bytes: number, min: number][] {
+  const udp = UDP_HEADER_BYTES;
+  const vxlan = udp + VXLAN_HEADER_BYTES + ETHERNET_HEADER_BYTES;
+  const [ip4, ip6] = [ipHeaderBytes(4), ipHeaderBytes(6)];
+  return [
+    ["udp", mtu_bytes - ip4 - udp, IPV4_MTU_BYTES_MIN],
+    ["vxlan", mtu_bytes - ip4 - vxlan, IPV4_MTU_BYTES_MIN],
+    ["vxlan of IPv6", mtu_bytes - ip6 - vxlan, IPV6_MTU_BYTES_MIN],
+    ["host-gw", mtu_bytes, IPV4_MTU_BYTES_MIN],
+    ["ipip", mtu_bytes - ip4, IPV4_MTU_BYTES_MIN],
+  ];
+}
+
+const MTU_BLOCKS: Readonly<Record<string, readonly BackendName[]>> = {
+  udp: ["udp"],
+  vxlan: ["vxlan (userspace)", "vxlan (kernel)"],
+  "host-gw": ["host-gw"],
+  ipip: ["ipip"],
+};
+
+function judgeMtu({ link, config }: HostFacts): Judged[] {
+  if (!("name" in link)) return [];
+  const name = "inner MTU";
+  if (config !== null) {
+    // Where there is none, the configuration's own row says why.
+    if (config.mtu_bytes === null) return [];
+    const seen = `${config.type} ${config.mtu_bytes}`;
+    return [{ name, result: "ok", seen, advice: "" }];
+  }
+  const mtus = innerMtus(link);
+  const seen = mtus.map(([backend, mtu_bytes]) => `${backend} ${mtu_bytes}`).join(", ");
+  const short = mtus.filter(([, mtu_bytes, min]) => mtu_bytes < min).map(([backend]) => backend);
+  if (short.length === 0) return [{ name, result: "ok", seen, advice: "" }];
+  const advice = `Too small for ${short.join(", ")}: raise the MTU of ${link.name}.`;
+  const blocks = short.flatMap((backend) => MTU_BLOCKS[backend] ?? []);
+  return [{ name, result: "warning", seen, advice, blocks }];
+}
+
+const BY_USE: Readonly<Record<PortFacts["use"], readonly BackendName[]>> = {
+  udp: ["udp"],
+  vxlan: ["vxlan (userspace)", "vxlan (kernel)"],
+  api: BACKENDS,
+  registry: BACKENDS,
+};
+
+const PORT_ADVICE: Readonly<Record<PortFacts["use"], string>> = {
+  udp: "Stop the other program (ss -lunp shows it), or set Backend.Port.",
+  vxlan: "Stop the other program (ss -lunp shows it), or set Backend.Port.",
+  api: "Stop the other program (ss -ltnp shows it), or set --api-listen.",
+  registry: "Stop the other program (ss -ltnp shows it), or set --registry-listen.",
+};
+
+const USE_TEXT = { udp: "UDP of udp", vxlan: "UDP of vxlan", api: "API", registry: "registry" };
+
+function judgePort({ use, where, trial, isChosen }: PortFacts, facts: HostFacts): Judged {
+  const name = `${USE_TEXT[use]} port`;
+  const advice = PORT_ADVICE[use];
+  const uses = BY_USE[use];
+  if (trial.state === "works") return { name, result: "ok", seen: `${where} is free`, advice: "" };
+  if (trial.state === "unseen") {
+    const seen = `${where} not looked at: ${trial.why}`;
+    return { name, result: "warning", seen, advice: "Look again once the address is ready." };
+  }
+  const seen = trial.why.includes(where) ? trial.why : `${where}: ${trial.why}`;
+  if (facts.ownDevices.length > 0) {
+    const own = `Perhaps the selvage that runs here, whose device is ${facts.ownDevices[0]}.`;
+    return { name, result: "warning", seen, advice: own };
+  }
+  if (use === "registry" && !isChosen) {
+    return { name, result: "warning", seen, advice: `Only for the registry's host: ${advice}` };
+  }
+  const isKernels = use === "vxlan" && facts.vxlanDevices.length > 0;
+  if (!isKernels) return { name, result: "missing", seen, advice, blocks: uses };
+  return {
+    name,
+    result: "warning",
+    seen,
+    advice: `Perhaps the kernel's, for ${facts.vxlanDevices[0]}; only its VXLAN can share it.`,
+    blocks: ["vxlan (userspace)"],
+    leavesOpen: ["vxlan (kernel)"],
+  };
+}
+
+export function judgeNetworkFacts(facts: HostFacts): Judged[] {
+  return [
+    judgeForwarding(facts, 4),
+    judgeForwarding(facts, 6),
+    judgeLink(facts),
+    ...judgeRpFilter(facts),
+    ...judgeMtu(facts),
+    ...facts.ports.map((port) => judgePort(port, facts)),
+  ];
+}

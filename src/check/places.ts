@@ -1,0 +1,56 @@
+/** Files and clock. */
+import { accessSync, constants, existsSync, readdirSync, statSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { isClockSynchronised } from "../../ffi/host.ts";
+import { SelvageError } from "../errors.ts";
+import { probeWritable } from "../files.ts";
+import type { ClockFacts, PlaceFacts, Trial } from "./facts.ts";
+import type { CheckOptions } from "./options.ts";
+import { attempt, valueOr } from "./trial.ts";
+
+/** The nearest directory above a path, itself included, that is there. */
+function existing(path: string): string {
+  let at = resolve(path);
+  while (!existsSync(at) && dirname(at) !== at) at = dirname(at);
+  return at;
+}
+
+/** Whether a file can be put into a directory, which may have to be made; none is made here. */
+function tryDirectory(directory: string): Trial {
+  return attempt(() => {
+    const there = existing(directory);
+    if (!statSync(there).isDirectory()) {
+      throw new SelvageError("unavailable", `${there} is not a directory`);
+    }
+    if (there === resolve(directory)) probeWritable(join(there, "selvage-check"));
+    else accessSync(there, constants.W_OK | constants.X_OK);
+  });
+}
+
+function tryFile(path: string): Trial {
+  if (existing(path) !== resolve(path)) return tryDirectory(dirname(resolve(path)));
+  return attempt(() => {
+    if (statSync(path).isDirectory()) {
+      throw new SelvageError("unavailable", `${path} is a directory`);
+    }
+    probeWritable(path);
+  });
+}
+
+export function probePlaces({ stateDir, subnetFile, apiSocket }: CheckOptions): PlaceFacts[] {
+  return [
+    { name: "state directory", path: stateDir, trial: tryDirectory(stateDir) },
+    { name: "subnet file", path: subnetFile, trial: tryFile(subnetFile) },
+    { name: "API socket", path: apiSocket, trial: tryDirectory(dirname(resolve(apiSocket))) },
+  ];
+}
+
+export function probeClock(stateDir: string): ClockFacts {
+  const written = valueOr(() => readdirSync(stateDir), [])
+    .flatMap((name) => valueOr(() => [statSync(join(stateDir, name)).mtimeMs], []));
+  return {
+    now_ms: Date.now(),
+    isSynchronised: valueOr(isClockSynchronised, null),
+    newestState_ms: written.length === 0 ? null : Math.max(...written),
+  };
+}

@@ -1,0 +1,79 @@
+/** Whether the ports are free: each is bound as `selvage run` would, and let go at once. */
+import { createServer } from "node:net";
+import { closeFd } from "../../ffi/fd.ts";
+import { openUdpSocket } from "../../ffi/udp_socket.ts";
+import { DEFAULTS } from "../agent/options.ts";
+import type { OuterLink } from "../kernel/outer_link.ts";
+import { formatHostPort, type HostPort } from "../net/host_port.ts";
+import { IpAddress, ofFamily } from "../net/ip.ts";
+import type { PortFacts, Trial } from "./facts.ts";
+import type { CheckOptions } from "./options.ts";
+import { attempt, fromError, unseen, WORKS } from "./trial.ts";
+
+const ANY = IpAddress.parse("0.0.0.0");
+/** Longer than listening can take. */
+const LISTEN_MS_MAX = 2_000;
+/** The address has gone, or is not ready yet. */
+const NO_ADDRESS = ["EADDRNOTAVAIL", "EAFNOSUPPORT"];
+
+/** UDP ports to look at. */
+export interface UdpPort {
+  readonly use: "udp" | "vxlan";
+  readonly port: number;
+  readonly isChosen: boolean;
+}
+
+function udpPorts(wanted: readonly UdpPort[], link: OuterLink | null): PortFacts[] {
+  const own = link?.addresses ?? [];
+  return wanted.flatMap(({ use, port, isChosen }) => {
+    // udp is of IPv4 alone.
+    const addresses = own.filter(({ family }) => use === "vxlan" || family === 4);
+    return (addresses.length === 0 ? [ANY] : addresses).map((address): PortFacts => {
+      const bind = () => closeFd(openUdpSocket(address.toBytes(), port));
+      const where = formatHostPort({ host: `${address}`, port });
+      return { use, port, where, isChosen, trial: attempt(bind, NO_ADDRESS) };
+    });
+  });
+}
+
+/** Listens, and stops. */
+function tryListen({ host, port }: HostPort): Promise<Trial> {
+  return new Promise((resolve) => {
+    const server = createServer((socket) => socket.destroy());
+    const late = () => {
+      server.close();
+      resolve(unseen(`no answer within ${LISTEN_MS_MAX / 1000} s`));
+    };
+    const timer = setTimeout(late, LISTEN_MS_MAX);
+    server.on("error", (error) => {
+      clearTimeout(timer);
+      resolve(fromError(error));
+    });
+    server.listen({ host, port, exclusive: true }, () => {
+      clearTimeout(timer);
+      server.close(() => resolve(WORKS));
+    });
+  });
+}
+
+async function tcpPort(
+  use: "api" | "registry",
+  hostPort: HostPort,
+  isChosen: boolean,
+): Promise<PortFacts> {
+  const trial = await tryListen(hostPort);
+  return { use, port: hostPort.port, where: formatHostPort(hostPort), isChosen, trial };
+}
+
+export async function probePorts(
+  wanted: readonly UdpPort[],
+  link: OuterLink | null,
+  { apiListen, registryListen }: CheckOptions,
+): Promise<PortFacts[]> {
+  const ports = udpPorts(wanted, link);
+  if (apiListen !== null) ports.push(await tcpPort("api", apiListen, true));
+  const host = `${ofFamily(link?.addresses ?? [], 4) ?? ANY}`;
+  const registry = registryListen ?? { host, port: DEFAULTS.registryPort };
+  ports.push(await tcpPort("registry", registry, registryListen !== null));
+  return ports;
+}

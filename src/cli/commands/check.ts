@@ -1,0 +1,89 @@
+/** `selvage check`: its flags, those of `run` that say what to look at. */
+import type { Command } from "commander";
+import { DEFAULTS } from "../../agent/options.ts";
+import type { CheckOptions } from "../../check/options.ts";
+import type { HostPort } from "../../net/host_port.ts";
+import { printableJson } from "../../printable.ts";
+import { checkText } from "../check_text.ts";
+import type { CommandContext } from "../context.ts";
+import { boolFlag, valueFlag } from "../flags.ts";
+import { linkChoice, type LinkFlags, linkFlags } from "../link_flags.ts";
+import { EXIT } from "../usage_error.ts";
+import { hostPort, nonEmpty } from "../values.ts";
+
+interface CheckFlags extends LinkFlags {
+  readonly json?: boolean;
+  readonly netConfig?: string;
+  readonly stateDir: string;
+  readonly subnetFile: string;
+  readonly apiSocket: string;
+  readonly apiListen: HostPort | "off";
+  readonly registryListen?: HostPort;
+}
+
+function addPlaceFlags(command: Command): void {
+  const path = (term: string, description: string, byDefault: string, env: "selvage" | "flannel") =>
+    valueFlag({ term, description, parse: nonEmpty, default: byDefault, env });
+  const flags = [
+    path("state-dir <path>", "as of selvage run", DEFAULTS.stateDir, "selvage"),
+    path("subnet-file <path>", "as of selvage run", DEFAULTS.subnetFile, "flannel"),
+    path("api-socket <path>", "as of selvage run", DEFAULTS.apiSocket, "selvage"),
+    valueFlag<HostPort | "off">({
+      term: "api-listen <addr:port|off>",
+      description: "as of selvage run",
+      parse: (text) => text === "off" ? text : hostPort()(text),
+      default: hostPort()(DEFAULTS.apiListen),
+      defaultText: DEFAULTS.apiListen,
+      env: "selvage",
+    }),
+    valueFlag({
+      term: "registry-listen <addr:port>",
+      description: "as of selvage run",
+      parse: hostPort(DEFAULTS.registryPort),
+      env: "selvage",
+    }),
+  ];
+  for (const flag of flags) command.addOption(flag);
+}
+
+function toCheckOptions(flags: CheckFlags): CheckOptions {
+  return {
+    link: linkChoice(flags),
+    netConfigFile: flags.netConfig ?? null,
+    stateDir: flags.stateDir,
+    subnetFile: flags.subnetFile,
+    apiSocket: flags.apiSocket,
+    apiListen: flags.apiListen === "off" ? null : flags.apiListen,
+    registryListen: flags.registryListen ?? null,
+  };
+}
+
+const EXAMPLES = `
+Examples:
+  selvage check
+  selvage check --iface eth1 --net-config net-conf.json
+  selvage check --json | jq '.checks[] | select(.result != "ok")'
+
+Ends with 0 if selvage run would do its work here, with 1 if something is missing for that.
+`;
+
+/** Adds `check` to the program. */
+export function addCheck(program: Command, context: CommandContext): void {
+  const command = program.command("check")
+    .description("what this host offers, what is missing, and what to do; changes nothing")
+    .addOption(boolFlag({ term: "json", description: "the report as JSON" }))
+    .addOption(valueFlag({
+      term: "net-config <file>",
+      description: "judge this host for the network configuration (flannel's net-conf.json)",
+      parse: nonEmpty,
+      env: "selvage",
+    }))
+    .addHelpText("after", EXAMPLES);
+  for (const flag of linkFlags()) command.addOption(flag);
+  addPlaceFlags(command);
+  command.action(async (flags: CheckFlags) => {
+    const report = await context.deps.check(toCheckOptions(flags));
+    context.io.out(flags.json === true ? printableJson(report) : checkText(report));
+    context.exitWith(report.ready ? EXIT.ok : EXIT.failure);
+  });
+}

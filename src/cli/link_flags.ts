@@ -1,0 +1,60 @@
+/** The flags that choose the outer interface: flannel's, of every command that needs one. */
+import type { Option } from "commander";
+import type { OuterLinkChoice } from "../agent/options.ts";
+import type { IpAddress } from "../net/ip.ts";
+import { listFlag, valueFlag } from "./flags.ts";
+import { address, hostAddress, nonEmpty, regex } from "./values.ts";
+
+export interface LinkFlags {
+  readonly iface?: string[];
+  readonly ifaceRegex?: string[];
+  readonly ifaceCanReach?: IpAddress;
+  readonly publicIp?: IpAddress;
+  readonly publicIpv6?: IpAddress;
+}
+
+export function linkFlags(): Option[] {
+  const env = "flannel";
+  return [
+    listFlag({
+      term: "iface <name>",
+      description: "interface to other hosts, by name or address; repeatable, the first found",
+      parse: nonEmpty,
+      env,
+    }),
+    listFlag({
+      term: "iface-regex <regex>",
+      description: "the same by a pattern of name or address, after --iface; repeatable",
+      parse: regex,
+      env,
+    }),
+    valueFlag({
+      term: "iface-can-reach <address>",
+      description: "the same by the route to this address, after --iface-regex",
+      parse: address(),
+      env,
+    }),
+    valueFlag({
+      term: "public-ip <address>",
+      description: "IPv4 address that other hosts reach this one by",
+      parse: hostAddress(4),
+      env,
+    }),
+    valueFlag({
+      term: "public-ipv6 <address>",
+      description: "IPv6 address that other hosts reach this one by",
+      parse: hostAddress(6),
+      env,
+    }),
+  ];
+}
+
+/** What the flags say, in the order in which it counts. */
+export function linkChoice(flags: LinkFlags): OuterLinkChoice {
+  return {
+    interfaces: flags.iface ?? [],
+    interfaceRegexes: flags.ifaceRegex ?? [],
+    canReach: flags.ifaceCanReach?.toString() ?? null,
+    publicAddresses: [flags.publicIp, flags.publicIpv6].filter((one) => one !== undefined),
+  };
+}

@@ -59,6 +59,10 @@ function firewallLines({ nftables }: Json): string[] {
     .map((one) => JSON.stringify(one, (key, value) => key === "handle" ? undefined : value));
 }
 
+function ruleLines(rules: Json[]): string[] {
+  return rules.map((rule) => JSON.stringify(rule));
+}
+
 /** In the order in which they are asked for. */
 const PARTS: readonly [command: string, lines: (value: never) => string[]][] = [
   ["ip -j -d link", linkLines],
@@ -68,6 +72,8 @@ const PARTS: readonly [command: string, lines: (value: never) => string[]][] = [
   ["ip -j neigh show nud permanent", neighbourLines],
   ["bridge -j fdb show", fdbLines],
   ["nft -j list ruleset", firewallLines],
+  ["ip -j -4 rule", ruleLines],
+  ["ip -j -6 rule", ruleLines],
 ];
 const SYSCTLS = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding";
 

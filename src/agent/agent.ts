@@ -64,6 +64,7 @@ const ROUTE_GROUPS = [
   notification.RTNLGRP_IPV4_ROUTE,
   notification.RTNLGRP_IPV6_IFADDR,
   notification.RTNLGRP_IPV6_ROUTE,
+  notification.RTNLGRP_NEXTHOP,
   notification.RTNLGRP_IPV4_NETCONF,
   notification.RTNLGRP_IPV6_NETCONF,
 ];

@@ -59,8 +59,8 @@ function firewallLines({ nftables }: Json): string[] {
     .map((one) => JSON.stringify(one, (key, value) => key === "handle" ? undefined : value));
 }
 
-function ruleLines(rules: Json[]): string[] {
-  return rules.map((rule) => JSON.stringify(rule));
+function plainLines(things: Json[]): string[] {
+  return things.map((thing) => JSON.stringify(thing));
 }
 
 /** In the order in which they are asked for. */
@@ -72,8 +72,9 @@ const PARTS: readonly [command: string, lines: (value: never) => string[]][] = [
   ["ip -j neigh show nud permanent", neighbourLines],
   ["bridge -j fdb show", fdbLines],
   ["nft -j list ruleset", firewallLines],
-  ["ip -j -4 rule", ruleLines],
-  ["ip -j -6 rule", ruleLines],
+  ["ip -j nexthop", plainLines],
+  ["ip -j -4 rule", plainLines],
+  ["ip -j -6 rule", plainLines],
 ];
 const SYSCTLS = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding";
 

@@ -34,7 +34,7 @@ const FURNITURE = [
   `ip neigh add 10.244.4.0 lladdr ${MAC} dev flannel.1 nud permanent`,
   `bridge fdb append ${MAC} dev flannel.1 dst 198.18.0.9 self permanent`,
   "bridge fdb append 00:00:00:00:00:00 dev flannel.1 dst 198.18.0.9 self permanent",
-  "ip nexthop add id 5 via 192.0.2.9 dev br7",
+  "ip nexthop add id 5 via 198.18.0.77 dev eth0",
   "ip route add 10.67.0.0/16 nhid 5",
   "ip route add 10.66.0.0/16 via 192.0.2.9 proto static",
   "ip route add blackhole 10.210.200.0/24",

@@ -4,10 +4,12 @@
  */
 import { SelvageError } from "../errors.ts";
 import type { NetlinkConnection } from "../netlink/connection.ts";
+import type { Link } from "../netlink/link.ts";
 import type { Miss } from "../netlink/neighbour.ts";
 import { deleteLink, getLink } from "../netlink/rtnetlink.ts";
 import { dumpKernel } from "./actual.ts";
 import { diffKernelState, type KernelDiff } from "./diff.ts";
+import { failureText } from "./failure.ts";
 import { answerMiss } from "./miss_answer.ts";
 import { peerKeyOf, requestFor } from "./operation.ts";
 import type { PeerProblem, ReconcileResult } from "./problem.ts";
@@ -130,8 +132,7 @@ export class Reconciler {
         }
         return toResult(changeCount, isDone ? problems : [...problems, ...failures]);
       }
-      const names = new Map(actual.links.map((link) => [link.index, link.name]));
-      failures = this.#apply(operations, names);
+      failures = this.#apply(operations, actual.links);
       changeCount += operations.length - failures.length;
       isStuck = failures.length === operations.length;
     }
@@ -147,11 +148,15 @@ export class Reconciler {
   /** Sends what brings the operations about; returns what the kernel refused. */
   #apply(
     operations: KernelDiff["operations"],
-    linkNames: ReadonlyMap<number, string>,
+    links: readonly Link[],
   ): PeerProblem[] {
+    const linkNames = new Map(links.map((link) => [link.index, link.name]));
     const requests = operations.map((operation) => requestFor(operation, linkNames));
     return this.#connection.batch(requests).flatMap(({ request, error }, i) => {
-      if (error !== null) return [{ peerKey: peerKeyOf(operations[i]!), text: error.message }];
+      const operation = operations[i]!;
+      if (error !== null) {
+        return [{ peerKey: peerKeyOf(operation), text: failureText(operation, error, links) }];
+      }
       if (this.#lastChanges.length < SHOWN_CHANGES_MAX) {
         this.#lastChanges.push(`${request.operation} ${request.object}`);
       }

@@ -47,6 +47,18 @@ export function routeActs({ family, peerSubnet, nobody, stray }: RouteTarget): s
   ];
 }
 
+/** On the objects by which IPv4 routes name their ways. */
+export function nexthopActs({ nobody }: RouteTarget): string[] {
+  const first = "$(ip nexthop show proto 83 | sed -n '1s/^id \\([0-9]*\\) .*/\\1/p')";
+  return [
+    "ip nexthop flush proto 83 >/dev/null",
+    `ip nexthop del id ${first}`,
+    `ip nexthop replace id ${first} via ${nobody} dev eth0 proto 83`,
+    `ip nexthop replace id ${first} blackhole`,
+    `ip nexthop add id 4242 via ${nobody} dev eth0 proto 83`,
+  ];
+}
+
 function neighbourActs({ family, device, gateway, behind }: VxlanTarget): string[] {
   const of = `dev ${device}`;
   return [

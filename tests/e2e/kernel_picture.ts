@@ -59,6 +59,10 @@ function firewallLines({ nftables }: Json): string[] {
     .map((one) => JSON.stringify(one, (key, value) => key === "handle" ? undefined : value));
 }
 
+function plainLines(things: Json[]): string[] {
+  return things.map((thing) => JSON.stringify(thing));
+}
+
 /** In the order in which they are asked for. */
 const PARTS: readonly [command: string, lines: (value: never) => string[]][] = [
   ["ip -j -d link", linkLines],
@@ -68,6 +72,9 @@ const PARTS: readonly [command: string, lines: (value: never) => string[]][] = [
   ["ip -j neigh show nud permanent", neighbourLines],
   ["bridge -j fdb show", fdbLines],
   ["nft -j list ruleset", firewallLines],
+  ["ip -j nexthop", plainLines],
+  ["ip -j -4 rule", plainLines],
+  ["ip -j -6 rule", plainLines],
 ];
 const READS_MAX = 20;
 const SYSCTLS = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding";

@@ -59,6 +59,16 @@ interface Place {
   readonly isHeld: boolean;
 }
 
+/**
+ * Whether the kernel lets ours take the route's place in one step. It looks an IPv6 gateway up that
+ * is to count as on the link, and refuses one that is behind another device
+ * (`ip6_route_check_nh_onlink`), as ours is while that route stands.
+ */
+function isReplaceable({ type, nextHops }: Route, desired: DesiredRoute, link: Link): boolean {
+  if (desired.destination.family === 4 || !desired.isOnLink) return true;
+  return type === RTN_UNICAST && nextHops.every(({ linkIndex }) => linkIndex === link.index);
+}
+
 /** What is to be done in one place; a text instead: another's route is in the way. */
 function diffPlace(
   place: Place,
@@ -80,7 +90,7 @@ function diffPlace(
   if (kept !== undefined) return { operations, isKept: true };
   const add = { route: newRoute(desired, link, nexthopId), peerKey: desired.peerKey };
   // With one alone in its place, replacing leaves no moment without a route.
-  if (wrong.length === 1) {
+  if (wrong.length === 1 && isReplaceable(wrong[0]!, desired, link)) {
     return { operations: [{ type: "replace_route", ...add }], isKept: false };
   }
   return { operations: [...operations, { type: "add_route", ...add }], isKept: false };

@@ -57,8 +57,8 @@ export function diffNexthops(
   if (actual === null) return { operations: [], stale: [], idOf: () => null };
   const byId = new Map(actual.map((object) => [object.id, object]));
   const operations: KernelOperation[] = [];
-  const wanted = new Set<number>();
-  const unused = new Set<number>();
+  // One object a gateway: the rare way to it by another link does without.
+  const wanted = new Map<number, DesiredRoute>();
   for (const route of desired) {
     const id = numberOf(route.gateway);
     const link = usable.get(route.linkName);
@@ -66,11 +66,8 @@ export function diffNexthops(
     const there = byId.get(id);
     const isOwn = there?.protocol === RTPROT_SELVAGE;
     const isFree = there === undefined || named.has(id);
-    if (!isOwn && !(isForNew && isFree)) {
-      unused.add(id);
-      continue;
-    }
-    wanted.add(id);
+    if (!isOwn && !(isForNew && isFree)) continue;
+    wanted.set(id, route);
     const isRight = isOwn && there.linkIndex === link.index && there.isOnLink === route.isOnLink &&
       there.gateway?.equals(route.gateway!) === true;
     if (isRight) continue;
@@ -90,9 +87,10 @@ export function diffNexthops(
   return {
     operations,
     stale,
-    idOf: ({ gateway }) => {
+    idOf: ({ gateway, linkName, isOnLink }) => {
       const id = numberOf(gateway);
-      return id === null || unused.has(id) ? null : id;
+      const first = id === null ? undefined : wanted.get(id);
+      return first?.linkName === linkName && first.isOnLink === isOnLink ? id : null;
     },
   };
 }

@@ -90,6 +90,18 @@ describe("the difference of nexthop objects", () => {
     assert.equal(hasManyGateways(routes.slice(1)), false);
   });
 
+  test("a way by another link, or on the link, to the same gateway does without", () => {
+    const others = [{ ...ROUTE, linkName: "eth1" }, { ...ROUTE, isOnLink: true }];
+    const links = new Map([["eth0", ETH], ["eth1", linkOf({ index: 3, name: "eth1" })]]);
+    const { operations, stale, idOf } = diffNexthops([ROUTE, ...others], [OBJECT], links, {
+      named: new Set(),
+      isForNew: true,
+      isPartial: false,
+    });
+    assert.deepEqual([...operations, ...stale], []);
+    assert.deepEqual([ROUTE, ...others].map(idOf), [ID, null, null]);
+  });
+
   test("a kernel without objects gets routes with gateways", () => {
     assert.deepEqual(diff(null), { words: [], id: null });
   });

@@ -67,6 +67,7 @@ const ROUTE_GROUPS = [
   notification.RTNLGRP_IPV4_ROUTE,
   notification.RTNLGRP_IPV6_IFADDR,
   notification.RTNLGRP_IPV6_ROUTE,
+  notification.RTNLGRP_NEXTHOP,
   notification.RTNLGRP_IPV4_NETCONF,
   notification.RTNLGRP_IPV6_NETCONF,
 ];
@@ -228,7 +229,8 @@ export class Agent implements AgentControl {
   }
 
   #awaitNetwork(signal: AbortSignal): Promise<Network> {
-    return awaitNetwork(this.store, this.#link!, this.#host, signal, (phase, reason) => {
+    const link = () => this.#link!;
+    return awaitNetwork(this.store, link, this.#host, signal, (phase, reason) => {
       this.#phase = phase;
       this.#waitingFor = reason;
     });
@@ -311,18 +313,19 @@ export class Agent implements AgentControl {
 
   async #moveNow(keeper: LeaseKeeper, signal: AbortSignal): Promise<void> {
     const backoff = new Backoff(MOVE_RETRY_FIRST_MS, MOVE_RETRY_MAX_MS);
-    this.#phase = "starting";
     while (!signal.aborted && keeper.lease !== null) {
+      this.#phase = "starting";
       const { lease } = keeper;
       const target = `${leaseKey(lease.subnets)} on ${this.#link!.name}`;
       this.#waitingFor = `moving to ${target}`;
       await this.#closePath();
       try {
         this.#network = await this.#awaitNetwork(signal);
+        const link = this.#link!;
         await this.#prepare(this.#network, signal);
         keeper.publish(this.#attributes(this.#network));
         await this.#openPath(lease);
-        return;
+        if (isSameOuterLink(this.#link!, link)) return;
       } catch (error) {
         if (signal.aborted) return;
         this.#waitingFor = `cannot move to ${target}: ${errorText(error)}`;
@@ -381,7 +384,9 @@ export class Agent implements AgentControl {
 
   #takeNotifications(messages: readonly NetlinkMessage[], signal: AbortSignal): void {
     const path = this.#path;
-    if (path === null || signal.aborted) return;
+    if (signal.aborted) return;
+    // In the middle of a move: the interface that it is to may change once more.
+    if (path === null) return this.#linkPace.run();
     const { interest } = path;
     const misses: Miss[] = [];
     let isOuterLink = false;
@@ -401,10 +406,11 @@ export class Agent implements AgentControl {
   /** Follows the outer interface: another address, MTU or index, or another interface. */
   #checkOuterLink(): void {
     const keeper = this.#keeper;
-    if (keeper === null || this.#path === null || this.#signal?.aborted !== false) return;
+    if (keeper === null || this.#network === null || this.#signal?.aborted !== false) return;
+    const families = this.#network.config.ranges.map(({ family }) => family);
     let link: OuterLink;
     try {
-      link = chooseOuterLink(this.#connection!, this.#options.link);
+      link = chooseOuterLink(this.#connection!, this.#options.link, families);
       this.#linkProblem = null;
     } catch (error) {
       // It may come back; until then all stays as it is.
@@ -415,14 +421,15 @@ export class Agent implements AgentControl {
     }
     const before = this.#link!;
     this.#link = link;
-    if (isSameOuterLink(link, before)) return this.#path.changeWays(link);
+    if (isSameOuterLink(link, before)) return this.#path?.changeWays(link);
     this.#log.info`interface ${link.name} is another now, address ${link.addresses.join(", ")}`;
     try {
       keepVtepMacs(this.#options.stateDir, link.publicAddresses, this.#vtepMacs!);
     } catch (error) {
       this.#log.warning`${errorText(error)}`;
     }
-    void this.#move(keeper, this.#signal);
+    // A move that is under way takes it up.
+    if (this.#path !== null) void this.#move(keeper, this.#signal);
   }
 
   /** Every lease but our own, in the order of the subnets. */

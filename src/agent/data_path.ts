@@ -28,6 +28,8 @@ const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 30_000;
 /** How often the kernel is held against the plan though it told of no change. */
 const CHECK_MS = 300_000;
+/** What another changed is mended within a second, also where one check takes half of that. */
+const CHECK_WAIT_MAX_MS = 400;
 /** How often it is asked whether paths have turned out narrow. */
 const NARROW_PATHS_MS = 10_000;
 
@@ -99,7 +101,7 @@ export class DataPath {
     this.tunnels = backend.tunnels(config, link, vtepMacs);
     this.#plan = backend.plan({ ...options, peers: [] });
     this.#pace = new Pace(() => this.#carryOutIfUp());
-    this.#checkPace = new Pace(() => this.#checkKernel());
+    this.#checkPace = new Pace(() => this.#checkKernel(), CHECK_WAIT_MAX_MS);
   }
 
   /**

@@ -31,13 +31,13 @@ export function judgeNetwork(
 }
 
 /**
- * Waits until the store has a configuration that this host can obey. `onWaiting` is told the phase
- * and the reason each time they change. Rejects with `unauthorized`, which waiting does not mend,
- * and with the signal's reason.
+ * Waits until the store has a configuration that this host can obey; `link` says which outer link
+ * it has now. `onWaiting` is told the phase and the reason each time they change. Rejects with
+ * `unauthorized`, which waiting does not mend, and with the signal's reason.
  */
 export async function awaitNetwork(
   store: LeaseStore,
-  link: OuterLink,
+  link: () => OuterLink,
   host: HostFeatures,
   signal: AbortSignal,
   onWaiting: (phase: Phase, reason: string) => void,
@@ -46,7 +46,7 @@ export async function awaitNetwork(
   while (true) {
     signal.throwIfAborted();
     try {
-      return judgeNetwork(await store.readConfig(signal), link, host);
+      return judgeNetwork(await store.readConfig(signal), link(), host);
     } catch (error) {
       signal.throwIfAborted();
       if (hasCode(error, "unauthorized")) throw error;

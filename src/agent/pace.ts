@@ -2,6 +2,7 @@
 
 /** At most one part in so many of the time is spent on the work. */
 const SHARE = 10;
+/** Unless asked for otherwise. */
 const WAIT_MAX_MS = 1_000;
 
 /**
@@ -10,12 +11,14 @@ const WAIT_MAX_MS = 1_000;
  */
 export class Pace {
   readonly #work: () => void;
+  readonly #waitMax_ms: number;
   #timer: ReturnType<typeof setTimeout> | null = null;
   #next_ms = 0;
 
-  /** `work` must not throw. */
-  constructor(work: () => void) {
+  /** `work` must not throw; it is put off by `waitMax_ms` at most. */
+  constructor(work: () => void, waitMax_ms = WAIT_MAX_MS) {
     this.#work = work;
+    this.#waitMax_ms = waitMax_ms;
   }
 
   run(): void {
@@ -32,7 +35,7 @@ export class Pace {
     const start_ms = performance.now();
     this.#work();
     const end_ms = performance.now();
-    this.#next_ms = end_ms + Math.min((end_ms - start_ms) * (SHARE - 1), WAIT_MAX_MS);
+    this.#next_ms = end_ms + Math.min((end_ms - start_ms) * (SHARE - 1), this.#waitMax_ms);
   }
 
   /** Forgets what was asked for and not yet done. */

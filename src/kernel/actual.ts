@@ -4,12 +4,14 @@ import type { NetlinkConnection } from "../netlink/connection.ts";
 import { hasErrno } from "../netlink/error.ts";
 import type { Link } from "../netlink/link.ts";
 import type { FdbEntry, Neighbour } from "../netlink/neighbour.ts";
+import type { NexthopObject } from "../netlink/nexthop.ts";
 import type { Route } from "../netlink/route.ts";
 import {
   listAddresses,
   listFdb,
   listLinks,
   listNeighbours,
+  listNexthops,
   listRoutes,
 } from "../netlink/rtnetlink.ts";
 import { isOwnRoute } from "./route_diff.ts";
@@ -20,6 +22,8 @@ export interface ActualState {
   readonly addresses: readonly InterfaceAddress[];
   /** Of table main, in the kernel's order: ours, and those whose destination is desired. */
   readonly routes: readonly Route[];
+  /** Of the whole namespace; null: this kernel has none. */
+  readonly nexthops: readonly NexthopObject[] | null;
   /** By the index of the link: those of VXLAN devices of the desired state. */
   readonly neighbours: ReadonlyMap<number, readonly Neighbour[]>;
   readonly fdb: ReadonlyMap<number, readonly FdbEntry[]>;
@@ -60,6 +64,7 @@ export function dumpKernel(
     routes: ([4, 6] as const).flatMap((family) =>
       listIfThere(() => listRoutes(connection, family, { keep }))
     ),
+    nexthops: listNexthops(connection),
     neighbours: new Map(vxlans.map(({ index }) => [index, bothNeighbours(index)])),
     fdb: new Map(vxlans.map(({ index }) => [index, listIfThere(() => listFdb(connection, index))])),
   };

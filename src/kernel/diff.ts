@@ -4,9 +4,10 @@ import type { ActualState } from "./actual.ts";
 import { diffAddresses } from "./address_diff.ts";
 import { diffLinks } from "./link_diff.ts";
 import { diffFdb, diffNeighbours } from "./neighbour_diff.ts";
+import { diffNexthops } from "./nexthop_diff.ts";
 import type { KernelOperation } from "./operation.ts";
 import type { PeerProblem } from "./problem.ts";
-import { diffRoutes } from "./route_diff.ts";
+import { diffRoutes, placeOf } from "./route_diff.ts";
 import type { KernelState } from "./state.ts";
 
 /** What was seen before, and how much is known. */
@@ -115,9 +116,14 @@ export function diffKernelState(
     }
   }
   const { usable, problems } = usableLinks(desired, actual.links, ours);
+  const nexthops = diffNexthops(desired.routes, actual.nexthops, usable, {
+    isHeld: (route) => context.heldRoutes.has(placeOf(route)),
+    isPartial: context.isPartial,
+  });
   const routes = diffRoutes(desired.routes, actual.routes, usable, {
     linkNames: new Map(actual.links.map((link) => [link.index, link.name])),
     held: context.heldRoutes,
+    nexthopIdOf: nexthops.idOf,
     isPartial: context.isPartial,
   });
   return {
@@ -125,7 +131,9 @@ export function diffKernelState(
       ...linkOperations,
       ...diffAddresses(desired.addresses, actual.addresses, cleaned, usable),
       ...diffVxlanTables(desired, actual, ours, context.isPartial),
+      ...nexthops.operations,
       ...routes.operations,
+      ...nexthops.stale,
     ],
     problems: [
       ...linkProblems.map((text) => ({ peerKey: null, text })),

@@ -16,6 +16,7 @@ import {
   deleteFdbEntryRequest,
   deleteNeighbourRequest,
 } from "../netlink/neighbour_request.ts";
+import { deleteNexthopRequest, type NewNexthop, putNexthopRequest } from "../netlink/nexthop.ts";
 import type { NetlinkRequest } from "../netlink/request.ts";
 import type { Route } from "../netlink/route.ts";
 import { addRouteRequest, deleteRouteRequest, type NewRoute } from "../netlink/route_request.ts";
@@ -38,6 +39,8 @@ export type KernelOperation =
   | { readonly type: "delete_neighbour"; readonly link: Link; readonly neighbour: Neighbour }
   | { readonly type: "put_fdb"; readonly link: Link; readonly desired: DesiredFdbEntry }
   | { readonly type: "delete_fdb"; readonly link: Link; readonly entry: FdbEntry }
+  | { readonly type: "put_nexthop"; readonly nexthop: NewNexthop; readonly peerKey: string | null }
+  | { readonly type: "delete_nexthop"; readonly id: number }
   | { readonly type: "delete_route"; readonly route: Route }
   | {
     readonly type: "add_route" | "replace_route";
@@ -107,6 +110,10 @@ export function requestFor(
     }
     case "delete_fdb":
       return deleteFdbEntryRequest({ ...operation.entry, linkName: operation.link.name });
+    case "put_nexthop":
+      return putNexthopRequest(operation.nexthop);
+    case "delete_nexthop":
+      return deleteNexthopRequest(operation.id);
     default:
       return requestForRoute(operation, linkNames);
   }

@@ -15,6 +15,7 @@ import {
   RTM_GETNEIGH,
   RTM_NEWNEIGH,
 } from "../netlink/neighbour.ts";
+import { RTM_DELNEXTHOP, RTM_NEWNEXTHOP } from "../netlink/nexthop.ts";
 import { RTM_DELNETCONF, RTM_NEWNETCONF } from "../netlink/notification.ts";
 import { decodeRoute, RTM_DELROUTE, RTM_NEWROUTE } from "../netlink/route.ts";
 import { addressOfVtep, vtepOfAddress } from "./miss_table.ts";
@@ -117,6 +118,10 @@ export function judge(message: NetlinkMessage, interest: Interest): Relevance[] 
     case RTM_NEWNEIGH:
     case RTM_DELNEIGH:
       return judgeNeighbour(message, interest);
+    case RTM_NEWNEXTHOP:
+    case RTM_DELNEXTHOP:
+      // Whose it was is not in all of them, and hardly anybody has any.
+      return ["tables"];
     case RTM_NEWNETCONF:
     case RTM_DELNETCONF:
       return ["tables"];

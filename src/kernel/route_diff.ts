@@ -17,19 +17,24 @@ function routeKey(destination: IpPrefix, metric: number): string {
   return `${destination} ${metric}`;
 }
 
-function newRoute(desired: DesiredRoute, link: Link): NewRoute {
+function newRoute(desired: DesiredRoute, link: Link, nexthopId: number | null): NewRoute {
   return {
     destination: desired.destination,
     linkIndex: link.index,
     linkName: link.name,
     gateway: desired.gateway,
     isOnLink: desired.isOnLink,
+    nexthopId,
     protocol: RTPROT_SELVAGE,
   };
 }
 
-function isAsDesired(route: Route, desired: DesiredRoute, link: Link): boolean {
+function isAsDesired(route: Route, { desired, link, nexthopId }: Place): boolean {
   const hop = route.nextHops[0];
+  // What an object says is looked at with the objects.
+  if (route.nexthopId !== null) {
+    return route.type === RTN_UNICAST && route.nexthopId === nexthopId;
+  }
   if (route.type !== RTN_UNICAST || route.nextHops.length !== 1 || hop === undefined) return false;
   if (hop.linkIndex !== link.index) return false;
   if (desired.gateway === null || hop.gateway === null) return desired.gateway === hop.gateway;
@@ -47,19 +52,32 @@ function foreignText(route: Route, linkNames: ReadonlyMap<number, string>): stri
 interface Place {
   readonly desired: DesiredRoute;
   readonly link: Link;
+  /** The object by which the route is to name its way. */
+  readonly nexthopId: number | null;
   readonly same: readonly Route[];
   /** Whether the route was as desired before. */
   readonly isHeld: boolean;
 }
 
+/**
+ * Whether the kernel lets ours take the route's place in one step. It looks an IPv6 gateway up that
+ * is to count as on the link, and refuses one that is behind another device
+ * (`ip6_route_check_nh_onlink`), as ours is while that route stands.
+ */
+function isReplaceable({ type, nextHops }: Route, desired: DesiredRoute, link: Link): boolean {
+  if (desired.destination.family === 4 || !desired.isOnLink) return true;
+  return type === RTN_UNICAST && nextHops.every(({ linkIndex }) => linkIndex === link.index);
+}
+
 /** What is to be done in one place; a text instead: another's route is in the way. */
 function diffPlace(
-  { desired, link, same, isHeld }: Place,
+  place: Place,
   linkNames: ReadonlyMap<number, string>,
 ): { operations: KernelOperation[]; isKept: boolean } | string {
+  const { desired, link, nexthopId, same, isHeld } = place;
   const own = same.filter(isOwnRoute);
   const foreign = same.filter((route) => !isOwnRoute(route));
-  const kept = own.find((route) => isAsDesired(route, desired, link));
+  const kept = own.find((route) => isAsDesired(route, place));
   const others = own.filter((route) => route !== kept);
   if (foreign.length > 0 && !isHeld) {
     // Whose packets go where is for the one who made it to say, even if it is the same way.
@@ -70,9 +88,9 @@ function diffPlace(
   const wrong = kept !== undefined && same[0] === kept ? others : [...foreign, ...others];
   const operations = wrong.map((route): KernelOperation => ({ type: "delete_route", route }));
   if (kept !== undefined) return { operations, isKept: true };
-  const add = { route: newRoute(desired, link), peerKey: desired.peerKey };
+  const add = { route: newRoute(desired, link, nexthopId), peerKey: desired.peerKey };
   // With one alone in its place, replacing leaves no moment without a route.
-  if (wrong.length === 1) {
+  if (wrong.length === 1 && isReplaceable(wrong[0]!, desired, link)) {
     return { operations: [{ type: "replace_route", ...add }], isKept: false };
   }
   return { operations: [...operations, { type: "add_route", ...add }], isKept: false };
@@ -97,7 +115,7 @@ function byPlace(routes: readonly Route[]): Map<string, Route[]> {
 }
 
 /** The key of the place that a desired route takes. */
-function placeOf({ destination }: DesiredRoute): string {
+export function placeOf({ destination }: DesiredRoute): string {
   return routeKey(destination, defaultMetric(destination.family));
 }
 
@@ -109,16 +127,18 @@ export interface RouteDiff {
 }
 
 /**
- * `held` are the places where ours stood as desired before; what another hand put there
- * since is replaced. `isPartial`: what is not desired may yet be, and stays.
+ * `held` are the places where ours stood as desired before; what another hand put there since is
+ * replaced. `nexthopIdOf` says which object a route names. `isPartial`: what is not desired may yet
+ * be, and stays.
  */
 export function diffRoutes(
   desired: readonly DesiredRoute[],
   actual: readonly Route[],
   usable: ReadonlyMap<string, Link>,
-  { linkNames, held, isPartial }: {
+  { linkNames, held, nexthopIdOf, isPartial }: {
     readonly linkNames: ReadonlyMap<number, string>;
     readonly held: ReadonlySet<string>;
+    readonly nexthopIdOf: (desired: DesiredRoute) => number | null;
     readonly isPartial: boolean;
   },
 ): RouteDiff {
@@ -133,7 +153,8 @@ export function diffRoutes(
     places.delete(key);
     const link = usable.get(entry.linkName);
     if (link === undefined) continue;
-    const change = diffPlace({ desired: entry, link, same, isHeld: held.has(key) }, linkNames);
+    const place = { desired: entry, link, nexthopId: nexthopIdOf(entry), same };
+    const change = diffPlace({ ...place, isHeld: held.has(key) }, linkNames);
     if (typeof change !== "string") {
       changes.push(...change.operations);
       if (change.isKept) nowHeld.add(key);

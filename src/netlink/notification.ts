@@ -10,6 +10,7 @@ export const RTNLGRP_IPV6_IFADDR = 9;
 export const RTNLGRP_IPV6_ROUTE = 11;
 export const RTNLGRP_IPV4_NETCONF = 24;
 export const RTNLGRP_IPV6_NETCONF = 25;
+export const RTNLGRP_NEXTHOP = 32;
 
 /** Forwarding and the like were changed. */
 export const RTM_NEWNETCONF = 80;

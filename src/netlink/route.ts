@@ -33,6 +33,7 @@ export const RTA_PREFSRC = 7;
 export const RTA_MULTIPATH = 9;
 export const RTA_TABLE = 15;
 export const RTA_VIA = 18;
+export const RTA_NH_ID = 30;
 
 // rtm_table
 export const RT_TABLE_MAIN = 254;
@@ -93,6 +94,8 @@ export interface Route {
   readonly preferredSource: IpAddress | null;
   /** None for a route that drops or that uses a next hop object by number. */
   readonly nextHops: readonly NextHop[];
+  /** The nexthop object that it names; null: none. Its ways may be shown all the same. */
+  readonly nexthopId: number | null;
   /** Whether it was cloned for one destination and is no entry of a table (`RTM_F_CLONED`). */
   readonly isCloned: boolean;
 }
@@ -186,6 +189,7 @@ export function decodeRoute(payload: Uint8Array): Route | null {
     metric: attributes.u32(RTA_PRIORITY) ?? 0,
     preferredSource: attributes.address(RTA_PREFSRC, family) ?? null,
     nextHops: decodeNextHops(attributes, family, flags),
+    nexthopId: attributes.u32(RTA_NH_ID) ?? null,
     isCloned: (flags & RTM_F_CLONED) !== 0,
   };
 }

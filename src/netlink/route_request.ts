@@ -17,6 +17,8 @@ export interface NewRoute {
   readonly gateway: IpAddress | null;
   /** `RTPROT_*`: who makes it. */
   readonly protocol: number;
+  /** The nexthop object that says link and gateway, in place of these. */
+  readonly nexthopId?: number | null;
   /** The gateway counts as on the link, whatever the link's prefixes. False if left out. */
   readonly isOnLink?: boolean;
   /** The lower the better; the kernel's default (`defaultMetric`) if left out. */
@@ -65,7 +67,7 @@ export function addRouteRequest(
   isReplace: boolean,
   writer: PayloadWriter = new PayloadWriter(),
 ): NetlinkRequest {
-  const { destination, linkIndex, linkName, gateway, protocol } = newRoute;
+  const { destination, linkIndex, linkName, gateway, protocol, nexthopId = null } = newRoute;
   writeHeader(writer, {
     family: destination.family,
     length: destination.length,
@@ -73,11 +75,15 @@ export function addRouteRequest(
     protocol,
     scope: gateway === null && destination.family === 4 ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
     type: route.RTN_UNICAST,
-    flags: newRoute.isOnLink ? route.RTNH_F_ONLINK : 0,
+    flags: newRoute.isOnLink && nexthopId === null ? route.RTNH_F_ONLINK : 0,
   });
   writer.attributeAddress(route.RTA_DST, destination.address);
-  writer.attributeU32(route.RTA_OIF, linkIndex);
-  if (gateway !== null) writer.attributeAddress(route.RTA_GATEWAY, gateway);
+  if (nexthopId === null) {
+    writer.attributeU32(route.RTA_OIF, linkIndex);
+    if (gateway !== null) writer.attributeAddress(route.RTA_GATEWAY, gateway);
+  } else {
+    writer.attributeU32(route.RTA_NH_ID, nexthopId);
+  }
   const metric = newRoute.metric ?? defaultMetric(destination.family);
   writer.attributeU32(route.RTA_PRIORITY, metric);
   return {
@@ -114,9 +120,13 @@ export function deleteRouteRequest(
   });
   writer.attributeAddress(route.RTA_DST, destination.address);
   writer.attributeU32(route.RTA_TABLE, old.table);
-  if (hop !== undefined) writer.attributeU32(route.RTA_OIF, hop.linkIndex);
-  if (gateway !== null && gateway.family === destination.family) {
-    writer.attributeAddress(route.RTA_GATEWAY, gateway);
+  if (old.nexthopId !== null) {
+    writer.attributeU32(route.RTA_NH_ID, old.nexthopId);
+  } else {
+    if (hop !== undefined) writer.attributeU32(route.RTA_OIF, hop.linkIndex);
+    if (gateway !== null && gateway.family === destination.family) {
+      writer.attributeAddress(route.RTA_GATEWAY, gateway);
+    }
   }
   writer.attributeU32(route.RTA_PRIORITY, old.metric);
   return {

@@ -13,6 +13,12 @@ import {
   RTM_NEWNEIGH,
 } from "./neighbour.ts";
 import * as neighbourRequest from "./neighbour_request.ts";
+import {
+  decodeNexthop,
+  listNexthopsRequest,
+  type NexthopObject,
+  RTM_NEWNEXTHOP,
+} from "./nexthop.ts";
 import { decodeRoute, type Route, RT_TABLE_MAIN, RTM_NEWROUTE } from "./route.ts";
 import * as routeRequest from "./route_request.ts";
 
@@ -112,6 +118,19 @@ export function listFdb(connection: NetlinkConnection, linkIndex: number): FdbEn
     const entry = type === RTM_NEWNEIGH ? decodeFdbEntry(payload) : null;
     return entry?.linkIndex === linkIndex ? entry : null;
   });
+}
+
+/** All nexthop objects of the namespace; null if this kernel has no such thing. */
+export function listNexthops(connection: NetlinkConnection): NexthopObject[] | null {
+  try {
+    return connection.dump(
+      listNexthopsRequest(),
+      ({ type, payload }) => type === RTM_NEWNEXTHOP ? decodeNexthop(payload) : null,
+    );
+  } catch (error) {
+    if (hasErrno(error, "EOPNOTSUPP", "EINVAL")) return null;
+    throw error;
+  }
 }
 
 /**

@@ -28,7 +28,7 @@ const OWN_RATIOS: readonly [path: string, other: string, measure: MeasureId, goa
   ["udp", "udp-no-offload", "tcp1"],
   ["udp", "udp-no-offload", "latencyP50"],
   ["userspace-vxlan", "udp", "tcp1"],
-  // The kernel's own devices, once made by Selvage and once by hand: what is the same costs the same.
+  // The kernel's own devices, made by Selvage and by hand: what is the same costs the same.
   ["selvage-vxlan-kernel", REFERENCE_PATH, "tcp1", { min: 0.97 }],
   ["selvage-vxlan-kernel", REFERENCE_PATH, "udp1400", { min: 0.97 }],
   ["selvage-host-gw", "plain", "tcp1", { min: 0.97 }],

@@ -60,6 +60,16 @@ export class RunningPing {
     }
   }
 
+  /** Stops it; returns the numbers of requests that were not answered, though later ones were. */
+  async endAndListLost(): Promise<number[]> {
+    await this.end();
+    const answered = new Set(
+      Array.from(this.#text.matchAll(/icmp_seq=(\d+) ttl=/g), ([, number]) => Number(number)),
+    );
+    const all = Array.from({ length: Math.max(0, ...answered) }, (_, i) => i + 1);
+    return all.filter((number) => !answered.has(number));
+  }
+
   async end(): Promise<PingCount> {
     // "close", not "exit": the summary may still be in the pipe.
     const gone = once(this.child, "close");

@@ -1,8 +1,9 @@
 /**
- * Takes a lease as a host of another make does, says what the network's leases are, and ends; the
- * lease stays. LEASE_VALUE is what flannel writes of itself; what is printed is JSON too:
+ * Takes leases as hosts of another make do, says what the network's leases are then, and ends; the
+ * leases stay. Each LEASE_VALUE is what flannel writes of itself, as JSON, and is answered by one
+ * line of JSON:
  *
- *     lease_child.ts JOIN_FILE LEASE_VALUE
+ *     lease_child.ts JOIN_FILE LEASE_VALUE...
  */
 import process from "node:process";
 import { leaseKey } from "../../src/lease/lease.ts";
@@ -10,11 +11,13 @@ import { parseLeaseValue } from "../../src/lease/lease_value.ts";
 import { readJoinArgument } from "../../src/registry/join_string.ts";
 import { RemoteStore } from "../../src/registry/remote_store.ts";
 
-const [joinFile, value] = process.argv.slice(2) as [string, string];
+const [joinFile, ...values] = process.argv.slice(2) as [string, ...string[]];
 const store = new RemoteStore(readJoinArgument(`@${joinFile}`));
-const attributes = parseLeaseValue(value, "value");
-const lease = await store.acquire({ attributes, previousSubnets: [] });
-const key = leaseKey(lease.subnets);
-const others = (await store.list()).filter((one) => leaseKey(one.subnets) !== key);
-console.log(JSON.stringify({ key, others }));
+for (const value of values) {
+  const attributes = parseLeaseValue(value, "value");
+  const lease = await store.acquire({ attributes, previousSubnets: [] });
+  const key = leaseKey(lease.subnets);
+  const others = (await store.list()).filter((one) => leaseKey(one.subnets) !== key);
+  console.log(JSON.stringify({ key, others }));
+}
 await store.close();

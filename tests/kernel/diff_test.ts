@@ -51,12 +51,14 @@ function route(destination: string, changes: Partial<Route> = {}): Route {
     metric: 0,
     preferredSource: null,
     nextHops: [{ linkIndex: 7, gateway: null, isOnLink: false }],
+    nexthopId: null,
     isCloned: false,
     ...changes,
   };
 }
 
 const AS_DESIRED: ActualState = {
+  nexthops: null,
   neighbours: new Map(),
   fdb: new Map(),
   links: [ETH, TUN],

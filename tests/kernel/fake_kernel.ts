@@ -19,6 +19,7 @@ import {
   NLM_F_EXCL,
   NLM_F_MULTI,
 } from "../../src/netlink/message.ts";
+import { RTM_GETNEXTHOP } from "../../src/netlink/nexthop.ts";
 import { decodeRoute, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE } from "../../src/netlink/route.ts";
 import { viewOf } from "../../src/netlink/layout.ts";
 import {
@@ -30,7 +31,7 @@ import {
   ScriptedSocket,
 } from "../netlink/scripted_socket.ts";
 
-const [ESRCH, EEXIST, ENODEV, ENETUNREACH] = [3, 17, 19, 101] as const;
+const [ESRCH, EEXIST, ENODEV, EOPNOTSUPP, ENETUNREACH] = [3, 17, 19, 95, 101] as const;
 
 export interface FakeLink {
   readonly index: number;
@@ -92,6 +93,8 @@ export class FakeKernel {
         return isDump
           ? this.#dump(message, RTM_NEWLINK, this.links.map(encodeLink))
           : this.#getLink(message);
+      case RTM_GETNEXTHOP:
+        return [acknowledge(message, EOPNOTSUPP)];
       case RTM_GETADDR:
         return this.#dump(message, RTM_NEWADDR, this.addresses);
       case RTM_GETROUTE: {

@@ -52,6 +52,7 @@ describe("routes", () => {
       metric: 0,
       preferredSource: null,
       nextHops: [{ linkIndex: 2, gateway: null, isOnLink: false }],
+      nexthopId: null,
       isCloned: false,
     });
   });

@@ -12,8 +12,10 @@ const RETRY_FIRST_MS = 1_000;
 const RETRY_MAX_MS = 60_000;
 /** How often it is tried to remove a peer that has gone; then it is left. */
 const REMOVE_COUNT_MAX = 5;
-/** How long the end waits for what runs, and for the removal of the peers where that is asked. */
-const CLOSE_MS = 10_000;
+/** How long the end waits for what runs. */
+const CLOSE_MS = 2_000;
+/** The same, where all peers are to be removed. */
+const CLEAR_MS = 10_000;
 
 export type PeerAct = "add" | "remove";
 
@@ -210,10 +212,13 @@ export class PeerCommands {
       if (isCleared) this.#want(place, null);
     }
     if (isCleared) { for (const place of this.#places.values()) this.#makeReady(place); }
-    const deadline = setTimeout(() => this.#ending.abort(), this.#options.close_ms ?? CLOSE_MS);
+    const wait_ms = this.#options.close_ms ?? (isCleared ? CLEAR_MS : CLOSE_MS);
+    const deadline = setTimeout(() => this.#ending.abort(), wait_ms);
     this.#pump();
     while (this.#running.size > 0) await Promise.all(this.#running);
     clearTimeout(deadline);
     this.#ending.abort();
+    const leftCount = isCleared ? this.#places.size : 0;
+    if (leftCount > 0) this.#log.warning`${leftCount} peers are left as they are`;
   }
 }

@@ -131,6 +131,20 @@ describe("backend extension", () => {
       assert.deepEqual((await lab.host(2).status())!.problems, []);
     }));
 
+  for (const option of ["PreStartupCommand", "PostStartupCommand", "SubnetAddCommand"]) {
+    test(`the daemon ends in time though ${option} does not`, () =>
+      withLab(2, async (lab) => {
+        const { Network } = config(lab);
+        const started = join(lab.directory, "started");
+        const command = `[ $(ip -4 -o address show dev eth0 | grep -c 198.18.0.2/) = 0 ] || ` +
+          `{ touch ${started}; sleep 1000; }`;
+        await lab.startRegistry({ Network, Backend: { Type: "extension", [option]: command } });
+        lab.launch(2, [`--join=@${await lab.joinFile()}`]);
+        await lab.until(2, "not started", () => existsSync(started));
+        await lab.stop(2);
+      }));
+  }
+
   test("after kill -9 all peers are added again, also where the first try finds them there", () =>
     withLab(2, async (lab) => {
       const network = config(lab);

@@ -8,10 +8,11 @@ import { NetlinkNetfilterSocket, NetlinkRouteSocket } from "../../ffi/netlink_so
 import { collectGarbage, pageOutFiles, unmapCode } from "../../ffi/page_out.ts";
 import type { AgentControl, Readiness, TokenAdmin } from "../api/control.ts";
 import type { VtepMacs } from "../backend/backend.ts";
-import type { NetworkConfig } from "../config/network_config.ts";
+import type { NetworkConfig, SubnetRange } from "../config/network_config.ts";
 import { errorText, SelvageError } from "../errors.ts";
 import { probeWritable } from "../files.ts";
 import { planFirewall } from "../backend/plan_firewall.ts";
+import { withCommandData } from "../backend/extension.ts";
 import type { HostFeatures } from "../backend/select.ts";
 import { Firewall } from "../kernel/firewall.ts";
 import { FIREWALL_TABLE } from "../kernel/firewall_state.ts";
@@ -24,6 +25,7 @@ import { type Lease, type LeaseAttributes, leaseKey } from "../lease/lease.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
 import { readPreviousSubnets, writeSubnetFile } from "../lease/subnet_file.ts";
 import { logger } from "../log.ts";
+import { ofFamily } from "../net/ip.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
 import type { NetlinkMessage } from "../netlink/message.ts";
 import type { Miss } from "../netlink/neighbour.ts";
@@ -32,6 +34,7 @@ import * as notification from "../netlink/notification.ts";
 import type { LeaseStore } from "../store/store.ts";
 import { VERSION } from "../version.ts";
 import { DataPath } from "./data_path.ts";
+import type { Extension } from "./extension.ts";
 import { followKernel } from "./kernel_watch.ts";
 import { LeaseKeeper } from "./lease_keeper.ts";
 import { awaitNetwork, type Network } from "./network.ts";
@@ -86,6 +89,8 @@ export class Agent implements AgentControl {
   #network: Network | null = null;
   #keeper: LeaseKeeper | null = null;
   #path: DataPath | null = null;
+  /** What the network's PreStartupCommand printed. */
+  #commandData: string | null = null;
   #leases = LeaseTable.EMPTY;
   #arePeersKnown = false;
   #signal: AbortSignal | null = null;
@@ -164,6 +169,7 @@ export class Agent implements AgentControl {
     try {
       this.#network = await this.#awaitNetwork(signal);
       this.#probe(this.#network);
+      await this.#prepare(this.#network, signal);
       const keeper = new LeaseKeeper({
         store: this.store,
         attributes: this.#attributes(this.#network),
@@ -190,7 +196,36 @@ export class Agent implements AgentControl {
 
   /** What this host publishes of itself under the configuration. */
   #attributes({ backend, config }: Network): LeaseAttributes {
-    return backend.attributes(config, this.#link!, this.#vtepMacs!);
+    const attributes = backend.attributes(config, this.#link!, this.#vtepMacs!);
+    return withCommandData(attributes, this.#commandData);
+  }
+
+  /** Runs what the network's configuration names for before a lease is asked for. */
+  async #prepare({ backend, config }: Network, signal: AbortSignal): Promise<void> {
+    this.#commandData = null;
+    const commands = backend.commands?.(config);
+    if (commands === undefined) return;
+    const { runPreStartup } = await import("./extension.ts");
+    this.#commandData = await runPreStartup(commands, signal, (reason) => {
+      if (reason !== this.#waitingFor) this.#log.warning`${reason}`;
+      this.#phase = "starting";
+      this.#waitingFor = reason;
+    });
+  }
+
+  /** Starts the user's commands, of a backend that has some. */
+  async #startExtension({ backend, config }: Network, lease: Lease): Promise<Extension | null> {
+    const commands = backend.commands?.(config);
+    if (commands === undefined) return null;
+    const { Extension } = await import("./extension.ts");
+    const extension = new Extension({
+      commands,
+      network: `${ofFamily<SubnetRange>(config.ranges, 4)!.network}`,
+      subnet: `${ofFamily(lease.subnets, 4)!}`,
+      publicAddress: `${ofFamily(this.#link!.publicAddresses, 4)!}`,
+    });
+    await extension.start(this.#signal!);
+    return extension;
   }
 
   #awaitNetwork(signal: AbortSignal): Promise<Network> {
@@ -235,6 +270,7 @@ export class Agent implements AgentControl {
         forwardRules: this.#options.forwardRules,
       }),
       sysctls: this.#forwardingSysctls(this.#network!),
+      extension: await this.#startExtension(this.#network!, lease),
       workerUrl: this.#workerUrl,
       peers: () => this.#peers(),
       arePeersKnown: () => this.#arePeersKnown,
@@ -286,6 +322,7 @@ export class Agent implements AgentControl {
       try {
         this.#network = await this.#awaitNetwork(signal);
         const link = this.#link!;
+        await this.#prepare(this.#network, signal);
         keeper.publish(this.#attributes(this.#network));
         await this.#openPath(lease);
         if (isSameOuterLink(this.#link!, link)) return;
@@ -455,6 +492,7 @@ export class Agent implements AgentControl {
       expiry_ms: this.#keeper?.expiry_ms ?? null,
       renewal_ms: this.#keeper?.renewal_ms ?? null,
       path: this.#path,
+      linkProblem: this.#linkProblem,
       peers: this.#peers(),
       store: this.#opened?.store.state() ?? null,
       registry: this.#opened?.registry ?? null,

@@ -3,7 +3,7 @@
  * the kernel and by the data plane in user space. What cannot be done is tried again; a data plane
  * that fails is started anew.
  */
-import type { Plan, SkippedPeer, Tunnel, VtepMacs } from "../backend/backend.ts";
+import type { Plan, ShownOptions, SkippedPeer, Tunnel, VtepMacs } from "../backend/backend.ts";
 import type { DataplaneStatus } from "../dataplane/dataplane.ts";
 import type { Offload } from "../dataplane/offloads.ts";
 import type { PeerCounters } from "../dataplane/peer_table.ts";
@@ -13,11 +13,12 @@ import type { Firewall } from "../kernel/firewall.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import type { Reconciler } from "../kernel/reconciler.ts";
 import type { Interest } from "../kernel/relevance.ts";
-import type { DesiredSysctl, KernelState } from "../kernel/state.ts";
+import type { DesiredIpip, DesiredSysctl, DesiredVxlan, KernelState } from "../kernel/state.ts";
 import type { Lease } from "../lease/lease.ts";
 import { logger } from "../log.ts";
 import type { Miss } from "../netlink/neighbour.ts";
 import { Backoff, pause } from "../retry.ts";
+import type { Extension } from "./extension.ts";
 import { Pace } from "./pace.ts";
 import type { Network } from "./network.ts";
 import { closeTunnels, type OpenTunnels, openTunnels } from "./open_tunnel.ts";
@@ -41,6 +42,8 @@ export interface DataPathOptions extends Network {
   readonly firewallTables: readonly DesiredTable[];
   /** Of the host, beside those of the backend. */
   readonly sysctls: readonly DesiredSysctl[];
+  /** The user's commands, started; null: the backend has none. Closed with the path. */
+  readonly extension: Extension | null;
   /** Entry point of the packet loops' worker. */
   readonly workerUrl: URL;
   /** Every lease but our own, as of now. */
@@ -151,6 +154,7 @@ export class DataPath {
     this.#plannedCount = known.length;
     // First the peers: they are served also while the kernel's tables cannot be read.
     this.#refused = this.#open?.dataplane.apply(this.#plan.forwarding) ?? [];
+    this.#options.extension?.update(this.#plan.commandPeers ?? []);
     const problems = this.#reconcile();
     this.#report(problems);
     this.#retryIf(problems.length > 0 || this.#refused.length > 0 || this.#failed.length > 0);
@@ -178,8 +182,11 @@ export class DataPath {
         !arePeersKnown(),
       );
       if (changeCount > 0 && isCheck && this.#isSettled) {
-        this.#log
-          .warning`someone changed what is ours in the kernel; mended, ${changeCount} changes`;
+        const shown = reconciler.lastChanges;
+        const rest = changeCount > shown.length ? ` and ${changeCount - shown.length} more` : "";
+        this.#log.warning`someone changed what is ours in the kernel; mended: ${
+          shown.join("; ")
+        }${rest}`;
       }
       this.#isSettled = problems.length === 0;
       this.#failed = [...peerProblems].map(([key, reason]) => ({ key, reason }));
@@ -189,7 +196,7 @@ export class DataPath {
     }
   }
 
-  #reconcileFirewall(): void {
+  #reconcileFirewall(isCheck = false): void {
     const { firewall, firewallTables } = this.#options;
     const result = firewall.reconcile(firewallTables);
     const { changeCount } = result;
@@ -198,7 +205,11 @@ export class DataPath {
       chains.some(({ hook }) => hook === "nat postrouting")
     );
     const problems = isNeeded ? result.problems : [];
-    if (changeCount > 0) this.#log.info`firewall rules put in place`;
+    if (changeCount > 0 && isCheck) {
+      this.#log.warning`someone changed our firewall rules; they are in place again`;
+    } else if (changeCount > 0) {
+      this.#log.info`firewall rules put in place`;
+    }
     if (problems.join() !== this.#firewallProblems.join()) {
       for (const problem of problems) this.#log.warning`${problem}`;
     }
@@ -214,7 +225,7 @@ export class DataPath {
     if (!this.#isUp) return;
     const problems = this.#reconcile(true);
     this.#report(problems);
-    this.#reconcileFirewall();
+    this.#reconcileFirewall(true);
     this.#retryIf(problems.length > 0 || this.#failed.length > 0 || this.#refused.length > 0);
     this.#options.onChecked();
   }
@@ -326,8 +337,19 @@ export class DataPath {
     return this.#options.backend.mtu_bytes(this.#options.config, this.#options.link);
   }
 
+  /** Devices of the plan that the kernel forwards through. */
+  get devices(): readonly (DesiredVxlan | DesiredIpip)[] {
+    return this.#plan.kernel.links.filter((link) => link.kind !== "tun");
+  }
+
+  get shownOptions(): ShownOptions {
+    const { backend, config } = this.#options;
+    return backend.shownOptions?.(config) ?? { generation: null, isDirectRouting: false };
+  }
+
   get skipped(): readonly SkippedPeer[] {
-    return [...this.#plan.skipped, ...this.#refused, ...this.#failed];
+    const commanded = this.#options.extension?.failed ?? [];
+    return [...this.#plan.skipped, ...this.#refused, ...this.#failed, ...commanded];
   }
 
   /** How many peers are served. */
@@ -338,7 +360,8 @@ export class DataPath {
 
   /** What in the kernel is not as it should be, one sentence each; tried again by and by. */
   get problems(): readonly string[] {
-    return [...this.#problems, ...this.#firewallProblems];
+    const commanded = this.#options.extension?.problems ?? [];
+    return [...this.#problems, ...this.#firewallProblems, ...commanded];
   }
 
   /** Counters since the data plane was last started; null where the kernel forwards. */
@@ -366,6 +389,7 @@ export class DataPath {
     this.#checkPace.stop();
     await this.#supervisor;
     await this.#shutDown();
+    await this.#options.extension?.close(isCleared);
     // A path that never came up has nothing there: what is there is another's.
     if (this.#isInKernel && (isCleared || this.tunnels.length > 0)) {
       this.#options.reconciler.clear();

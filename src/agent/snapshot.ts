@@ -6,7 +6,7 @@ import { type Lease, leaseKey } from "../lease/lease.ts";
 import type { StoreState } from "../store/store.ts";
 import { VERSION } from "../version.ts";
 import type { DataPath } from "./data_path.ts";
-import type { PeerStatus, Phase, Status, TunnelStatus } from "./status.ts";
+import type { DeviceStatus, PeerStatus, Phase, Status, TunnelStatus } from "./status.ts";
 
 export interface SnapshotParts {
   readonly started_ms: number;
@@ -19,6 +19,8 @@ export interface SnapshotParts {
   readonly expiry_ms: number | null;
   readonly renewal_ms: number | null;
   readonly path: DataPath | null;
+  /** Why the outer interface is not what it was; null: it is. */
+  readonly linkProblem: string | null;
   /** Every lease but our own, in the order of the subnets. */
   readonly peers: readonly Lease[];
   readonly store: StoreState | null;
@@ -33,6 +35,19 @@ function tunnelStatus({ encapsulation, ...tunnel }: Tunnel): TunnelStatus {
     ...tunnel,
     vni: isVxlan ? encapsulation.vni : null,
     vtepMac: isVxlan ? encapsulation.vtepMac.toString() : null,
+  };
+}
+
+function deviceStatus(device: DataPath["devices"][number]): DeviceStatus {
+  const { name, kind, mtu_bytes } = device;
+  const isVxlan = device.kind === "vxlan";
+  return {
+    name,
+    kind,
+    vni: isVxlan ? device.vni : null,
+    vtepMac: isVxlan ? device.macAddress.toString() : null,
+    port: isVxlan ? device.port : null,
+    mtu_bytes,
   };
 }
 
@@ -76,11 +91,16 @@ export function snapshot(parts: SnapshotParts): Status {
     backend: config && path && {
       type: config.backend.type,
       mtu_bytes: path.mtu_bytes,
+      ...path.shownOptions,
       tunnels: path.tunnels.map(tunnelStatus),
+      devices: path.devices.map(deviceStatus),
       peerCount: path.peerCount,
     },
     peers: parts.peers.map((peer) => peerStatus(peer, path)),
-    problems: path?.problems ?? [],
+    problems: [
+      ...(parts.linkProblem === null ? [] : [parts.linkProblem]),
+      ...(path?.problems ?? []),
+    ],
     skippedPeers: path?.skipped ?? [],
     store: parts.store,
     dataPlane: path?.status() ?? null,

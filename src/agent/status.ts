@@ -34,7 +34,11 @@ export interface Status {
     readonly type: string;
     /** Of a packet that every family carries. */
     readonly mtu_bytes: number;
+    /** Generation of vxlan in the kernel; else null. */
+    readonly generation: number | null;
+    readonly isDirectRouting: boolean;
     readonly tunnels: readonly TunnelStatus[];
+    readonly devices: readonly DeviceStatus[];
     /** How many peers packets are carried to, in the kernel or in user space. */
     readonly peerCount: number;
   } | null;
@@ -56,6 +60,17 @@ export interface TunnelStatus {
   /** Both null without VXLAN. */
   readonly vni: number | null;
   readonly vtepMac: string | null;
+}
+
+/** One device of ours that the kernel forwards through. */
+export interface DeviceStatus {
+  readonly name: string;
+  readonly kind: "vxlan" | "ipip";
+  /** The next three of vxlan alone; else null. */
+  readonly vni: number | null;
+  readonly vtepMac: string | null;
+  readonly port: number | null;
+  readonly mtu_bytes: number;
 }
 
 export interface PeerStatus {

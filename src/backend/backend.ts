@@ -24,6 +24,28 @@ export interface ForwardingEntry extends PeerEntry {
   readonly vtepMac: MacAddress | null;
 }
 
+/** One peer that commands of the user's see to. */
+export interface CommandPeer extends PeerEntry {
+  /** What its PreStartupCommand printed; empty where it has none. */
+  readonly data: string;
+}
+
+/** What backend `extension` has run, by `sh -c`; null: nothing. */
+export interface ExtensionCommands {
+  readonly preStartup: string | null;
+  readonly postStartup: string | null;
+  readonly shutdown: string | null;
+  readonly subnetAdd: string | null;
+  readonly subnetRemove: string | null;
+}
+
+/** What of the options the status shows. */
+export interface ShownOptions {
+  /** Of backend vxlan; else null. */
+  readonly generation: number | null;
+  readonly isDirectRouting: boolean;
+}
+
 /** What lies between the UDP header and an inner packet. */
 export type Encapsulation =
   | { readonly type: "none" }
@@ -51,6 +73,8 @@ export interface Plan {
   readonly kernel: KernelState;
   /** In the order of the subnets; no two overlap. Empty where the kernel forwards. */
   readonly forwarding: readonly ForwardingEntry[];
+  /** Whom the user's commands see to, in the order of the subnets; none without commands. */
+  readonly commandPeers?: readonly CommandPeer[];
   readonly skipped: readonly SkippedPeer[];
 }
 
@@ -76,5 +100,9 @@ export interface Backend {
   mtu_bytes(config: NetworkConfig, link: OuterLink): number;
   /** What this node publishes. */
   attributes(config: NetworkConfig, link: OuterLink, vtepMacs: VtepMacs): LeaseAttributes;
+  /** The user's commands, of a backend that has some. */
+  commands?(config: NetworkConfig): ExtensionCommands;
+  /** Left out by a backend that has nothing to show. */
+  shownOptions?(config: NetworkConfig): ShownOptions;
   plan(input: PlanInput): Plan;
 }

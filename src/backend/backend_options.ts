@@ -55,6 +55,15 @@ export function choiceOption<T extends string>(
   throw invalid(name, value, "is unknown", `Give one of ${choices.join(", ")}.`);
 }
 
+/** A text without NUL; null where there is none, or an empty one. Throws `invalid_argument`. */
+export function textOption(config: NetworkConfig, name: string): string | null {
+  const value = optionOf(config, name) ?? "";
+  if (typeof value !== "string" || value.includes("\0")) {
+    throw invalid(name, value, "is not a text", `Give a text, or leave ${name} out.`);
+  }
+  return value === "" ? null : value;
+}
+
 /** The UDP port of the backend; `byDefault` where none is given, or 0 with `isZeroDefault`. */
 export function portOption(
   config: NetworkConfig,

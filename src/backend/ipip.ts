@@ -78,6 +78,10 @@ export const ipipBackend: Backend = {
     backendType: IPIP_TYPE,
     backendData: {},
   }),
+  shownOptions: (config) => ({
+    generation: null,
+    isDirectRouting: booleanOption(config, "DirectRouting"),
+  }),
   plan(input: PlanInput): Plan {
     const { entries, skipped } = planPeers(input, [4], planPeer);
     return { kernel: planKernel(input, entries), forwarding: [], skipped };

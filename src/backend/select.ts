@@ -3,6 +3,7 @@ import { SelvageError } from "../errors.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { allocBackend } from "./alloc.ts";
 import type { Backend } from "./backend.ts";
+import { extensionBackend } from "./extension.ts";
 import { hostGwBackend } from "./host_gw.ts";
 import { ipipBackend } from "./ipip.ts";
 import { udpBackend } from "./udp.ts";
@@ -25,6 +26,7 @@ const BACKENDS: readonly Backend[] = [
   hostGwBackend,
   ipipBackend,
   allocBackend,
+  extensionBackend,
 ];
 
 /** `auto` is the kernel's device where it can be made, else user space. */

@@ -21,7 +21,7 @@ import type {
   MissTable,
 } from "../kernel/state.ts";
 import { type Family, ofFamily } from "../net/ip.ts";
-import type { Backend, Plan, PlanInput } from "./backend.ts";
+import type { Backend, Plan, PlanInput, ShownOptions } from "./backend.ts";
 import { deviceAddress, directRoute, networkOf, networkRoute } from "./desired.ts";
 import { readVxlanOptions, requireKernelOptions, type VxlanOptions } from "./vxlan_options.ts";
 import {
@@ -149,6 +149,10 @@ export const vxlanBackend: Backend = {
   tunnels: () => [],
   mtu_bytes: vxlanMtu_bytes,
   attributes: vxlanAttributes,
+  shownOptions(config: NetworkConfig): ShownOptions {
+    const { generation, isDirectRouting } = readVxlanOptions(config);
+    return { generation, isDirectRouting };
+  },
   plan(input: PlanInput): Plan {
     const { entries, skipped } = planVteps(input);
     const kernel = planKernel(input, entries, readVxlanOptions(input.config));

@@ -1,5 +1,11 @@
 /** The status snapshot as text for people. */
-import type { DataPlaneStatus, PeerStatus, Status, TunnelStatus } from "../agent/status.ts";
+import type {
+  DataPlaneStatus,
+  DeviceStatus,
+  PeerStatus,
+  Status,
+  TunnelStatus,
+} from "../agent/status.ts";
 import { printable } from "../printable.ts";
 import { renderPairs, renderTable } from "./table.ts";
 import { formatAgo, formatBytes, formatDuration } from "./units.ts";
@@ -41,7 +47,18 @@ function leaseText(lease: NonNullable<Status["lease"]>, now_ms: number): string 
 }
 
 function backendText(backend: NonNullable<Status["backend"]>): string {
-  return `${backend.type}, MTU ${backend.mtu_bytes}`;
+  const { type, generation, isDirectRouting, mtu_bytes } = backend;
+  return [
+    type,
+    ...(generation === null ? [] : [`generation ${generation}`]),
+    ...(isDirectRouting ? ["DirectRouting"] : []),
+    `MTU ${mtu_bytes}`,
+  ].join(", ");
+}
+
+function deviceText({ name, kind, vni, vtepMac, port, mtu_bytes }: DeviceStatus): string {
+  const vxlan = vni === null ? "" : ` ${vni}, port ${port}, VTEP ${vtepMac}`;
+  return `${name}, ${kind}${vxlan}, MTU ${mtu_bytes}`;
 }
 
 function tunnelText(tunnel: TunnelStatus): string {
@@ -88,6 +105,7 @@ function header(status: Status, now_ms: number): string {
     ["Lease", lease === null ? null : leaseText(lease, now_ms)],
     ["Backend", backend === null ? null : backendText(backend)],
     ...(backend?.tunnels ?? []).map((tunnel) => ["Tunnel", tunnelText(tunnel)] as const),
+    ...(backend?.devices ?? []).map((device) => ["Device", deviceText(device)] as const),
     ["Store", store === null ? null : storeText(store, now_ms)],
     ["Registry", registry === null ? null : `${registry.listen}, ${registry.fingerprint}`],
     ["Data plane", dataPlane === null ? null : dataPlaneText(dataPlane)],
@@ -96,26 +114,33 @@ function header(status: Status, now_ms: number): string {
   ]);
 }
 
-function peerTable(peers: readonly PeerStatus[], now_ms: number): string {
+/** `isCounted`: whether packets are counted a peer, which the kernel does not do. */
+function peerTable(peers: readonly PeerStatus[], isCounted: boolean, now_ms: number): string {
   if (peers.length === 0) return "\nNo peers yet.\n";
   const hasSmallPath = peers.some((peer) => peer.pathMtu_bytes !== null);
-  const columns = [
-    { title: "SUBNET" },
-    { title: "PUBLIC IP" },
+  const counted = [
     { title: "SENT", align: "right" },
     { title: "RECEIVED", align: "right" },
     { title: "LAST HEARD", align: "right" },
+  ] as const;
+  const columns = [
+    { title: "SUBNET" },
+    { title: "PUBLIC IP" },
+    ...(isCounted ? counted : []),
     ...(hasSmallPath ? [{ title: "PATH MTU", align: "right" } as const] : []),
   ] as const;
+  const counts = ({ sentBytes, receivedBytes, lastHeard_ms }: PeerStatus) => [
+    formatBytes(sentBytes),
+    formatBytes(receivedBytes),
+    formatAgo(lastHeard_ms, now_ms),
+  ];
   return `\n${
     renderTable(
       columns,
       peers.map((peer) => [
         list(peer.subnets),
         list(peer.publicAddresses),
-        formatBytes(peer.sentBytes),
-        formatBytes(peer.receivedBytes),
-        formatAgo(peer.lastHeard_ms, now_ms),
+        ...(isCounted ? counts(peer) : []),
         ...(hasSmallPath ? [String(peer.pathMtu_bytes ?? "")] : []),
       ]),
     )
@@ -138,7 +163,7 @@ export function statusText(status: Status, options: StatusTextOptions): string {
     ),
   ];
   return header(status, options.now_ms) +
-    peerTable(status.peers, options.now_ms) +
+    peerTable(status.peers, status.dataPlane !== null, options.now_ms) +
     (notes.length === 0 ? "" : `\n${notes.join("")}`) +
     (status.dataPlane === null ? "" : dropTable(status.dataPlane, options.verbose));
 }

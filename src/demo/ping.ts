@@ -12,6 +12,8 @@ export interface PingResult {
   readonly received: number;
   /** Round trips in ms, in the order of the requests; a lost one is left out. */
   readonly times_ms: number[];
+  /** Which requests were not answered, counted from 1. */
+  readonly lost: number[];
 }
 
 /** RFC 1071; the message has an even length. */
@@ -64,14 +66,16 @@ function roundTrip_ms(
 export function ping(address: IpAddress, count: number, timeout_ms: number): PingResult {
   const socket = new IcmpSocket();
   const times_ms: number[] = [];
+  const lost: number[] = [];
   try {
     for (let sequence = 1; sequence <= count; sequence++) {
       const request = echoRequest(process.pid & 0xffff, sequence);
       const time_ms = roundTrip_ms(socket, address, request, timeout_ms);
-      if (time_ms !== null) times_ms.push(time_ms);
+      if (time_ms === null) lost.push(sequence);
+      else times_ms.push(time_ms);
     }
   } finally {
     socket.close();
   }
-  return { sent: count, received: times_ms.length, times_ms };
+  return { sent: count, received: times_ms.length, times_ms, lost };
 }

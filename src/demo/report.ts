@@ -25,7 +25,8 @@ export function formatPings(hosts: readonly string[], pings: readonly PingReport
     const report = pings.find((one) => one.from === from && one.to === to);
     if (report === undefined || report.median_ms === null) return "LOST";
     const lost = report.sent - report.received;
-    return `${report.median_ms.toFixed(2)} ms${lost > 0 ? ` (${lost} lost)` : ""}`;
+    const how = lost === report.lostByDesign ? ", as generation 1 does" : "";
+    return `${report.median_ms.toFixed(2)} ms${lost > 0 ? ` (${lost} lost${how})` : ""}`;
   };
   const rows = hosts.map((from) => [from, ...hosts.map((to) => cell(from, to))]);
   return renderTable([{ title: "ping" }, ...hosts.map((title) => ({ title }))], rows);
@@ -41,6 +42,17 @@ export function formatTransfers(transfers: readonly TransferReport[]): string {
   ]);
   const titles = ["TCP transfer", "size", "time", "rate", "SHA-256 at both ends"];
   return renderTable(titles.map((title) => ({ title })), rows);
+}
+
+/** One sentence for when all is well. */
+export function formatSuccess(
+  { pings, transfers }: Pick<DemoReport, "pings" | "transfers">,
+): string {
+  const lost = pings.reduce((sum, ping) => sum + ping.lostByDesign, 0);
+  const but = lost === 0
+    ? ""
+    : `, but for ${lost} first ${lost === 1 ? "packet" : "packets"}, which generation 1 loses`;
+  return `All ${pings.length} pings and ${transfers.length} transfers arrived${but}.`;
 }
 
 /** What went wrong, a line each; empty when nothing did. */

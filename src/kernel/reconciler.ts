@@ -22,6 +22,8 @@ import { reconcileSysctls } from "./sysctl.ts";
  * and the kernel's side effects may need one more.
  */
 const ROUNDS_MAX = 6;
+/** How many changes are told one by one. */
+const SHOWN_CHANGES_MAX = 3;
 
 export interface TablesResult extends ReconcileResult {
   /** What is not as desired for single peers, by their lease keys; everyone else is served. */
@@ -46,10 +48,16 @@ export class Reconciler {
   #linkIndexes: ReadonlyMap<string, number> = new Map();
   /** The places where routes of ours stand, or stood: see `DiffContext`. */
   #heldRoutes: ReadonlySet<string> = new Set();
+  #lastChanges: string[] = [];
 
   /** Borrows the connection, which stays the caller's to close. */
   constructor(connection: NetlinkConnection) {
     this.#connection = connection;
+  }
+
+  /** The first few changes that the kernel took in the last call, each in a few words. */
+  get lastChanges(): readonly string[] {
+    return this.#lastChanges;
   }
 
   /** What notifications of the kernel may concern, when this is what it should be. */
@@ -102,6 +110,7 @@ export class Reconciler {
   }
 
   #reconcileTables(desired: KernelState, isPartial: boolean): TablesResult {
+    this.#lastChanges = [];
     let changeCount = 0;
     let failures: PeerProblem[] = [];
     let isStuck = false;
@@ -143,10 +152,15 @@ export class Reconciler {
   ): PeerProblem[] {
     const linkNames = new Map(links.map((link) => [link.index, link.name]));
     const requests = operations.map((operation) => requestFor(operation, linkNames));
-    return this.#connection.batch(requests).flatMap(({ error }, i) => {
-      if (error === null) return [];
+    return this.#connection.batch(requests).flatMap(({ request, error }, i) => {
       const operation = operations[i]!;
-      return [{ peerKey: peerKeyOf(operation), text: failureText(operation, error, links) }];
+      if (error !== null) {
+        return [{ peerKey: peerKeyOf(operation), text: failureText(operation, error, links) }];
+      }
+      if (this.#lastChanges.length < SHOWN_CHANGES_MAX) {
+        this.#lastChanges.push(`${request.operation} ${request.object}`);
+      }
+      return [];
     });
   }
 

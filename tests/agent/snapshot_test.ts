@@ -17,6 +17,7 @@ const NOTHING: SnapshotParts = {
   expiry_ms: null,
   renewal_ms: null,
   path: null,
+  linkProblem: null,
   peers: [],
   store: null,
   registry: null,
@@ -69,6 +70,30 @@ test("peers carry their counters; one that is not served has zeros", () => {
         encapsulation: { type: "vxlan", vni: 1, vtepMac: MacAddress.parse("02:00:00:00:00:06") },
       },
     ],
+    devices: [
+      {
+        kind: "vxlan",
+        name: "selvage.1",
+        mtu_bytes: 1450,
+        macAddress: MacAddress.parse("02:00:00:00:00:04"),
+        vni: 1,
+        port: 8472,
+        outerLinkIndex: 2,
+        local: IpAddress.parse("192.0.2.5"),
+        isLearning: true,
+        isGbp: false,
+        isProxy: false,
+        isL2Miss: false,
+      },
+      {
+        kind: "ipip",
+        name: "selvage.ipip",
+        mtu_bytes: 1480,
+        outerLinkIndex: 2,
+        local: IpAddress.parse("192.0.2.5"),
+      },
+    ],
+    shownOptions: { generation: 2, isDirectRouting: true },
     mtu_bytes: 1430,
     skipped: [{ key: "10.1.9.0-24", reason: "its backend is vxlan, ours is udp" }],
     status: () => null,
@@ -81,6 +106,7 @@ test("peers carry their counters; one that is not served has zeros", () => {
     expiry_ms: 5000,
     renewal_ms: 4000,
     path,
+    linkProblem: null,
     peers: [lease("10.1.7.0-24", "192.0.2.7"), lease("10.1.9.0-24", "192.0.2.9")],
   });
   assert.deepEqual(status.lease, { subnets: ["10.1.5.0/24"], expiry_ms: 5000, renewal_ms: 4000 });
@@ -88,6 +114,26 @@ test("peers carry their counters; one that is not served has zeros", () => {
     peerCount: 1,
     type: "udp",
     mtu_bytes: 1430,
+    generation: 2,
+    isDirectRouting: true,
+    devices: [
+      {
+        name: "selvage.1",
+        kind: "vxlan",
+        vni: 1,
+        vtepMac: "02:00:00:00:00:04",
+        port: 8472,
+        mtu_bytes: 1450,
+      },
+      {
+        name: "selvage.ipip",
+        kind: "ipip",
+        vni: null,
+        vtepMac: null,
+        port: null,
+        mtu_bytes: 1480,
+      },
+    ],
     tunnels: [
       { family: 4, device: "selvage0", port: 8285, mtu_bytes: 1472, vni: null, vtepMac: null },
       {

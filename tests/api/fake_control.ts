@@ -224,7 +224,10 @@ export function sampleStatus(): Status {
     backend: {
       type: "udp",
       mtu_bytes: 1472,
+      generation: null,
+      isDirectRouting: false,
       peerCount: 2,
+      devices: [],
       tunnels: [
         { family: 4, device: "flannel0", port: 8285, mtu_bytes: 1472, vni: null, vtepMac: null },
       ],

@@ -84,9 +84,9 @@ test("two tunnels of VXLAN, many workers, a path that carries less", () => {
   const text = statusText({
     ...status,
     backend: {
+      ...status.backend!,
       type: "vxlan",
       mtu_bytes: 1430,
-      peerCount: 2,
       tunnels: [
         { ...common, family: 4, device: "selvage.1", mtu_bytes: 1450, vtepMac: "02:0:4" },
         { ...common, family: 6, device: "selvage-v6.1", mtu_bytes: 1430, vtepMac: "02:0:6" },
@@ -102,6 +102,46 @@ test("two tunnels of VXLAN, many workers, a path that carries less", () => {
   assert.match(text, /^Workers +4 pairs a tunnel$/m);
   assert.match(text, /LAST HEARD +PATH MTU$/m);
   assert.match(text, /3 s ago +1350$/m);
+});
+
+test("where the kernel forwards there are devices, and nothing is counted", () => {
+  const status = sampleStatus();
+  const backend = {
+    ...status.backend!,
+    type: "vxlan",
+    mtu_bytes: 1450,
+    generation: 2,
+    isDirectRouting: true,
+    tunnels: [],
+    devices: [
+      {
+        name: "selvage.1",
+        kind: "vxlan" as const,
+        vni: 1,
+        vtepMac: "02:0:4",
+        port: 8472,
+        mtu_bytes: 1450,
+      },
+      {
+        name: "selvage.ipip",
+        kind: "ipip" as const,
+        vni: null,
+        vtepMac: null,
+        port: null,
+        mtu_bytes: 1480,
+      },
+    ],
+  };
+  const text = statusText({ ...status, backend, dataPlane: null }, {
+    now_ms: NOW_MS,
+    verbose: false,
+  });
+  assert.match(text, /^Backend +vxlan, generation 2, DirectRouting, MTU 1450$/m);
+  assert.match(text, /^Device +selvage\.1, vxlan 1, port 8472, VTEP 02:0:4, MTU 1450$/m);
+  assert.match(text, /^Device +selvage\.ipip, ipip, MTU 1480$/m);
+  assert.match(text, /^SUBNET +PUBLIC IP$/m);
+  assert.match(text, /^10\.5\.7\.0\/24 +192\.0\.2\.2$/m);
+  assert.doesNotMatch(text, /Tunnel|Data plane|SENT|LAST HEARD/);
 });
 
 test("a reservation, a lease that has ended, a public address behind NAT", () => {

@@ -32,8 +32,10 @@ export function routeActs({ family, peerSubnet, nobody, stray }: RouteTarget): s
   const route = `ip -${family} route`;
   return [
     `${route} del ${peerSubnet}`,
-    // Of IPv4 routes that name nexthop objects iproute2's flush is refused, as of version 6.1.
-    ...family === 6 ? [`${route} flush proto 83`] : [],
+    // iproute2's own flush knows no routes that name nexthop objects.
+    `${route} show proto 83 | while read -r to _; do ${route} del "$to" proto 83; done`,
+    "ip nexthop flush proto 83 >/dev/null",
+    "ip nexthop flush >/dev/null",
     `${route} replace ${peerSubnet} via ${nobody} dev eth0`,
     `${route} replace ${peerSubnet} via ${nobody} dev eth0 proto 83`,
     `${route} replace ${peerSubnet} dev ${FOREIGN_BRIDGE} proto static`,

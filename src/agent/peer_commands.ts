@@ -1,0 +1,224 @@
+/**
+ * Has a command run for each peer that comes and goes. What one subnet needs is done one after
+ * another and never at the same time; what many need, a few at a time.
+ */
+import type { CommandPeer, SkippedPeer } from "../backend/backend.ts";
+import { errorText } from "../errors.ts";
+import { logger } from "../log.ts";
+import { Backoff } from "../retry.ts";
+
+const AT_ONCE_MAX = 8;
+const RETRY_FIRST_MS = 1_000;
+const RETRY_MAX_MS = 60_000;
+/** How often it is tried to remove a peer that has gone; then it is left. */
+const REMOVE_COUNT_MAX = 5;
+/** How long the end waits for what runs. */
+const CLOSE_MS = 2_000;
+/** The same, where all peers are to be removed. */
+const CLEAR_MS = 10_000;
+
+export type PeerAct = "add" | "remove";
+
+export interface PeerCommandsOptions {
+  /** Rejects if the command fails; ended early by the signal. */
+  readonly run: (act: PeerAct, peer: CommandPeer, signal: AbortSignal) => Promise<void>;
+  readonly retryFirst_ms?: number;
+  readonly close_ms?: number;
+}
+
+/** One subnet: what is to be there, and what our commands have made of it. */
+interface Place {
+  readonly subnet: string;
+  readonly backoff: Backoff;
+  wanted: CommandPeer | null;
+  present: CommandPeer | null;
+  /** Whether adding or removing it failed: nobody knows how much of it is there. */
+  isHalfDone: boolean;
+  isRunning: boolean;
+  failure: string | null;
+  removeFailureCount: number;
+  retry: ReturnType<typeof setTimeout> | undefined;
+}
+
+function isSame(a: CommandPeer | null, b: CommandPeer | null): boolean {
+  if (a === b || a === null || b === null) return a === b;
+  return a.key === b.key && a.data === b.data && a.address.equals(b.address);
+}
+
+/** What is to be done next at this place; null: nothing. */
+function nextAct({ wanted, present, isHalfDone }: Place): PeerAct | null {
+  if (present !== null && (isHalfDone || !isSame(present, wanted))) return "remove";
+  return present === null && wanted !== null ? "add" : null;
+}
+
+export class PeerCommands {
+  readonly #options: PeerCommandsOptions;
+  readonly #log = logger("extension");
+  readonly #places = new Map<string, Place>();
+  /** Those that something is to be done at, and where nothing runs. */
+  readonly #ready = new Set<Place>();
+  readonly #running = new Set<Promise<void>>();
+  readonly #ending = new AbortController();
+  #isBegun = false;
+  #isClosing = false;
+
+  constructor(options: PeerCommandsOptions) {
+    this.#options = options;
+  }
+
+  /** Until then nothing is run. */
+  begin(): void {
+    this.#isBegun = true;
+    this.#pump();
+  }
+
+  /** Says which peers are to be there, no two in one subnet. */
+  update(peers: readonly CommandPeer[]): void {
+    if (this.#isClosing) return;
+    const wanted = new Map(peers.map((peer) => [`${peer.subnet}`, peer]));
+    for (const place of this.#places.values()) {
+      if (!wanted.has(place.subnet)) this.#want(place, null);
+    }
+    for (const [subnet, peer] of wanted) this.#want(this.#place(subnet), peer);
+    this.#pump();
+  }
+
+  #place(subnet: string): Place {
+    const known = this.#places.get(subnet);
+    if (known !== undefined) return known;
+    const place: Place = {
+      subnet,
+      backoff: new Backoff(this.#options.retryFirst_ms ?? RETRY_FIRST_MS, RETRY_MAX_MS),
+      wanted: null,
+      present: null,
+      isHalfDone: false,
+      isRunning: false,
+      failure: null,
+      removeFailureCount: 0,
+      retry: undefined,
+    };
+    this.#places.set(subnet, place);
+    return place;
+  }
+
+  #want(place: Place, peer: CommandPeer | null): void {
+    if (isSame(place.wanted, peer)) return;
+    place.wanted = peer;
+    place.failure = null;
+    place.removeFailureCount = 0;
+    place.backoff.reset();
+    this.#makeReady(place);
+  }
+
+  #makeReady(place: Place): void {
+    clearTimeout(place.retry);
+    if (!place.isRunning) this.#ready.add(place);
+  }
+
+  #pump(): void {
+    if (!this.#isBegun) return;
+    for (const place of this.#ready) {
+      if (this.#running.size >= AT_ONCE_MAX) return;
+      this.#ready.delete(place);
+      place.isRunning = true;
+      const work = this.#work(place).finally(() => {
+        place.isRunning = false;
+        this.#running.delete(work);
+        this.#pump();
+      });
+      this.#running.add(work);
+    }
+  }
+
+  /** Does at one place what is to be done, until nothing is, or something fails. */
+  async #work(place: Place): Promise<void> {
+    while (!this.#ending.signal.aborted) {
+      const { wanted } = place;
+      const act = nextAct(place);
+      if (act === null) break;
+      const isDone = act === "add" ? await this.#add(place) : await this.#remove(place);
+      // What was wanted when it failed may be wanted no longer.
+      if (isDone || wanted !== place.wanted) continue;
+      if (this.#isClosing) return;
+      place.retry = setTimeout(() => {
+        this.#makeReady(place);
+        this.#pump();
+      }, place.backoff.next_ms());
+      return;
+    }
+    if (place.wanted === null && place.present === null) this.#places.delete(place.subnet);
+  }
+
+  async #add(place: Place): Promise<boolean> {
+    const peer = place.wanted!;
+    place.present = peer;
+    place.isHalfDone = true;
+    try {
+      await this.#options.run("add", peer, this.#ending.signal);
+      place.isHalfDone = false;
+      place.failure = null;
+      place.backoff.reset();
+      return true;
+    } catch (error) {
+      this.#fail(place, errorText(error));
+      return false;
+    }
+  }
+
+  async #remove(place: Place): Promise<boolean> {
+    try {
+      await this.#options.run("remove", place.present!, this.#ending.signal);
+    } catch (error) {
+      // Where adding has failed there may be nothing to remove.
+      if (!place.isHalfDone || place.removeFailureCount > 0) {
+        this.#fail(place, errorText(error));
+        place.isHalfDone = true;
+        // A peer that comes in its place is not to wait for it.
+        if (place.wanted === null && ++place.removeFailureCount < REMOVE_COUNT_MAX) return false;
+        this.#log.warning`${place.subnet}: ${errorText(error)}; it is left as it is`;
+      }
+    }
+    place.present = null;
+    place.isHalfDone = false;
+    return true;
+  }
+
+  #fail(place: Place, failure: string): void {
+    if (failure !== place.failure) this.#log.warning`${place.subnet}: ${failure}`;
+    place.failure = failure;
+  }
+
+  /** Peers that are not, or not yet, as their commands are to make them. */
+  get failed(): SkippedPeer[] {
+    return [...this.#places.values()].flatMap(({ wanted, present, isHalfDone, failure }) => {
+      if (wanted === null || (isSame(present, wanted) && !isHalfDone)) return [];
+      return [{ key: wanted.key, reason: failure ?? "its SubnetAddCommand has not ended yet" }];
+    });
+  }
+
+  /** What of peers that have gone cannot be removed. */
+  get problems(): string[] {
+    return [...this.#places.values()].flatMap(({ subnet, wanted, failure }) =>
+      wanted === null && failure !== null ? [`${subnet}, which has gone: ${failure}`] : []
+    );
+  }
+
+  /** Ends; what was added stays, unless `isCleared`. What runs is waited for, but not for long. */
+  async close(isCleared: boolean): Promise<void> {
+    this.#isClosing = true;
+    this.#ready.clear();
+    for (const place of this.#places.values()) {
+      clearTimeout(place.retry);
+      if (isCleared) this.#want(place, null);
+    }
+    if (isCleared) { for (const place of this.#places.values()) this.#makeReady(place); }
+    const wait_ms = this.#options.close_ms ?? (isCleared ? CLEAR_MS : CLOSE_MS);
+    const deadline = setTimeout(() => this.#ending.abort(), wait_ms);
+    this.#pump();
+    while (this.#running.size > 0) await Promise.all(this.#running);
+    clearTimeout(deadline);
+    this.#ending.abort();
+    const leftCount = isCleared ? this.#places.size : 0;
+    if (leftCount > 0) this.#log.warning`${leftCount} peers are left as they are`;
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * Runs a command that the network's configuration names, for backend `extension`. It is the one
+ * place of the daemon that runs programs: those that the user names, and no others.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import type { Readable } from "node:stream";
+import { errorText, SelvageError } from "../errors.ts";
+import { pause } from "../retry.ts";
+import { END_WITH_PARENT } from "./options.ts";
+
+const TIMEOUT_MS = 30_000;
+/** What a command prints beyond this is read and forgotten. */
+const OUTPUT_LENGTH_MAX = 64 * 1024;
+/** How long the output of a command that has ended is waited for: others may hold the pipe. */
+const DRAIN_MS = 200;
+/** How much of what it said is in an error. */
+const SAID_LENGTH_MAX = 200;
+
+export interface ShellCommand {
+  /** The name of the option, for errors. */
+  readonly name: string;
+  /** For `sh -c`. */
+  readonly text: string;
+  /** Beside our own variables. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** What it can read, a line break after it. */
+  readonly input: string;
+  readonly timeout_ms?: number;
+}
+
+/** Reads a stream to its end and keeps as much as is bounded; call it for what there is. */
+function collect(stream: Readable): () => string {
+  let text = "";
+  stream.setEncoding("utf8").on("data", (part: string) => {
+    if (text.length < OUTPUT_LENGTH_MAX) text += part.slice(0, OUTPUT_LENGTH_MAX - text.length);
+  });
+  return () => text.trim();
+}
+
+/** Ends the command with all that it started and that has not left its process group. */
+function endGroup(child: ChildProcess): void {
+  if (child.pid === undefined) return;
+  try {
+    process.kill(-child.pid, "SIGKILL");
+  } catch {
+    // They have ended a moment ago.
+  }
+}
+
+function start({ name, text, environment, input }: ShellCommand) {
+  const env = { ...process.env, [END_WITH_PARENT]: undefined, ...environment };
+  try {
+    const child = spawn("sh", ["-c", text], { detached: true, stdio: "pipe", env });
+    // A command need not read.
+    child.stdin.on("error", () => {});
+    child.stdin.end(`${input}\n`);
+    return child;
+  } catch (error) {
+    throw new SelvageError("unavailable", `${name} cannot be run: ${errorText(error)}`);
+  }
+}
+
+/** What to say of a command that did not end well. */
+function failure(name: string, how: string, said: string): SelvageError {
+  const last = said.split("\n").at(-1)!.slice(0, SAID_LENGTH_MAX);
+  return new SelvageError("unavailable", `${name} ${how}${last === "" ? "" : `: ${last}`}`);
+}
+
+/**
+ * Runs a command to its end and resolves with what it printed to stdout, without space at either
+ * end. Rejects with `unavailable` if its status is not 0, and if it has not ended in time (30 s) or
+ * by the time the signal is aborted; it is then ended, with all processes of its group.
+ */
+export async function runShellCommand(command: ShellCommand, signal: AbortSignal): Promise<string> {
+  const { name, timeout_ms = TIMEOUT_MS } = command;
+  if (signal.aborted) throw failure(name, "was not run", "");
+  const child = start(command);
+  const [output, errors] = [collect(child.stdout), collect(child.stderr)];
+  let ending: string | null = null;
+  const end = (why: string) => {
+    ending ??= why;
+    endGroup(child);
+  };
+  const onAbort = () => end("was ended, as this daemon ends");
+  const timer = setTimeout(() => end(`did not end within ${timeout_ms / 1000} s`), timeout_ms);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    const closed = new AbortController();
+    child.once("close", () => closed.abort());
+    const [status, killer] = await once(child, "exit") as [number | null, string | null];
+    await pause(DRAIN_MS, closed.signal);
+    if (ending !== null) throw failure(name, ending, errors());
+    if (status === 0) return output();
+    const how = killer === null ? `ended with status ${status}` : `was ended by ${killer}`;
+    throw failure(name, how, errors() || output());
+  } catch (error) {
+    if (error instanceof SelvageError) throw error;
+    throw failure(name, "cannot be run", errorText(error));
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", onAbort);
+    // What it left running in the background writes to nobody.
+    child.stdout.destroy();
+    child.stderr.destroy();
+  }
+}

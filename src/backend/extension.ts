@@ -1,0 +1,84 @@
+/**
+ * Backend `extension`: commands of the user's, run at the start and for each peer, see to it that
+ * packets are carried. flannel's backend of the same name. Here is for whom they are run; the agent
+ * runs them (`src/agent/extension.ts`).
+ */
+import type { NetworkConfig } from "../config/network_config.ts";
+import { SelvageError } from "../errors.ts";
+import type { OuterLink } from "../kernel/outer_link.ts";
+import { NO_KERNEL_STATE } from "../kernel/state.ts";
+import type { Lease, LeaseAttributes } from "../lease/lease.ts";
+import { type Family, ofFamily } from "../net/ip.ts";
+import type { Backend, CommandPeer, ExtensionCommands, Plan, PlanInput } from "./backend.ts";
+import { textOption } from "./backend_options.ts";
+import { planPeers } from "./plan_peers.ts";
+import { reachPeer } from "./reach_peer.ts";
+
+const EXTENSION_TYPE = "extension";
+/** A lease says more than this to nobody: see `LEASE_VALUE_SIZE_MAX_BYTES`. */
+const DATA_LENGTH_MAX = 8 * 1024;
+
+/** Reads and checks the options. Throws `invalid_argument` for one that is no text. */
+function readCommands(config: NetworkConfig): ExtensionCommands {
+  return {
+    preStartup: textOption(config, "PreStartupCommand"),
+    postStartup: textOption(config, "PostStartupCommand"),
+    shutdown: textOption(config, "ShutdownCommand"),
+    subnetAdd: textOption(config, "SubnetAddCommand"),
+    subnetRemove: textOption(config, "SubnetRemoveCommand"),
+  };
+}
+
+/** Why this peer cannot be served, or its entry. */
+function planPeer(peer: Lease, family: Family, input: PlanInput): CommandPeer | string {
+  const reach = reachPeer(peer, family, EXTENSION_TYPE, input);
+  if (typeof reach === "string") return reach;
+  const data = peer.backendData[family] ?? "";
+  if (typeof data !== "string") return "its BackendData is not a text";
+  return { ...reach, data };
+}
+
+/**
+ * The attributes with what PreStartupCommand printed, for the peers' commands to read; null: there
+ * is no such command. Throws `too_large` where that is more than a lease can hold.
+ */
+export function withCommandData(
+  attributes: LeaseAttributes,
+  data: string | null,
+): LeaseAttributes {
+  if (data === null) return attributes;
+  if (data.length <= DATA_LENGTH_MAX) return { ...attributes, backendData: { 4: data } };
+  throw new SelvageError(
+    "too_large",
+    `PreStartupCommand printed more than ${DATA_LENGTH_MAX} characters`,
+    { hint: "Have it print only what the other hosts' commands need." },
+  );
+}
+
+export const extensionBackend: Backend = {
+  type: EXTENSION_TYPE,
+  check(config: NetworkConfig, link: OuterLink | null): void {
+    readCommands(config);
+    if (config.ranges.some(({ family }) => family !== 4)) {
+      throw new SelvageError("unsupported", "network configuration: extension carries IPv4 alone", {
+        hint: "Set EnableIPv6 to false and EnableIPv4 to true, or choose another backend.",
+      });
+    }
+    if (link === null || ofFamily(link.publicAddresses, 4) !== undefined) return;
+    throw new SelvageError("unsupported", `interface ${link.name} has no IPv4 address`, {
+      hint: "Choose another interface with --iface.",
+    });
+  },
+  tunnels: () => [],
+  mtu_bytes: (_config, link) => link.mtu_bytes,
+  attributes: (_config, link) => ({
+    publicAddresses: link.publicAddresses,
+    backendType: EXTENSION_TYPE,
+    backendData: {},
+  }),
+  commands: readCommands,
+  plan(input: PlanInput): Plan {
+    const { entries, skipped } = planPeers(input, [4], planPeer);
+    return { kernel: NO_KERNEL_STATE, forwarding: [], commandPeers: entries, skipped };
+  },
+};

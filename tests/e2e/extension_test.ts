@@ -1,0 +1,164 @@
+/** Backend `extension`: commands carry the packets, in real namespaces (see lab.ts). */
+import assert from "node:assert/strict";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { EXECUTABLE, type Lab, UNDER_DENO, withLab } from "./lab.ts";
+
+/** host-gw by commands: what each was told goes to a file of its host's. */
+const SCRIPT = `
+set -e
+cd "$TEST_DIRECTORY"
+me=$(ip -4 -o address show dev eth0 | tr -s ' ' | cut -d ' ' -f 4 | cut -d / -f 1)
+read data
+echo "$1 $NETWORK $SUBNET $PUBLIC_IP $data" | tr -s ' ' >> "$me.log"
+if [ -e "refuse-$1" ]; then echo "no $1 today" >&2; exit 3; fi
+case $1 in
+  pre) echo "data of $me" ;;
+  add) ip route add "$SUBNET" via "$PUBLIC_IP" ;;
+  remove) ip route del "$SUBNET" via "$PUBLIC_IP" ;;
+esac
+`;
+
+function config(lab: Lab) {
+  const script = join(lab.directory, "extension.sh");
+  writeFileSync(script, SCRIPT);
+  lab.env.TEST_DIRECTORY = lab.directory;
+  const command = (what: string) => `sh ${script} ${what}`;
+  return {
+    Network: "10.210.0.0/16",
+    Backend: {
+      Type: "extension",
+      PreStartupCommand: command("pre"),
+      PostStartupCommand: command("post"),
+      ShutdownCommand: command("shutdown"),
+      SubnetAddCommand: command("add"),
+      SubnetRemoveCommand: command("remove"),
+    },
+  };
+}
+
+/** What the commands of a host were told, a line each. */
+function told(lab: Lab, host: number): string[] {
+  const file = join(lab.directory, `198.18.0.${host}.log`);
+  if (!existsSync(file)) return [];
+  return readFileSync(file, "utf8").trimEnd().split("\n").map((line) => line.trimEnd());
+}
+
+const subnetOf = async (lab: Lab, host: number) => (await lab.ready(host)).lease!.subnets[0]!;
+
+describe("backend extension", () => {
+  for (const self of [EXECUTABLE, UNDER_DENO]) {
+    const runtime = self === EXECUTABLE ? "the executable" : "under Deno";
+    test(`commands at the start, for each peer and at the end; pings go (${runtime})`, () =>
+      withLab(2, async (lab) => {
+        await lab.startRegistry(config(lab));
+        await lab.startJoined(2, ["--release-on-exit"]);
+        await lab.untilPeers(1, 1, 2);
+        await lab.attach(1);
+        await lab.attach(2);
+        assert.deepEqual(lab.ping(1, 2), { sent: 3, received: 3 });
+        assert.deepEqual(lab.ping(2, 1), { sent: 3, received: 3 });
+        const [one, two] = [await subnetOf(lab, 1), await subnetOf(lab, 2)];
+        const network = "10.210.0.0/16";
+        assert.deepEqual(told(lab, 1), [
+          "pre",
+          `post ${network} ${one} 198.18.0.1`,
+          `add ${network} ${two} 198.18.0.2 data of 198.18.0.2`,
+        ]);
+        const status = (await lab.host(2).status())!;
+        assert.equal(status.backend!.mtu_bytes, status.interface!.mtu_bytes);
+        await lab.stop(2);
+        assert.deepEqual(told(lab, 2).slice(-2), [
+          `remove ${network} ${one} 198.18.0.1 data of 198.18.0.1`,
+          `shutdown ${network} ${two} 198.18.0.2`,
+        ]);
+        await lab.until(
+          1,
+          "not removed",
+          () => told(lab, 1).at(-1) === `remove ${network} ${two} 198.18.0.2 data of 198.18.0.2`,
+        );
+        const routes = () => lab.exec(lab.network(1).host, "ip", "route", "show", two).stdout;
+        await lab.until(1, "route not gone", () => routes() === "");
+        assert.deepEqual((await lab.host(1).status())!.problems, []);
+      }, self));
+  }
+
+  test("a command that fails is named, holds up nobody else, and is tried again", () =>
+    withLab(3, async (lab) => {
+      await lab.startRegistry(config(lab));
+      await lab.startJoined(2);
+      await lab.untilPeers(1, 1, 2);
+      const refusal = join(lab.directory, "refuse-add");
+      writeFileSync(refusal, "");
+      await lab.startJoined(3);
+      const failing = await lab.until(
+        1,
+        "no failure",
+        ({ skippedPeers }) => skippedPeers.some(({ reason }) => /status 3/.test(reason)),
+      );
+      assert.deepEqual(failing.skippedPeers.map(({ reason }) => reason), [
+        "SubnetAddCommand ended with status 3: no add today",
+      ]);
+      assert.equal(failing.backend!.peerCount, 1);
+      assert.equal(failing.phase, "ready");
+      rmSync(refusal);
+      await lab.untilPeers(2, 1, 2, 3);
+      for (const host of [1, 2, 3]) await lab.attach(host);
+      assert.deepEqual(lab.ping(1, 3), { sent: 3, received: 3 });
+      assert.deepEqual(lab.ping(2, 3), { sent: 3, received: 3 });
+    }));
+
+  test("what is to run first may fail, too: it waits, and says for what", () =>
+    withLab(2, async (lab) => {
+      const [pre, post] = ["pre", "post"].map((what) => join(lab.directory, `refuse-${what}`));
+      await lab.startRegistry(config(lab));
+      writeFileSync(pre!, "");
+      writeFileSync(post!, "");
+      lab.launch(2, [`--join=@${await lab.joinFile()}`]);
+      const reason = "PreStartupCommand ended with status 3: no pre today";
+      await lab.until(2, "not waiting", ({ waitingFor }) => waitingFor === reason);
+      rmSync(pre!);
+      const problem = "PostStartupCommand ended with status 3: no post today";
+      await lab.until(
+        2,
+        "no problem",
+        ({ phase, problems }) => phase === "ready" && problems.includes(problem),
+      );
+      assert.ok(!told(lab, 2).some((line) => line.startsWith("add")), "peers come after it");
+      rmSync(post!);
+      await lab.untilPeers(1, 1, 2);
+      assert.deepEqual((await lab.host(2).status())!.problems, []);
+    }));
+
+  for (const option of ["PreStartupCommand", "PostStartupCommand", "SubnetAddCommand"]) {
+    test(`the daemon ends in time though ${option} does not`, () =>
+      withLab(2, async (lab) => {
+        const { Network } = config(lab);
+        const started = join(lab.directory, "started");
+        const command = `[ $(ip -4 -o address show dev eth0 | grep -c 198.18.0.2/) = 0 ] || ` +
+          `{ touch ${started}; sleep 1000; }`;
+        await lab.startRegistry({ Network, Backend: { Type: "extension", [option]: command } });
+        lab.launch(2, [`--join=@${await lab.joinFile()}`]);
+        await lab.until(2, "not started", () => existsSync(started));
+        await lab.stop(2);
+      }));
+  }
+
+  test("after kill -9 all peers are added again, also where the first try finds them there", () =>
+    withLab(2, async (lab) => {
+      const network = config(lab);
+      await lab.startRegistry(network);
+      await lab.startJoined(2);
+      await lab.untilPeers(1, 1, 2);
+      const before = told(lab, 1).length;
+      await lab.kill(1);
+      await lab.startRegistry(network);
+      await lab.untilPeers(1, 1, 2);
+      const after = told(lab, 1).slice(before).map((line) => line.split(" ")[0]);
+      assert.deepEqual(after, ["pre", "post", "add", "remove", "add"]);
+      await lab.attach(1);
+      await lab.attach(2);
+      assert.deepEqual(lab.ping(1, 2), { sent: 3, received: 3 });
+    }));
+});

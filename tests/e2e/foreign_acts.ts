@@ -47,15 +47,13 @@ export function routeActs({ family, peerSubnet, nobody, stray }: RouteTarget): s
   ];
 }
 
-/** On the objects by which IPv4 routes name their ways. */
-export function nexthopActs({ nobody }: RouteTarget): string[] {
-  const first = "$(ip nexthop show proto 83 | sed -n '1s/^id \\([0-9]*\\) .*/\\1/p')";
+/** An object that looks like ours, and a route that goes by it; IPv4's. */
+export function nexthopActs({ peerSubnet, nobody }: RouteTarget): string[] {
+  const add = `ip nexthop add id 4242 via ${nobody} dev eth0 proto 83`;
   return [
-    "ip nexthop flush proto 83 >/dev/null",
-    `ip nexthop del id ${first}`,
-    `ip nexthop replace id ${first} via ${nobody} dev eth0 proto 83`,
-    `ip nexthop replace id ${first} blackhole`,
-    `ip nexthop add id 4242 via ${nobody} dev eth0 proto 83`,
+    add,
+    `${add}; ip route replace ${peerSubnet} nhid 4242 2>/dev/null`,
+    `${add}; ip route replace ${peerSubnet} nhid 4242 proto 83 2>/dev/null`,
   ];
 }
 

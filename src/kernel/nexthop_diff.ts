@@ -41,8 +41,8 @@ function numberOf(gateway: IpAddress | null): number | null {
 /**
  * `actual` are all objects of the namespace; null: this kernel has none. `named` are the numbers
  * that routes of ours name: whatever has one of them was ours. Numbers that others have are left to
- * them. `isForNew`: there may be objects that are not there yet; those that are stay
- * in use. `isPartial`: what is not desired may yet be, and stays.
+ * them. `isForNew`: there may be objects that are not there yet; those that are stay in use.
+ * `isPartial`: what is not desired may yet be, and stays.
  */
 export function diffNexthops(
   desired: readonly DesiredRoute[],

@@ -47,16 +47,12 @@ export function routeActs({ family, peerSubnet, nobody, stray }: RouteTarget): s
   ];
 }
 
-/** On the objects by which IPv4 routes name their ways. */
-export function nexthopActs({ nobody }: RouteTarget): string[] {
-  const first = "$(ip nexthop show proto 83 | sed -n '1s/^id \\([0-9]*\\) .*/\\1/p')";
-  return [
-    "ip nexthop flush proto 83 >/dev/null",
-    `ip nexthop del id ${first}`,
-    `ip nexthop replace id ${first} via ${nobody} dev eth0 proto 83`,
-    `ip nexthop replace id ${first} blackhole`,
-    `ip nexthop add id 4242 via ${nobody} dev eth0 proto 83`,
-  ];
+/** Nexthop objects where there are none of ours: few IPv4 routes name their gateways themselves. */
+export function nexthopActs({ peerSubnet, nobody }: RouteTarget): string[] {
+  const add = `ip nexthop add id 4242 via ${nobody} dev eth0 proto 83`;
+  // Who is first, the other hand or ours, which deletes it, does not matter.
+  const use = `ip -4 route replace ${peerSubnet} nhid 4242 proto 83 2>/dev/null`;
+  return [add, `${add}; ${use}`, `${add}; ${use}; ip nexthop del id 4242 2>/dev/null`];
 }
 
 function neighbourActs({ family, device, gateway, behind }: VxlanTarget): string[] {

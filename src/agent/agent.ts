@@ -492,6 +492,7 @@ export class Agent implements AgentControl {
       expiry_ms: this.#keeper?.expiry_ms ?? null,
       renewal_ms: this.#keeper?.renewal_ms ?? null,
       path: this.#path,
+      linkProblem: this.#linkProblem,
       peers: this.#peers(),
       store: this.#opened?.store.state() ?? null,
       registry: this.#opened?.registry ?? null,

@@ -28,7 +28,7 @@ const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 30_000;
 /** How often the kernel is held against the plan though it told of no change. */
 const CHECK_MS = 300_000;
-/** What another changed is mended within a second, also where one check takes half of that. */
+/** What another changed is to be mended within a second, also if a check takes half of that. */
 const CHECK_WAIT_MAX_MS = 400;
 /** How often it is asked whether paths have turned out narrow. */
 const NARROW_PATHS_MS = 10_000;
@@ -182,8 +182,11 @@ export class DataPath {
         !arePeersKnown(),
       );
       if (changeCount > 0 && isCheck && this.#isSettled) {
-        this.#log
-          .warning`someone changed what is ours in the kernel; mended, ${changeCount} changes`;
+        const shown = reconciler.lastChanges;
+        const rest = changeCount > shown.length ? ` and ${changeCount - shown.length} more` : "";
+        this.#log.warning`someone changed what is ours in the kernel; mended: ${
+          shown.join("; ")
+        }${rest}`;
       }
       this.#isSettled = problems.length === 0;
       this.#failed = [...peerProblems].map(([key, reason]) => ({ key, reason }));
@@ -193,7 +196,7 @@ export class DataPath {
     }
   }
 
-  #reconcileFirewall(): void {
+  #reconcileFirewall(isCheck = false): void {
     const { firewall, firewallTables } = this.#options;
     const result = firewall.reconcile(firewallTables);
     const { changeCount } = result;
@@ -202,7 +205,11 @@ export class DataPath {
       chains.some(({ hook }) => hook === "nat postrouting")
     );
     const problems = isNeeded ? result.problems : [];
-    if (changeCount > 0) this.#log.info`firewall rules put in place`;
+    if (changeCount > 0 && isCheck) {
+      this.#log.warning`someone changed our firewall rules; they are in place again`;
+    } else if (changeCount > 0) {
+      this.#log.info`firewall rules put in place`;
+    }
     if (problems.join() !== this.#firewallProblems.join()) {
       for (const problem of problems) this.#log.warning`${problem}`;
     }
@@ -218,7 +225,7 @@ export class DataPath {
     if (!this.#isUp) return;
     const problems = this.#reconcile(true);
     this.#report(problems);
-    this.#reconcileFirewall();
+    this.#reconcileFirewall(true);
     this.#retryIf(problems.length > 0 || this.#failed.length > 0 || this.#refused.length > 0);
     this.#options.onChecked();
   }

@@ -19,6 +19,8 @@ export interface SnapshotParts {
   readonly expiry_ms: number | null;
   readonly renewal_ms: number | null;
   readonly path: DataPath | null;
+  /** Why the outer interface is not what it was; null: it is. */
+  readonly linkProblem: string | null;
   /** Every lease but our own, in the order of the subnets. */
   readonly peers: readonly Lease[];
   readonly store: StoreState | null;
@@ -95,7 +97,10 @@ export function snapshot(parts: SnapshotParts): Status {
       peerCount: path.peerCount,
     },
     peers: parts.peers.map((peer) => peerStatus(peer, path)),
-    problems: path?.problems ?? [],
+    problems: [
+      ...(parts.linkProblem === null ? [] : [parts.linkProblem]),
+      ...(path?.problems ?? []),
+    ],
     skippedPeers: path?.skipped ?? [],
     store: parts.store,
     dataPlane: path?.status() ?? null,

@@ -39,11 +39,23 @@ const VNI_RULE = {
 const MTU_RULE = { min: 0, max: MTU_BYTES_MAX, default: 0, what: "an MTU" } as const;
 const GENERATION_RULE = { min: 1, max: 3, default: 3, what: "a generation of vxlan" } as const;
 
+/** What was read already: every peer is judged by the same options. */
+const known = new WeakMap<NetworkConfig, VxlanOptions>();
+
 /**
  * Reads and checks the options. Throws `invalid_argument` for a value that is none. `MacPrefix`,
  * which is flannel's on Windows, is passed over.
  */
 export function readVxlanOptions(config: NetworkConfig): VxlanOptions {
+  let options = known.get(config);
+  if (options === undefined) {
+    options = parseVxlanOptions(config);
+    known.set(config, options);
+  }
+  return options;
+}
+
+function parseVxlanOptions(config: NetworkConfig): VxlanOptions {
   const generation = numberOption(config, "Generation", GENERATION_RULE);
   return {
     datapath: choiceOption(config, "Datapath", DATAPATHS),

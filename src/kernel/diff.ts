@@ -1,13 +1,14 @@
 /** The difference between what the kernel has and what it should have: pure, nothing is written. */
 import type { Link } from "../netlink/link.ts";
+import type { Route } from "../netlink/route.ts";
 import type { ActualState } from "./actual.ts";
 import { diffAddresses } from "./address_diff.ts";
 import { diffLinks } from "./link_diff.ts";
 import { diffFdb, diffNeighbours } from "./neighbour_diff.ts";
-import { diffNexthops } from "./nexthop_diff.ts";
+import { diffNexthops, hasManyGateways } from "./nexthop_diff.ts";
 import type { KernelOperation } from "./operation.ts";
 import type { PeerProblem } from "./problem.ts";
-import { diffRoutes, placeOf } from "./route_diff.ts";
+import { diffRoutes, isOwnRoute } from "./route_diff.ts";
 import type { KernelState } from "./state.ts";
 
 /** What was seen before, and how much is known. */
@@ -93,6 +94,12 @@ function usableLinks(
   return { usable, problems };
 }
 
+/** The numbers of the nexthop objects that routes of ours name. */
+function namedNexthops(routes: readonly Route[]): Set<number> {
+  const ids = routes.filter(isOwnRoute).map(({ nexthopId }) => nexthopId);
+  return new Set(ids.filter((id) => id !== null));
+}
+
 /**
  * What to do so that `actual` becomes `desired`. Nothing is asked for that is not ours: the links
  * of the desired state (by name and kind), with their addresses (but IPv6 link-local ones),
@@ -117,7 +124,8 @@ export function diffKernelState(
   }
   const { usable, problems } = usableLinks(desired, actual.links, ours);
   const nexthops = diffNexthops(desired.routes, actual.nexthops, usable, {
-    isHeld: (route) => context.heldRoutes.has(placeOf(route)),
+    named: namedNexthops(actual.routes),
+    isForNew: hasManyGateways(desired.routes),
     isPartial: context.isPartial,
   });
   const routes = diffRoutes(desired.routes, actual.routes, usable, {

@@ -4,10 +4,12 @@
  */
 import { SelvageError } from "../errors.ts";
 import type { NetlinkConnection } from "../netlink/connection.ts";
+import type { Link } from "../netlink/link.ts";
 import type { Miss } from "../netlink/neighbour.ts";
 import { deleteLink, getLink } from "../netlink/rtnetlink.ts";
 import { dumpKernel } from "./actual.ts";
 import { diffKernelState, type KernelDiff } from "./diff.ts";
+import { failureText } from "./failure.ts";
 import { answerMiss } from "./miss_answer.ts";
 import { peerKeyOf, requestFor } from "./operation.ts";
 import type { PeerProblem, ReconcileResult } from "./problem.ts";
@@ -20,6 +22,8 @@ import { reconcileSysctls } from "./sysctl.ts";
  * and the kernel's side effects may need one more.
  */
 const ROUNDS_MAX = 6;
+/** How many changes are told one by one. */
+const SHOWN_CHANGES_MAX = 3;
 
 export interface TablesResult extends ReconcileResult {
   /** What is not as desired for single peers, by their lease keys; everyone else is served. */
@@ -44,10 +48,16 @@ export class Reconciler {
   #linkIndexes: ReadonlyMap<string, number> = new Map();
   /** The places where routes of ours stand, or stood: see `DiffContext`. */
   #heldRoutes: ReadonlySet<string> = new Set();
+  #lastChanges: string[] = [];
 
   /** Borrows the connection, which stays the caller's to close. */
   constructor(connection: NetlinkConnection) {
     this.#connection = connection;
+  }
+
+  /** The first few changes that the kernel took in the last call, each in a few words. */
+  get lastChanges(): readonly string[] {
+    return this.#lastChanges;
   }
 
   /** What notifications of the kernel may concern, when this is what it should be. */
@@ -100,6 +110,7 @@ export class Reconciler {
   }
 
   #reconcileTables(desired: KernelState, isPartial: boolean): TablesResult {
+    this.#lastChanges = [];
     let changeCount = 0;
     let failures: PeerProblem[] = [];
     let isStuck = false;
@@ -121,8 +132,7 @@ export class Reconciler {
         }
         return toResult(changeCount, isDone ? problems : [...problems, ...failures]);
       }
-      const names = new Map(actual.links.map((link) => [link.index, link.name]));
-      failures = this.#apply(operations, names);
+      failures = this.#apply(operations, actual.links);
       changeCount += operations.length - failures.length;
       isStuck = failures.length === operations.length;
     }
@@ -138,12 +148,20 @@ export class Reconciler {
   /** Sends what brings the operations about; returns what the kernel refused. */
   #apply(
     operations: KernelDiff["operations"],
-    linkNames: ReadonlyMap<number, string>,
+    links: readonly Link[],
   ): PeerProblem[] {
+    const linkNames = new Map(links.map((link) => [link.index, link.name]));
     const requests = operations.map((operation) => requestFor(operation, linkNames));
-    return this.#connection.batch(requests).flatMap(({ error }, i) =>
-      error === null ? [] : [{ peerKey: peerKeyOf(operations[i]!), text: error.message }]
-    );
+    return this.#connection.batch(requests).flatMap(({ request, error }, i) => {
+      const operation = operations[i]!;
+      if (error !== null) {
+        return [{ peerKey: peerKeyOf(operation), text: failureText(operation, error, links) }];
+      }
+      if (this.#lastChanges.length < SHOWN_CHANGES_MAX) {
+        this.#lastChanges.push(`${request.operation} ${request.object}`);
+      }
+      return [];
+    });
   }
 
   /**

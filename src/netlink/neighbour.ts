@@ -3,10 +3,10 @@
  * entry is a neighbour of family AF_BRIDGE. Constants carry the kernel's names.
  */
 import { IpAddress } from "../net/ip.ts";
-import { MacAddress } from "../net/mac_address.ts";
+import type { MacAddress } from "../net/mac_address.ts";
 import { Attributes } from "./attribute.ts";
 import { NetlinkDecodeError } from "./error.ts";
-import { AF_BRIDGE, AF_INET, AF_INET6, HOST_LITTLE_ENDIAN, viewOf } from "./layout.ts";
+import { AF_BRIDGE, AF_INET, AF_INET6, readU16, readU32 } from "./layout.ts";
 
 export const RTM_NEWNEIGH = 28;
 export const RTM_DELNEIGH = 29;
@@ -44,8 +44,6 @@ export const NUD_VALID = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD
 // ndm_flags
 /** Of an FDB entry: the device's own, not its bridge's. */
 export const NTF_SELF = 0x02;
-
-const MAC_BYTES = 6;
 
 export interface Neighbour {
   readonly linkIndex: number;
@@ -89,19 +87,17 @@ export function readNeighbourHeader(payload: Uint8Array): NeighbourHeader {
   if (payload.length < NDMSG_SIZE) {
     throw new NetlinkDecodeError("neighbour", `${payload.length} bytes`);
   }
-  const view = viewOf(payload);
   return {
-    familyCode: view.getUint8(NDM_FAMILY_OFFSET),
-    linkIndex: view.getInt32(NDM_IFINDEX_OFFSET, HOST_LITTLE_ENDIAN),
-    state: view.getUint16(NDM_STATE_OFFSET, HOST_LITTLE_ENDIAN),
-    flags: view.getUint8(NDM_FLAGS_OFFSET),
+    familyCode: payload[NDM_FAMILY_OFFSET]!,
+    linkIndex: readU32(payload, NDM_IFINDEX_OFFSET),
+    state: readU16(payload, NDM_STATE_OFFSET),
+    flags: payload[NDM_FLAGS_OFFSET]!,
   };
 }
 
+/** Links of other kinds have addresses of other lengths, or none. */
 function decodeMac(attributes: Attributes): MacAddress | null {
-  const bytes = attributes.bytes(NDA_LLADDR);
-  // Links of other kinds have addresses of other lengths, or none.
-  return bytes?.length === MAC_BYTES ? MacAddress.fromBytes(bytes) : null;
+  return attributes.mac(NDA_LLADDR) ?? null;
 }
 
 /**
@@ -111,7 +107,7 @@ function decodeMac(attributes: Attributes): MacAddress | null {
 export function decodeNeighbour(payload: Uint8Array): Neighbour | null {
   const { familyCode, linkIndex, state } = readNeighbourHeader(payload);
   if (familyCode !== AF_INET && familyCode !== AF_INET6) return null;
-  const attributes = Attributes.parse(payload.subarray(NDMSG_SIZE), "neighbour");
+  const attributes = Attributes.parse(payload, "neighbour", NDMSG_SIZE);
   const address = attributes.address(NDA_DST, familyCode === AF_INET ? 4 : 6);
   if (address === undefined) return null;
   return { linkIndex, state, address, macAddress: decodeMac(attributes) };
@@ -130,17 +126,16 @@ function decodeAnyAddress(attributes: Attributes): IpAddress | null {
 export function decodeFdbEntry(payload: Uint8Array): FdbEntry | null {
   const { familyCode, linkIndex, state } = readNeighbourHeader(payload);
   if (familyCode !== AF_BRIDGE) return null;
-  const attributes = Attributes.parse(payload.subarray(NDMSG_SIZE), "FDB entry");
+  const attributes = Attributes.parse(payload, "FDB entry", NDMSG_SIZE);
   const macAddress = decodeMac(attributes);
   if (macAddress === null) return null;
-  const port = attributes.bytes(NDA_PORT);
   return {
     linkIndex,
     state,
     macAddress,
     address: decodeAnyAddress(attributes),
     vni: attributes.u32(NDA_VNI) ?? null,
-    port: port?.length === 2 ? viewOf(port).getUint16(0, false) : null,
+    port: attributes.u16be(NDA_PORT) ?? null,
   };
 }
 
@@ -151,7 +146,7 @@ export function decodeFdbEntry(payload: Uint8Array): FdbEntry | null {
  */
 export function decodeMiss(payload: Uint8Array): Miss | null {
   const { familyCode, linkIndex } = readNeighbourHeader(payload);
-  const attributes = Attributes.parse(payload.subarray(NDMSG_SIZE), "miss");
+  const attributes = Attributes.parse(payload, "miss", NDMSG_SIZE);
   const address = decodeAnyAddress(attributes);
   if (address !== null) {
     // A neighbour that is asked for again says which MAC it had.

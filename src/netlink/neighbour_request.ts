@@ -44,7 +44,7 @@ export function addNeighbourRequest(entry: NewNeighbour, isReplace: boolean): Ne
     state,
   })
     .attributeAddress(neighbour.NDA_DST, address)
-    .attribute(neighbour.NDA_LLADDR, macAddress.toBytes());
+    .attributeMac(neighbour.NDA_LLADDR, macAddress);
   return {
     type: neighbour.RTM_NEWNEIGH,
     flags: flagsOf(isReplace),
@@ -77,7 +77,7 @@ export function addFdbEntryRequest(entry: NewFdbEntry, isReplace: boolean): Netl
   const { linkIndex, linkName, address, macAddress, state } = entry;
   const header = { linkIndex, state, flags: neighbour.NTF_SELF };
   const writer = writeHeader(new PayloadWriter(), AF_BRIDGE, header)
-    .attribute(neighbour.NDA_LLADDR, macAddress.toBytes())
+    .attributeMac(neighbour.NDA_LLADDR, macAddress)
     .attributeAddress(neighbour.NDA_DST, address);
   return {
     type: neighbour.RTM_NEWNEIGH,
@@ -95,7 +95,7 @@ export function deleteFdbEntryRequest(
   const { linkIndex, linkName, macAddress, address, vni, port } = entry;
   const header = { linkIndex, flags: neighbour.NTF_SELF };
   const writer = writeHeader(new PayloadWriter(), AF_BRIDGE, header)
-    .attribute(neighbour.NDA_LLADDR, macAddress.toBytes());
+    .attributeMac(neighbour.NDA_LLADDR, macAddress);
   if (address !== null) writer.attributeAddress(neighbour.NDA_DST, address);
   if (port !== null) writer.attributeU16be(neighbour.NDA_PORT, port);
   if (vni !== null) writer.attributeU32(neighbour.NDA_VNI, vni);

@@ -5,7 +5,15 @@
 import { Attributes } from "./attribute.ts";
 import { bitsOf, type Family, IpAddress, IpPrefix } from "../net/ip.ts";
 import { NetlinkDecodeError } from "./error.ts";
-import { AF_INET, AF_INET6, align, HOST_LITTLE_ENDIAN, viewOf } from "./layout.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  align,
+  HOST_LITTLE_ENDIAN,
+  readU16,
+  readU32,
+  viewOf,
+} from "./layout.ts";
 
 export const RTM_NEWROUTE = 24;
 export const RTM_DELROUTE = 25;
@@ -107,7 +115,7 @@ export function protocolName(protocol: number): string {
 
 function decodeVia(bytes: Uint8Array): IpAddress | null {
   if (bytes.length < RTVIA_ADDR_OFFSET) throw new NetlinkDecodeError("route", "a short RTA_VIA");
-  const family = viewOf(bytes).getUint16(RTVIA_FAMILY_OFFSET, HOST_LITTLE_ENDIAN);
+  const family = readU16(bytes, RTVIA_FAMILY_OFFSET);
   if (family !== AF_INET && family !== AF_INET6) return null;
   const address = bytes.subarray(RTVIA_ADDR_OFFSET);
   if (address.length !== (family === AF_INET ? 4 : 16)) {
@@ -167,25 +175,24 @@ export function decodeRoute(payload: Uint8Array): Route | null {
   if (payload.length < RTMSG_SIZE) {
     throw new NetlinkDecodeError("route", `${payload.length} bytes`);
   }
-  const view = viewOf(payload);
-  const familyCode = view.getUint8(RTM_FAMILY_OFFSET);
+  const familyCode = payload[RTM_FAMILY_OFFSET]!;
   if (familyCode !== AF_INET && familyCode !== AF_INET6) return null;
   const family = familyCode === AF_INET ? 4 : 6;
-  const length = view.getUint8(RTM_DST_LEN_OFFSET);
+  const length = payload[RTM_DST_LEN_OFFSET]!;
   if (length > bitsOf(family)) {
     throw new NetlinkDecodeError("route", `an IPv${family} prefix of ${length} bits`);
   }
   const attributes = Attributes.parse(payload, "route", RTMSG_SIZE);
-  const flags = view.getUint32(RTM_FLAGS_OFFSET, HOST_LITTLE_ENDIAN);
+  const flags = readU32(payload, RTM_FLAGS_OFFSET);
   const destination = attributes.address(RTA_DST, family) ?? IpAddress.of(family, 0n);
   return {
     destination: IpPrefix.of(destination, length),
-    table: attributes.u32(RTA_TABLE) ?? view.getUint8(RTM_TABLE_OFFSET),
-    protocol: view.getUint8(RTM_PROTOCOL_OFFSET),
-    scope: view.getUint8(RTM_SCOPE_OFFSET),
-    type: view.getUint8(RTM_TYPE_OFFSET),
-    tos: view.getUint8(RTM_TOS_OFFSET),
-    isBySource: view.getUint8(RTM_SRC_LEN_OFFSET) !== 0,
+    table: attributes.u32(RTA_TABLE) ?? payload[RTM_TABLE_OFFSET]!,
+    protocol: payload[RTM_PROTOCOL_OFFSET]!,
+    scope: payload[RTM_SCOPE_OFFSET]!,
+    type: payload[RTM_TYPE_OFFSET]!,
+    tos: payload[RTM_TOS_OFFSET]!,
+    isBySource: payload[RTM_SRC_LEN_OFFSET] !== 0,
     metric: attributes.u32(RTA_PRIORITY) ?? 0,
     preferredSource: attributes.address(RTA_PREFSRC, family) ?? null,
     nextHops: decodeNextHops(attributes, family, flags),

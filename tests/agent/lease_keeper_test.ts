@@ -5,7 +5,7 @@ import { SelvageError } from "../../src/errors.ts";
 import { type Lease, type LeaseRequest, parseLeaseKey } from "../../src/lease/lease.ts";
 import { LeaseTable } from "../../src/lease/lease_table.ts";
 import { IpAddress } from "../../src/net/ip.ts";
-import type { LeaseStore } from "../../src/store/store.ts";
+import type { LeaseHolder, LeaseStore } from "../../src/store/store.ts";
 
 const ATTRIBUTES = {
   publicAddresses: [IpAddress.parse("192.0.2.1")],
@@ -24,6 +24,8 @@ function lease(key: string, changes: Partial<Lease> = {}): Lease {
 class ScriptedStore {
   readonly acquired: LeaseRequest[] = [];
   readonly renewed: Lease[] = [];
+  /** Whose the lease was said to be, of each renewal. */
+  readonly holders: string[] = [];
   #wake: () => void = () => {};
 
   constructor(
@@ -37,8 +39,9 @@ class ScriptedStore {
     return settle(this.acquireAnswers.shift());
   }
 
-  renew(held: Lease): Promise<Lease> {
+  renew(held: Lease, _signal?: AbortSignal, holder: LeaseHolder = held): Promise<Lease> {
     this.renewed.push(held);
+    this.holders.push(holder.publicAddresses.join(" "));
     this.#wake();
     return settle(this.renewAnswers.shift());
   }
@@ -195,6 +198,44 @@ describe("lease keeper", () => {
     await whileKeeping(keeper, () => store.asked(() => store.renewed.length, 1), publish);
     assert.equal(store.renewed[0]!.backendType, "vxlan");
     assert.equal(store.renewed.length, 1);
+  });
+
+  test("another address is told at once, with the one that the store has", async () => {
+    const moved = lease("10.1.0.0-24", OTHER);
+    const store = new ScriptedStore(
+      [lease("10.1.0.0-24")],
+      [new SelvageError("unavailable", "nobody there"), moved, moved],
+    );
+    const keeper = keeperOf(store);
+    await keeper.acquire([], new AbortController().signal);
+    await whileKeeping(keeper, async () => {
+      keeper.publish({ ...ATTRIBUTES, ...OTHER });
+      await store.asked(() => store.renewed.length, 1);
+      // Put off: what is published again wakes it.
+      keeper.publish({ ...ATTRIBUTES, ...OTHER });
+      await store.asked(() => store.renewed.length, 2);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      // What a watch shows of either address is ours.
+      keeper.observe(table(lease("10.1.0.0-24", OTHER)));
+      keeper.publish({ ...ATTRIBUTES, ...OTHER, backendType: "vxlan" });
+      await store.asked(() => store.renewed.length, 3);
+    });
+    const told = store.renewed.map(({ publicAddresses }) => `${publicAddresses}`);
+    assert.deepEqual(told, ["192.0.2.66", "192.0.2.66", "192.0.2.66"]);
+    assert.deepEqual(store.holders, ["192.0.2.1", "192.0.2.1", "192.0.2.66"]);
+    assert.equal(`${keeper.lease?.publicAddresses}`, "192.0.2.66");
+    assert.equal(store.acquired.length, 1);
+  });
+
+  test("what it publishes already needs no renewal", async () => {
+    const store = new ScriptedStore([lease("10.1.0.0-24")]);
+    const keeper = keeperOf(store);
+    await keeper.acquire([], new AbortController().signal);
+    await whileKeeping(keeper, () => {
+      keeper.publish({ ...ATTRIBUTES });
+      return new Promise((resolve) => setTimeout(resolve, 30));
+    });
+    assert.equal(store.renewed.length, 0);
   });
 
   test("a lease lost at renewal is taken anew", async () => {

@@ -17,6 +17,7 @@ const NOTHING: SnapshotParts = {
   expiry_ms: null,
   renewal_ms: null,
   path: null,
+  linkProblem: null,
   peers: [],
   store: null,
   registry: null,
@@ -105,6 +106,7 @@ test("peers carry their counters; one that is not served has zeros", () => {
     expiry_ms: 5000,
     renewal_ms: 4000,
     path,
+    linkProblem: null,
     peers: [lease("10.1.7.0-24", "192.0.2.7"), lease("10.1.9.0-24", "192.0.2.9")],
   });
   assert.deepEqual(status.lease, { subnets: ["10.1.5.0/24"], expiry_ms: 5000, renewal_ms: 4000 });

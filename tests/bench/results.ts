@@ -101,6 +101,24 @@ export function medianOf(report: Report, pathId: string, measure: MeasureId): nu
   return path === undefined ? null : median(path.samples[measure]);
 }
 
+/**
+ * The median of the quotients of two paths, round by round, so that what else the machine did in a
+ * round meets both; of the medians where a round of either failed. null where there is nothing.
+ */
+export function pairedRatioOf(
+  report: Report,
+  pathId: string,
+  measure: MeasureId,
+  otherId: string,
+): number | null {
+  const samplesOf = (id: string) => report.paths.find((one) => one.id === id)?.samples[measure];
+  const values = samplesOf(pathId) ?? [];
+  const others = samplesOf(otherId) ?? [];
+  const isWhole = values.length === others.length && others.every((other) => other !== 0);
+  if (!isWhole) return ratioOf(report, pathId, measure, otherId);
+  return median(values.map((value, round) => value / others[round]!));
+}
+
 /** The quotient of two paths' medians; null where either is missing or the divisor is 0. */
 export function ratioOf(
   report: Report,

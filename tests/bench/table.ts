@@ -5,6 +5,7 @@ import {
   type MeasureId,
   MEASURES,
   medianOf,
+  pairedRatioOf,
   type PathResult,
   ratioOf,
   REFERENCE_PATH,
@@ -88,7 +89,7 @@ function formatGoal(goal: Goal | undefined, value: number | null): string {
 
 function ownRatios(report: Report): string[][] {
   return OWN_RATIOS.flatMap(([path, other, measure, goal]) => {
-    const ratio = ratioOf(report, path, measure, other);
+    const ratio = pairedRatioOf(report, path, measure, other);
     if (ratio === null) return [];
     const name = (id: string) => report.paths.find((one) => one.id === id)!.title;
     const { title } = MEASURES.find((one) => one.id === measure)!;
@@ -140,9 +141,11 @@ const MEDIAN_TEXT = "Medians, and half the distance between the extremes. UDP: d
   "a packet on whoever happens to run, so only the first compares paths. Memory: resident, of " +
   "the second host's daemon.\n";
 
-const FIGURE_TEXT = "A node's memory is that of a host that joined and runs one process of the " +
-  "executable, whose registry runs from another file: just after the join, and settled, when it " +
-  "has given back what the start took (after 5 s) and been idle.\n";
+const FIGURE_TEXT = "Quotients of two paths are medians of the rounds' quotients. A node's " +
+  "memory is that of a host that joined and runs one process of the executable, whose registry " +
+  "runs from another file: just after the join, and settled, when it has given back what the " +
+  "start took (after 5 s) and been idle. Peers in the kernel: from leases in memory, over the " +
+  "plan, to the dump that shows every route, each time in a process of its own.\n";
 
 /** Everything in the report, as paragraphs, tables and lists; `chart` is a path for an image. */
 export function formatReport(report: Report, chart: string | null): string {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ratioOf } from "./results.ts";
+import { pairedRatioOf, ratioOf } from "./results.ts";
 import { samplePath, sampleReport } from "./sample.ts";
 import { formatReport, formatSamples, markdownTable, summary } from "./table.ts";
 
@@ -29,6 +29,17 @@ test("ratios are quotients of medians, and what is missing is a dash", () => {
   assert.equal(ratioOf(report, "nobody", "tcp1"), null);
   const ratios = row(formatReport(report, null), "Ratios to kernel VXLAN", "Selvage udp");
   assert.deepEqual(ratios, ["0.70", "–", "–", "–", "1.50", "–", "–"]);
+});
+
+test("a quotient of two paths is the median of the rounds', unless one failed", () => {
+  // Both halved in the second round: what else the machine did.
+  const reference = samplePath("plain", { tcp1: [10, 5, 11], udp1400: [4, 0] });
+  const path = samplePath("selvage-host-gw", { tcp1: [9.9, 5, 11.11], udp1400: [2] });
+  const report = sampleReport({ paths: [reference, path] });
+  assert.equal(pairedRatioOf(report, path.id, "tcp1", "plain"), 1);
+  assert.equal(pairedRatioOf(report, path.id, "udp1400", "plain"), 1);
+  assert.equal(pairedRatioOf(report, path.id, "udp64", "plain"), null);
+  assert.equal(pairedRatioOf(report, "nobody", "tcp1", "plain"), null);
 });
 
 test("medians come with their spread where there is more than one round", () => {

@@ -14,6 +14,7 @@ import { assertPings, attachV6, type End, giveOuterV6, ip, outerV6 } from "./dua
 import {
   firewallActs,
   FOREIGN_BRIDGE,
+  nexthopActs,
   outerLinkActs,
   routeActs,
   sysctlActs,
@@ -69,7 +70,8 @@ async function actsOn(
   for (const subnet of subnetsOf(peer)) {
     const { family, address } = subnet;
     const nobody = NOBODY[family];
-    acts.push(...routeActs({ family, peerSubnet: `${subnet}`, nobody, stray: STRAY[family] }));
+    const route = { family, peerSubnet: `${subnet}`, nobody, stray: STRAY[family] };
+    acts.push(...routeActs(route), ...family === 4 ? nexthopActs(route) : []);
     if (kind !== "vxlan") continue;
     const ownAddress = ofFamily(subnetsOf(own), family)!.address;
     acts.push(...vxlanActs({

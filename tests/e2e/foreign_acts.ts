@@ -32,7 +32,10 @@ export function routeActs({ family, peerSubnet, nobody, stray }: RouteTarget): s
   const route = `ip -${family} route`;
   return [
     `${route} del ${peerSubnet}`,
-    `${route} flush proto 83`,
+    // iproute2's own flush knows no routes that name nexthop objects.
+    `${route} show proto 83 | while read -r to _; do ${route} del "$to" proto 83; done`,
+    "ip nexthop flush proto 83 >/dev/null",
+    "ip nexthop flush >/dev/null",
     `${route} replace ${peerSubnet} via ${nobody} dev eth0`,
     `${route} replace ${peerSubnet} via ${nobody} dev eth0 proto 83`,
     `${route} replace ${peerSubnet} dev ${FOREIGN_BRIDGE} proto static`,
@@ -41,6 +44,18 @@ export function routeActs({ family, peerSubnet, nobody, stray }: RouteTarget): s
     // Who is first, the other hand or ours, does not matter.
     `${route} del ${peerSubnet}; ${route} add unreachable ${peerSubnet} 2>/dev/null`,
     `${route} add ${stray} via ${nobody} dev eth0 proto 83`,
+  ];
+}
+
+/** On the objects by which IPv4 routes name their ways. */
+export function nexthopActs({ nobody }: RouteTarget): string[] {
+  const first = "$(ip nexthop show proto 83 | sed -n '1s/^id \\([0-9]*\\) .*/\\1/p')";
+  return [
+    "ip nexthop flush proto 83 >/dev/null",
+    `ip nexthop del id ${first}`,
+    `ip nexthop replace id ${first} via ${nobody} dev eth0 proto 83`,
+    `ip nexthop replace id ${first} blackhole`,
+    `ip nexthop add id 4242 via ${nobody} dev eth0 proto 83`,
   ];
 }
 

@@ -59,6 +59,10 @@ function firewallLines({ nftables }: Json): string[] {
     .map((one) => JSON.stringify(one, (key, value) => key === "handle" ? undefined : value));
 }
 
+function plainLines(things: Json[]): string[] {
+  return things.map((thing) => JSON.stringify(thing));
+}
+
 /** In the order in which they are asked for. */
 const PARTS: readonly [command: string, lines: (value: never) => string[]][] = [
   ["ip -j -d link", linkLines],
@@ -68,13 +72,25 @@ const PARTS: readonly [command: string, lines: (value: never) => string[]][] = [
   ["ip -j neigh show nud permanent", neighbourLines],
   ["bridge -j fdb show", fdbLines],
   ["nft -j list ruleset", firewallLines],
+  ["ip -j nexthop", plainLines],
+  ["ip -j -4 rule", plainLines],
+  ["ip -j -6 rule", plainLines],
 ];
+const READS_MAX = 20;
 const SYSCTLS = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding";
+
+/** What a script prints when nothing has changed while one of its programs read. */
+async function readInPeace(shell: NamespaceShell, script: string): Promise<string> {
+  for (let attempt = 1;; attempt++) {
+    const text = await shell.run(script);
+    if (!text.includes("Dump was interrupted") || attempt === READS_MAX) return text;
+  }
+}
 
 /** One line a thing, in the kernel's order where that says something. */
 export async function takePicture(shell: NamespaceShell): Promise<readonly string[]> {
   const commands = PARTS.map(([command]) => `${command}; echo`).join("\n");
-  const text = await shell.run(`${commands}\n${SYSCTLS}`);
+  const text = await readInPeace(shell, `${commands}\n${SYSCTLS}`);
   const lines = text.split("\n").filter((line) => line !== "");
   const tables = PARTS.flatMap(([command, read], i) => {
     try {

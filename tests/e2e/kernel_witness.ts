@@ -22,6 +22,7 @@ const ROUTE_GROUPS = [
   notification.RTNLGRP_IPV6_ROUTE,
   notification.RTNLGRP_IPV4_NETCONF,
   notification.RTNLGRP_IPV6_NETCONF,
+  notification.RTNLGRP_NEXTHOP,
 ];
 
 /** Opens a socket in the namespace that hears these groups (1 to 32). */

@@ -60,7 +60,7 @@ export class RunningPing {
     }
   }
 
-  /** Stops it; returns the numbers of requests that were not answered, though later ones were. */
+  /** Stops it; returns the numbers of the requests not answered, though later ones were. */
   async endAndListLost(): Promise<number[]> {
     await this.end();
     const answered = new Set(

@@ -1,13 +1,13 @@
-/** Routes by nexthop objects: the difference, and the real kernel with a foreign hand. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { diffNexthops } from "../../src/kernel/nexthop_diff.ts";
-import { Reconciler } from "../../src/kernel/reconciler.ts";
-import { type DesiredRoute, type KernelState, NO_KERNEL_STATE } from "../../src/kernel/state.ts";
+import {
+  diffNexthops,
+  hasManyGateways,
+  OBJECTS_FROM_COUNT,
+} from "../../src/kernel/nexthop_diff.ts";
+import type { DesiredRoute } from "../../src/kernel/state.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import type { NexthopObject } from "../../src/netlink/nexthop.ts";
-import { createBridge } from "../../src/netlink/rtnetlink.ts";
-import { type TestNamespace, withNamespaces } from "../netlink/namespace.ts";
 import { linkOf } from "./fake_kernel.ts";
 
 const ETH = linkOf({ index: 2, name: "eth0", isUp: true });
@@ -35,10 +35,11 @@ const OBJECT: NexthopObject = {
 
 function diff(
   actual: readonly NexthopObject[] | null,
-  { desired = [ROUTE], isHeld = false, isPartial = false } = {},
+  { desired = [ROUTE], isNamed = false, isForNew = true, isPartial = false } = {},
 ) {
   const result = diffNexthops(desired, actual, new Map([["eth0", ETH]]), {
-    isHeld: () => isHeld,
+    named: new Set(isNamed ? [ID] : []),
+    isForNew,
     isPartial,
   });
   const words = [...result.operations, ...result.stale].map((operation) => {
@@ -70,95 +71,38 @@ describe("the difference of nexthop objects", () => {
     assert.deepEqual(diff([OBJECT, stale], { isPartial: true }).words, []);
   });
 
-  test("others' objects stay, and so do their numbers, unless one of ours had it", () => {
+  test("others' objects stay, and so do their numbers, unless a route of ours names it", () => {
     const foreign = { ...OBJECT, protocol: 4 };
     assert.deepEqual(diff([foreign, { ...foreign, id: 9 }]), { words: [], id: null });
-    assert.deepEqual(diff([foreign], { isHeld: true }), { words: ["put 10.1.0.7"], id: ID });
+    assert.deepEqual(diff([foreign], { isNamed: true }), { words: ["put 10.1.0.7"], id: ID });
+  });
+
+  test("where there are few, those that are there stay in use and no more are made", () => {
+    assert.deepEqual(diff([], { isForNew: false }), { words: [], id: null });
+    assert.deepEqual(diff([OBJECT], { isForNew: false }), { words: [], id: ID });
+    const foreign = { ...OBJECT, protocol: 4 };
+    assert.deepEqual(diff([foreign], { isForNew: false }), { words: [], id: null });
+    const routes = Array.from(
+      { length: OBJECTS_FROM_COUNT },
+      (_, i) => route("10.5.7.0/24", `${GATEWAY.add(BigInt(i))}`),
+    );
+    assert.equal(hasManyGateways(routes), true);
+    assert.equal(hasManyGateways(routes.slice(1)), false);
+  });
+
+  test("a way by another link, or on the link, to the same gateway does without", () => {
+    const others = [{ ...ROUTE, linkName: "eth1" }, { ...ROUTE, isOnLink: true }];
+    const links = new Map([["eth0", ETH], ["eth1", linkOf({ index: 3, name: "eth1" })]]);
+    const { operations, stale, idOf } = diffNexthops([ROUTE, ...others], [OBJECT], links, {
+      named: new Set(),
+      isForNew: true,
+      isPartial: false,
+    });
+    assert.deepEqual([...operations, ...stale], []);
+    assert.deepEqual([ROUTE, ...others].map(idOf), [ID, null, null]);
   });
 
   test("a kernel without objects gets routes with gateways", () => {
     assert.deepEqual(diff(null), { words: [], id: null });
-  });
-});
-
-const DESIRED: KernelState = {
-  ...NO_KERNEL_STATE,
-  routes: ["10.5.7.0/24", "10.5.8.0/24"].map((subnet, i) => ({
-    ...route(subnet, `10.1.0.${7 + i}`),
-    linkName: "br0",
-  })),
-};
-
-function withBridge(body: (namespace: TestNamespace, reconciler: Reconciler) => void): void {
-  withNamespaces(1, (namespace) => {
-    createBridge(namespace.connection, { name: "br0" });
-    namespace.ip("link", "set", "br0", "up");
-    namespace.ip("addr", "add", "10.1.0.1/24", "dev", "br0");
-    body(namespace, new Reconciler(namespace.connection));
-  });
-}
-
-function routesOf({ ip }: TestNamespace): string[] {
-  const routes = ip("-j", "route", "show", "proto", "83") as { dst: string; gateway: string }[];
-  return routes.map(({ dst, gateway }) => `${dst} ${gateway}`);
-}
-
-const RIGHT = ["10.5.7.0/24 10.1.0.7", "10.5.8.0/24 10.1.0.8"];
-
-describe("routes by nexthop objects in the kernel", () => {
-  test("a foreign hand on the objects is repaired, and then there is nothing to do", () => {
-    withBridge((namespace, reconciler) => {
-      assert.equal(reconciler.reconcile(DESIRED).changeCount, 4);
-      const hands = [
-        `nexthop del id ${ID}`,
-        `nexthop replace id ${ID} via 10.1.0.99 dev br0`,
-        `nexthop replace id ${ID} via 10.1.0.99 dev br0 proto 83`,
-        "nexthop add id 77 via 10.1.0.3 dev br0 proto 83",
-        "nexthop flush",
-        "route del 10.5.7.0/24",
-        "route replace 10.5.7.0/24 via 10.1.0.9 dev br0",
-        "link set br0 down",
-      ];
-      for (const hand of hands) {
-        namespace.ip(...hand.split(" "));
-        if (hand.endsWith("down")) namespace.ip("link", "set", "br0", "up");
-        assert.deepEqual(reconciler.reconcile(DESIRED).problems, [], hand);
-        assert.deepEqual(routesOf(namespace), RIGHT, hand);
-        assert.equal(reconciler.reconcile(DESIRED).changeCount, 0, hand);
-      }
-    });
-  });
-
-  test("routes with gateways of their own, as an earlier version made them, stay", () => {
-    withBridge((namespace, reconciler) => {
-      namespace.ip(..."route add 10.5.7.0/24 via 10.1.0.7 proto 83".split(" "));
-      const before = namespace.ip("-j", "route", "show", "10.5.7.0/24");
-      assert.deepEqual(reconciler.reconcile(DESIRED).problems, []);
-      assert.deepEqual(namespace.ip("-j", "route", "show", "10.5.7.0/24"), before);
-      assert.deepEqual(routesOf(namespace), RIGHT);
-    });
-  });
-
-  test("a gateway out of reach is one peer's problem, by name", () => {
-    withBridge((namespace, reconciler) => {
-      const far = { ...route("10.5.9.0/24", "192.0.2.1", "far"), linkName: "br0" };
-      const state = { ...DESIRED, routes: [far, ...DESIRED.routes] };
-      const { problems, peerProblems } = reconciler.reconcile(state);
-      assert.deepEqual(problems, []);
-      assert.deepEqual([...peerProblems.keys()], ["far"]);
-      assert.match(peerProblems.get("far")!, /^add nexthop via 192\.0\.2\.1 dev br0: /);
-      assert.deepEqual(routesOf(namespace), RIGHT);
-    });
-  });
-
-  test("all of ours goes in the end, and nothing of others'", () => {
-    withBridge((namespace, reconciler) => {
-      namespace.ip(..."nexthop add id 5 via 10.1.0.5 dev br0".split(" "));
-      reconciler.reconcile(DESIRED);
-      reconciler.clear();
-      const left = namespace.ip("-j", "nexthop", "show") as { id: number }[];
-      assert.deepEqual(left.map(({ id }) => id), [5]);
-      assert.deepEqual(routesOf(namespace), []);
-    });
   });
 });

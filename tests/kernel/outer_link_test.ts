@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { hasCode, SelvageError } from "../../src/errors.ts";
-import { chooseOuterLink, type OuterLinkChoice } from "../../src/kernel/outer_link.ts";
+import {
+  chooseOuterLink,
+  isSameOuterLink,
+  type OuterLinkChoice,
+  reachesDirectly,
+} from "../../src/kernel/outer_link.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import { addAddressRequest } from "../../src/netlink/address.ts";
 import { PayloadWriter } from "../../src/netlink/attribute.ts";
@@ -169,5 +174,109 @@ describe("the outer link", () => {
       assert.equal(error.code, "invalid_argument");
       assert.match(error.message, text);
     }
+  });
+});
+
+describe("the ways out of the outer link", () => {
+  const route = (
+    destination: string,
+    name: string,
+    { gateway = null as string | null, protocol = 2, metric = undefined as number | undefined } =
+      {},
+  ) =>
+    addRouteRequest({
+      destination: IpPrefix.parse(destination),
+      linkIndex: NAMES.indexOf(name) + 1,
+      linkName: name,
+      gateway: gateway === null ? null : IpAddress.parse(gateway),
+      protocol,
+      ...(metric === undefined ? {} : { metric }),
+    }, false).payload;
+
+  function withRoutes(...routes: Uint8Array[]) {
+    const kernel = host();
+    kernel.routes.push(...routes);
+    return chooseOuterLink(kernel.connection, { ...NO_CHOICE, interfaces: ["eth0"] });
+  }
+
+  const CONNECTED = route("10.0.0.0/24", "eth0");
+  const reach = (link: ReturnType<typeof withRoutes>, address: string) =>
+    reachesDirectly(link, IpAddress.parse(address));
+
+  test("are those straight out of it and those into its prefixes, the longest first", () => {
+    const blackhole = route("10.0.0.64/26", "eth0");
+    blackhole[7] = 6;
+    const { ways } = withRoutes(
+      CONNECTED,
+      defaultRoute("eth0", 100),
+      route("10.0.0.128/25", "eth1"),
+      route("10.0.0.200/32", "eth0", { gateway: "10.0.0.254" }),
+      blackhole,
+      route("198.51.100.0/24", "eth0"),
+      route("fd00::/64", "eth0"),
+      // No hosts there, another's ways, ways that are ours, and ways elsewhere.
+      route("224.0.0.0/4", "eth0"),
+      route("fe80::/64", "eth0"),
+      route("192.0.2.0/24", "eth1"),
+      route("203.0.113.0/24", "eth0", { gateway: "10.0.0.254" }),
+      route("10.0.0.0/25", "eth0", { protocol: 83 }),
+    );
+    assert.deepEqual(
+      ways.map(({ destination, isDirect }) => `${destination} ${isDirect}`),
+      [
+        "fd00::/64 true",
+        "10.0.0.200/32 false",
+        "10.0.0.64/26 false",
+        "10.0.0.128/25 false",
+        "10.0.0.0/24 true",
+        "198.51.100.0/24 true",
+      ].sort((a, b) => Number(b.match(/\/(\d+)/)![1]) - Number(a.match(/\/(\d+)/)![1])),
+    );
+  });
+
+  test("say who is reached without a gateway: the longest prefix does", () => {
+    const link = withRoutes(
+      CONNECTED,
+      route("10.0.0.128/25", "eth0", { gateway: "10.0.0.254" }),
+      route("10.0.0.200/32", "eth0"),
+      route("fd00::/64", "eth0"),
+      defaultRoute("eth0", 100),
+    );
+    const cases: [string, boolean][] = [
+      ["10.0.0.5", true],
+      ["10.0.0.127", true],
+      ["10.0.0.129", false],
+      ["10.0.0.200", true],
+      ["10.0.1.1", false],
+      ["198.51.100.1", false],
+      ["fd00::77", true],
+      ["fd00:1::1", false],
+    ];
+    for (const [address, isDirect] of cases) assert.equal(reach(link, address), isDirect, address);
+    assert.equal(reach(withRoutes(), "10.0.0.5"), false);
+  });
+
+  test("of two with one prefix the lower metric counts", () => {
+    const through = (metric: number) =>
+      route("10.0.0.0/24", "eth0", { gateway: "10.0.0.254", metric });
+    assert.equal(reach(withRoutes(CONNECTED, through(100)), "10.0.0.5"), true);
+    const slow = route("10.0.0.0/24", "eth0", { metric: 200 });
+    assert.equal(reach(withRoutes(slow, through(100)), "10.0.0.5"), false);
+  });
+
+  test("other ways make no other link; another MTU, number or address does", () => {
+    const link = withRoutes(CONNECTED);
+    assert.ok(isSameOuterLink(link, { ...link, ways: [] }));
+    const other = [IpAddress.parse("10.0.0.7")];
+    for (
+      const change of [
+        { name: "eth7" },
+        { index: 77 },
+        { mtu_bytes: 1400 },
+        { addresses: other },
+        { addresses: link.addresses.slice(0, 1) },
+        { publicAddresses: other },
+      ]
+    ) assert.ok(!isSameOuterLink(link, { ...link, ...change }), JSON.stringify(change));
   });
 });

@@ -6,13 +6,13 @@ import { Reconciler } from "../../src/kernel/reconciler.ts";
 import { type KernelState, NO_KERNEL_STATE } from "../../src/kernel/state.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import { addAddressRequest } from "../../src/netlink/address.ts";
-import { RTM_F_CLONED, RTM_GETROUTE, RTM_NEWROUTE } from "../../src/netlink/route.ts";
+import { decodeRoute, RTM_F_CLONED, RTM_GETROUTE, RTM_NEWROUTE } from "../../src/netlink/route.ts";
 import { NetlinkConnection } from "../../src/netlink/connection.ts";
 import { addRouteRequest } from "../../src/netlink/route_request.ts";
 import { ScriptedSocket } from "../netlink/scripted_socket.ts";
 import { FakeKernel } from "./fake_kernel.ts";
 
-const [ENOENT, EOPNOTSUPP] = [2, 95] as const;
+const [ENOENT, EOPNOTSUPP, ENETUNREACH] = [2, 95, 101] as const;
 
 const ON_LINK = { gateway: null, isOnLink: false, peerKey: null };
 const DESIRED: KernelState = {
@@ -129,6 +129,69 @@ describe("the reconciler", () => {
     assert.equal(kernel.writeCount, 4);
     kernel.refuse = () => 0;
     assert.deepEqual(reconciler.reconcile(DESIRED), { ...NOTHING_DONE, changeCount: 1 });
+  });
+
+  /** A route to a peer's subnet through each of these hosts, 10.1.0.N. */
+  function hostGw(...numbers: number[]): KernelState {
+    const routes = numbers.map((n) => ({
+      destination: IpPrefix.parse(`10.5.${n}.0/24`),
+      linkName: "eth0",
+      gateway: IpAddress.parse(`10.1.0.${n}`),
+      isOnLink: false,
+      peerKey: `10.5.${n}.0-24`,
+    }));
+    return { ...NO_KERNEL_STATE, routes };
+  }
+
+  test("a peer's problem names the peer, and all others are served", () => {
+    const { kernel, reconciler } = setUp();
+    const gatewayOf = (payload: Uint8Array) => `${decodeRoute(payload)?.nextHops[0]?.gateway}`;
+    kernel.refuse = ({ type, payload }) =>
+      type === RTM_NEWROUTE && gatewayOf(payload) === "10.1.0.2" ? ENETUNREACH : 0;
+    kernel.routes.push(route("10.5.3.0/24", 4));
+    const result = reconciler.reconcile(hostGw(1, 2, 3, 4));
+    assert.deepEqual([result.changeCount, result.problems], [2, []]);
+    assert.deepEqual([...result.peerProblems.keys()].sort(), ["10.5.2.0-24", "10.5.3.0-24"]);
+    assert.match(result.peerProblems.get("10.5.2.0-24")!, /10\.5\.2\.0\/24 .*ENETUNREACH/);
+    assert.match(result.peerProblems.get("10.5.3.0-24")!, /proto static is not ours/);
+    assert.deepEqual(kernel.routeTexts(), [
+      "10.5.3.0/24 #2 proto 4",
+      "10.5.1.0/24 via 10.1.0.1 #2 proto 83",
+      "10.5.4.0/24 via 10.1.0.4 #2 proto 83",
+    ]);
+    kernel.refuse = () => 0;
+    kernel.routes.shift();
+    const { changeCount, peerProblems } = reconciler.reconcile(hostGw(1, 2, 3, 4));
+    assert.deepEqual([changeCount, peerProblems.size], [2, 0]);
+  });
+
+  test("while not all peers are known, what an earlier run left for them stays", () => {
+    const { kernel, reconciler } = setUp();
+    new Reconciler(kernel.connection).reconcile(hostGw(1, 2));
+    kernel.writeCount = 0;
+    assert.deepEqual(reconciler.reconcile(hostGw(1), true), NOTHING_DONE);
+    assert.equal(kernel.writeCount, 0);
+    assert.equal(reconciler.reconcile(hostGw(1, 3), true).changeCount, 1);
+    assert.equal(kernel.routes.length, 3);
+    // Then all are, and one has gone.
+    assert.equal(reconciler.reconcile(hostGw(1, 3)).changeCount, 1);
+    assert.deepEqual(kernel.routeTexts(), [
+      "10.5.1.0/24 via 10.1.0.1 #2 proto 83",
+      "10.5.3.0/24 via 10.1.0.3 #2 proto 83",
+    ]);
+  });
+
+  test("a route that another hand replaced is put back; one that was there first is not", () => {
+    const { kernel, reconciler } = setUp();
+    reconciler.reconcile(hostGw(1));
+    kernel.routes = [route("10.5.1.0/24", 4), route("10.5.2.0/24", 4)];
+    const { changeCount, peerProblems } = reconciler.reconcile(hostGw(1, 2));
+    assert.equal(changeCount, 1);
+    assert.deepEqual([...peerProblems.keys()], ["10.5.2.0-24"]);
+    assert.deepEqual(kernel.routeTexts(), [
+      "10.5.1.0/24 via 10.1.0.1 #2 proto 83",
+      "10.5.2.0/24 #2 proto 4",
+    ]);
   });
 
   test("a foreign route in the way and a missing device are problems", () => {

@@ -134,6 +134,38 @@ function holdTests(harness: () => StoreHarness): void {
     assert.equal((await store.list())[0]?.publicAddresses[0]?.toString(), "192.168.0.2");
   });
 
+  test("a node whose address has changed keeps its lease by saying which it had", async () => {
+    const { store, clock } = harness();
+    const held = await acquire(store, 1);
+    clock.advance(TTL_MS / 2);
+    const moved = { ...held, ...nodeNumber(2) };
+    // Without that it is a stranger, and a stranger's word for who holds it does not help.
+    for (const holder of [undefined, nodeNumber(2), nodeNumber(3)]) {
+      await rejectsWith("lease_lost", store.renew(moved, undefined, holder));
+    }
+    const renewed = await store.renew(moved, undefined, nodeNumber(1));
+    assert.deepEqual(keysOf([renewed]), keysOf([held]));
+    assert.equal(renewed.expiry_ms, clock.now_ms() + TTL_MS);
+    const listed = await store.list();
+    assert.deepEqual(keysOf(listed), keysOf([held]));
+    assert.equal(`${listed[0]?.publicAddresses}`, "192.168.0.2");
+    // It is the new address's from now on; an answer that was lost may be asked for again.
+    await rejectsWith("lease_lost", store.renew(held));
+    assert.deepEqual(keysOf([await store.renew(moved, undefined, nodeNumber(1))]), keysOf([held]));
+    assert.deepEqual(keysOf([await acquire(store, 2)]), keysOf([held]));
+  });
+
+  test("an address that holds another's lease takes none over by renewal", async () => {
+    const { store } = harness();
+    const [first, second] = [await acquire(store, 1), await acquire(store, 2)];
+    const stolen = { ...first, ...nodeNumber(2) };
+    await rejectsWith("lease_lost", store.renew(stolen, undefined, second));
+    assert.deepEqual(
+      (await store.list()).map((lease) => `${lease.publicAddresses}`).sort(),
+      ["192.168.0.1", "192.168.0.2"],
+    );
+  });
+
   test("release gives the subnet back, and only one's own", async () => {
     const { store } = harness();
     const held = await acquire(store, 1);

@@ -1,0 +1,31 @@
+/** What the kernel refused, in words that say whose doing it is and what to do. Pure. */
+import { hasErrno, type NetlinkError } from "../netlink/error.ts";
+import type { Link } from "../netlink/link.ts";
+import type { KernelOperation } from "./operation.ts";
+import type { DesiredVxlan } from "./state.ts";
+
+/** The kernel tells devices apart by both. */
+function vxlanInUse({ vni, port }: DesiredVxlan, links: readonly Link[]): string | null {
+  const other = links.find(({ vxlan }) => vxlan?.vni === vni && vxlan.port === port);
+  if (other === undefined) return null;
+  return `VNI ${vni} on port ${port} is in use by device ${other.name}; remove it, or set ` +
+    "Backend.VNI or Backend.Port to another";
+}
+
+/** One sentence. `links` are those of the host when the operation was thought of. */
+export function failureText(
+  operation: KernelOperation,
+  error: NetlinkError,
+  links: readonly Link[],
+): string {
+  if (operation.type === "create_link" && operation.desired.kind === "vxlan") {
+    const text = hasErrno(error, "EEXIST") ? vxlanInUse(operation.desired, links) : null;
+    if (text !== null) return text;
+  }
+  if (operation.type === "set_link" && hasErrno(error, "EADDRINUSE")) {
+    const port = operation.link.vxlan?.port;
+    return `UDP port ${port} is in use by another program, so device ${operation.link.name} ` +
+      "cannot be up; end it, or set Backend.Port to another";
+  }
+  return error.message;
+}

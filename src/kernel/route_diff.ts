@@ -115,7 +115,7 @@ function byPlace(routes: readonly Route[]): Map<string, Route[]> {
 }
 
 /** The key of the place that a desired route takes. */
-function placeOf({ destination }: DesiredRoute): string {
+export function placeOf({ destination }: DesiredRoute): string {
   return routeKey(destination, defaultMetric(destination.family));
 }
 

@@ -47,15 +47,15 @@ export function routeActs({ family, peerSubnet, nobody, stray }: RouteTarget): s
   ];
 }
 
-/** On the objects by which IPv4 routes name their ways. */
-export function nexthopActs({ nobody }: RouteTarget): string[] {
-  const first = "$(ip nexthop show proto 83 | sed -n '1s/^id \\([0-9]*\\) .*/\\1/p')";
+/** With objects by which IPv4 routes name their ways; so few peers as here have none. */
+export function nexthopActs({ peerSubnet, nobody }: RouteTarget): string[] {
+  // An object of our protocol that nobody wants may be gone before a route names it.
+  const name = (id: number) => `ip route replace ${peerSubnet} nhid ${id} proto 83 2>/dev/null`;
   return [
     "ip nexthop flush proto 83 >/dev/null",
-    `ip nexthop del id ${first}`,
-    `ip nexthop replace id ${first} via ${nobody} dev eth0 proto 83`,
-    `ip nexthop replace id ${first} blackhole`,
     `ip nexthop add id 4242 via ${nobody} dev eth0 proto 83`,
+    `ip nexthop add id 4243 via ${nobody} dev eth0 proto 83; ${name(4243)}`,
+    `ip nexthop add id 4244 blackhole proto 83; ${name(4244)}`,
   ];
 }
 

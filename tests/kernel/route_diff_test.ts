@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { KernelOperation } from "../../src/kernel/operation.ts";
-import { diffRoutes, placeOf } from "../../src/kernel/route_diff.ts";
+import { diffRoutes } from "../../src/kernel/route_diff.ts";
 import { type DesiredRoute, RTPROT_SELVAGE } from "../../src/kernel/state.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import type { Route } from "../../src/netlink/route.ts";
@@ -52,7 +52,7 @@ function diff(
 ) {
   const result = diffRoutes(desired, actual, new Map([["eth0", ETH]]), {
     linkNames: new Map([[2, "eth0"]]),
-    held: new Set(held.map(placeOf)),
+    held: new Set(held.map(({ destination }) => `${destination} 0`)),
     nexthopIdOf: () => id,
     isPartial,
   });

@@ -168,7 +168,7 @@ describe("the reconciler and a VXLAN device in a fresh namespace", () => {
     "neigh add 10.5.77.0 lladdr 02:00:00:00:00:98 dev selvage.1 nud permanent",
     "neigh replace 10.5.22.0 lladdr 02:00:00:00:00:22 dev selvage.1 nud stale",
     "route del 10.5.22.0/24",
-    "nexthop flush proto 83",
+    "route flush proto 83",
     "route replace 10.5.22.0/24 dev eth0",
     "route replace 10.5.22.0/24 via 10.5.33.0 dev selvage.1 onlink proto 83",
     "route add 10.5.77.0/24 dev selvage.1 proto 83",

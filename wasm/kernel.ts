@@ -13,6 +13,9 @@ export const EBADFD = 77;
 export const ENOTSOCK = 88;
 export const EMSGSIZE = 90;
 export const EOPNOTSUPP = 95;
+export const ENETDOWN = 100;
+export const ENETUNREACH = 101;
+export const EHOSTUNREACH = 113;
 
 // include/uapi/asm-generic/poll.h
 export const POLLIN = 0x0001;
@@ -38,6 +41,12 @@ export function isDead(result: i32): bool {
   const errno = -result;
   return errno === EBADF || errno === EBADFD || errno === ENODEV || errno === ENXIO ||
     errno === EFAULT || errno === ENOTSOCK;
+}
+
+/** Whether a send failed because there is no way to the peer. */
+export function isNoWay(result: i32): bool {
+  const errno = -result;
+  return errno === ENETUNREACH || errno === EHOSTUNREACH || errno === ENETDOWN;
 }
 
 /**

@@ -7,17 +7,20 @@ import {
   LANE_SEND_FD_OFFSET,
 } from "./layout.ts";
 import { count } from "./counters.ts";
+import * as encapsulation from "./encapsulation.ts";
+import * as icmpError from "./icmp_error.ts";
 import {
   EAGAIN,
   EINTR,
   EMSGSIZE,
   isDead,
+  isNoWay,
   isTooMuchAtOnce,
   MSG_DONTWAIT,
   POLLOUT,
 } from "./kernel.ts";
 import * as lane from "./lane.ts";
-import { message, single } from "./messages.ts";
+import { iovecBuffer, iovecSize, message, partIovecs, single } from "./messages.ts";
 import * as outbox from "./outbox.ts";
 import { countSent } from "./peer.ts";
 import { sendmmsg } from "./sys.ts";
@@ -127,7 +130,16 @@ function handleRefused(index: i32, result: i32): i32 {
   const mayGoSingly = packets > 1 && isTooMuchAtOnce(result);
   if (mayGoSingly || result === -EMSGSIZE) return sendSingly(index);
   countFailed(packets);
+  if (isNoWay(result)) tellUnreachable(index);
   return 0;
+}
+
+/** Tells the sender of message i's first packet that there is no way to the peer. */
+function tellUnreachable(index: i32): void {
+  const iovecs = partIovecs(index, 0, outbox.packets(index));
+  const packet = iovecBuffer(iovecs) + encapsulation.size;
+  const contiguous = iovecSize(iovecs) - encapsulation.size;
+  icmpError.answer(icmpError.UNREACHABLE, packet, contiguous, 0);
 }
 
 /** Counts the packets of messages that are not even tried. */

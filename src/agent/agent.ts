@@ -229,11 +229,23 @@ export class Agent implements AgentControl {
   }
 
   #awaitNetwork(signal: AbortSignal): Promise<Network> {
-    const link = () => this.#link!;
+    const link = () => this.#currentLink();
     return awaitNetwork(this.store, link, this.#host, signal, (phase, reason) => {
       this.#phase = phase;
       this.#waitingFor = reason;
     });
+  }
+
+  /** While the start waits nothing else follows the interface: an address may come late. */
+  #currentLink(): OuterLink {
+    try {
+      const link = chooseOuterLink(this.#connection!, this.#options.link);
+      const before = this.#link!;
+      if (this.#path === null && !isSameOuterLink(link, before)) this.#link = link;
+    } catch (error) {
+      this.#log.debug`outer interface: ${errorText(error)}`;
+    }
+    return this.#link!;
   }
 
   #previousSubnets() {
@@ -288,7 +300,8 @@ export class Agent implements AgentControl {
     this.#phase = "ready";
     this.#waitingFor = null;
     const state = `holding ${leaseKey(lease.subnets)}, backend ${config.backend.type}`;
-    this.#log.info`selvage ${VERSION} is ready: ${state}`;
+    const problems = this.#path.problems.length > 0 ? ", with problems" : "";
+    this.#log.info`selvage ${VERSION} is ready${problems}: ${state}`;
     this.#notify(`READY=1\nSTATUS=${state}`);
   }
 

@@ -93,12 +93,16 @@ function workersText({ queueCount }: DataPlaneStatus): string {
   return queueCount === 1 ? "one pair a tunnel" : `${queueCount} pairs a tunnel`;
 }
 
+function hasProblems({ phase, problems }: Status): boolean {
+  return phase === "ready" && problems.length > 0;
+}
+
 function header(status: Status, now_ms: number): string {
   const { interface: link, lease, backend, store, dataPlane, registry } = status;
   const up = formatDuration(now_ms - status.started_ms);
   return renderPairs([
     ["Selvage", `${status.version}, pid ${status.pid}, up ${up}`],
-    ["Phase", PHASES[status.phase]],
+    ["Phase", PHASES[status.phase] + (hasProblems(status) ? ", with problems: see below" : "")],
     ["Waiting", status.waitingFor],
     ["Interface", link === null ? null : interfaceText(link)],
     ["Network", status.network.length === 0 ? null : list(status.network)],

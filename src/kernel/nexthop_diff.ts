@@ -41,8 +41,8 @@ function numberOf(gateway: IpAddress | null): number | null {
 /**
  * `actual` are all objects of the namespace; null: this kernel has none. `named` are the numbers
  * that routes of ours name: whatever has one of them was ours. Numbers that others have are left to
- * them. `isForNew`: there may be objects that are not there yet; those that are stay
- * in use. `isPartial`: what is not desired may yet be, and stays.
+ * them. `isForNew`: routes may name others than these, too.
+ * `isPartial`: what is not desired may yet be, and stays.
  */
 export function diffNexthops(
   desired: readonly DesiredRoute[],
@@ -65,8 +65,8 @@ export function diffNexthops(
     if (id === null || link === undefined || wanted.has(id)) continue;
     const there = byId.get(id);
     const isOwn = there?.protocol === RTPROT_SELVAGE;
-    const isFree = there === undefined || named.has(id);
-    if (!isOwn && !(isForNew && isFree)) continue;
+    const isFree = there === undefined || isOwn;
+    if (!named.has(id) && !(isForNew && isFree)) continue;
     wanted.set(id, route);
     const isRight = isOwn && there.linkIndex === link.index && there.isOnLink === route.isOnLink &&
       there.gateway?.equals(route.gateway!) === true;

@@ -47,14 +47,12 @@ export function routeActs({ family, peerSubnet, nobody, stray }: RouteTarget): s
   ];
 }
 
-/** An object that looks like ours, and a route that goes by it; IPv4's. */
+/** Nexthop objects where there are none of ours: few IPv4 routes name their gateways themselves. */
 export function nexthopActs({ peerSubnet, nobody }: RouteTarget): string[] {
   const add = `ip nexthop add id 4242 via ${nobody} dev eth0 proto 83`;
-  return [
-    add,
-    `${add}; ip route replace ${peerSubnet} nhid 4242 2>/dev/null`,
-    `${add}; ip route replace ${peerSubnet} nhid 4242 proto 83 2>/dev/null`,
-  ];
+  // Who is first, the other hand or ours, which deletes it, does not matter.
+  const use = `ip -4 route replace ${peerSubnet} nhid 4242 proto 83 2>/dev/null`;
+  return [add, `${add}; ${use}`, `${add}; ${use}; ip nexthop del id 4242 2>/dev/null`];
 }
 
 function neighbourActs({ family, device, gateway, behind }: VxlanTarget): string[] {

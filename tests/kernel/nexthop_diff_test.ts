@@ -77,9 +77,11 @@ describe("the difference of nexthop objects", () => {
     assert.deepEqual(diff([foreign], { isNamed: true }), { words: ["put 10.1.0.7"], id: ID });
   });
 
-  test("where there are few, those that are there stay in use and no more are made", () => {
+  test("where there are few, those that are in use stay and no more are made", () => {
     assert.deepEqual(diff([], { isForNew: false }), { words: [], id: null });
-    assert.deepEqual(diff([OBJECT], { isForNew: false }), { words: [], id: ID });
+    assert.deepEqual(diff([OBJECT], { isForNew: false, isNamed: true }), { words: [], id: ID });
+    const unused = { words: [`delete ${ID}`], id: null };
+    assert.deepEqual(diff([OBJECT], { isForNew: false }), unused);
     const foreign = { ...OBJECT, protocol: 4 };
     assert.deepEqual(diff([foreign], { isForNew: false }), { words: [], id: null });
     const routes = Array.from(

@@ -62,6 +62,15 @@ function ours({ ip }: TestNamespace) {
   };
 }
 
+/** The kernel adds an IPv6 address's local route after it has answered (`addrconf_dad_work`). */
+function awaitLocalRoute({ ip }: TestNamespace, address: string): void {
+  for (let tries = 0; tries < 500; tries++) {
+    const routes = ip("-6", "-j", "route", "show", "table", "local", address) as unknown[];
+    if (routes.length > 0) return;
+  }
+  assert.fail(`no local route for ${address}`);
+}
+
 const RIGHT = {
   mtu: 1472,
   isUp: true,
@@ -117,6 +126,7 @@ describe("the reconciler in a fresh namespace", () => {
         "addr add fd99::1/64 dev br0 nodad",
       ];
       for (const hand of foreign) namespace.ip(...hand.split(" "));
+      awaitLocalRoute(namespace, "fd99::1");
       const rest = () => [
         namespace.ip("-j", "addr", "show", "dev", "br0"),
         namespace.ip("-j", "route", "show", "table", "all", "dev", "br0"),

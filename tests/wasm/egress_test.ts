@@ -22,7 +22,14 @@ import {
 } from "./scripted_io.ts";
 import { forwarded, fromHex, hex, naiveChecksum, packet, patched } from "./packets.ts";
 
-const EINTR = -4, EIO = -5, EBADF = -9, EAGAIN = -11, ENOMEM = -12, EBADFD = -77, EPERM = -1;
+const EINTR = -4,
+  EIO = -5,
+  EBADF = -9,
+  EAGAIN = -11,
+  ENOMEM = -12,
+  EBADFD = -77,
+  EPERM = -1,
+  ENETUNREACH = -101;
 const ENOBUFS = -105;
 
 describe("forwarding", () => {
@@ -253,6 +260,17 @@ describe("a socket that does not take everything", () => {
     assert.deepEqual(on.io.sent.map(({ payload }) => payload[19]), [0, 1, 2, 3, 4, 5, 6]);
     assert.deepEqual(on.io.sendCalls.map(({ length }) => length), [7, 4, 3]);
     assert.equal(on.table.counters("10.0.2.0/24")!.sentPackets, 7);
+  });
+
+  test("no way to the peer: its packet is dropped, and who sent it is told", async () => {
+    const on = await bench();
+    on.io.sendResults = [ENETUNREACH];
+    assertDrops(on, [packet({ to: "10.0.2.9" })], { egress_send_failed: 1 });
+    // Type 3, code 0, behind the IPv4 header.
+    assert.deepEqual(on.io.icmpErrors.map(({ payload }) => [...payload.subarray(20, 22)]), [[
+      3,
+      0,
+    ]]);
   });
 
   test("a failing message is counted and skipped", async () => {

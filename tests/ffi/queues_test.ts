@@ -48,6 +48,21 @@ function send(fd: number, address: IpAddress, port: number, bytes: Uint8Array): 
   return sent < 0 ? -lastErrno() : sent;
 }
 
+/**
+ * A socket on a port that was just let go of: a child that another test starts at this moment has
+ * its descriptor, too, until it becomes another program.
+ */
+function openWhenFree(address: Uint8Array, port: number): number {
+  for (let attempt = 1;; attempt++) {
+    try {
+      return openUdpSocket(address, port);
+    } catch (error) {
+      if (!failsWith("EADDRINUSE")(error) || attempt === 100) throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    }
+  }
+}
+
 /** Reads all that is there; returns how many reads brought what `isCounted` counts. */
 function drain(fd: number, isCounted = (_bytes: Uint8Array) => true): number {
   const buffer = new Uint8Array(65_536);
@@ -124,7 +139,7 @@ describe("UDP sockets of both families", () => {
         }
         assert.equal(used.size, sockets.length, "some socket got nothing");
         sockets.forEach(closeFd);
-        closeFd(openUdpSocket(bytes, 8472));
+        closeFd(openWhenFree(bytes, 8472));
       }));
 
     test(`IPv${family}: what must stay whole is refused when the path is too small`, () =>

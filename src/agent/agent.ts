@@ -5,7 +5,7 @@
 import { availableParallelism } from "node:os";
 import { NETLINK_NETFILTER, NETLINK_ROUTE } from "../../ffi/netlink_listener.ts";
 import { NetlinkNetfilterSocket, NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
-import { collectGarbage, pageOutFiles, unmapCode } from "../../ffi/page_out.ts";
+import { collectGarbage, pageOutFiles } from "../../ffi/page_out.ts";
 import type { AgentControl, Readiness, TokenAdmin } from "../api/control.ts";
 import type { VtepMacs } from "../backend/backend.ts";
 import type { NetworkConfig, SubnetRange } from "../config/network_config.ts";
@@ -45,7 +45,7 @@ import { requireCapabilities, requireTun } from "./preflight.ts";
 import { Backoff, pause } from "../retry.ts";
 import { Pace } from "./pace.ts";
 import { notifyServiceManager } from "./service_manager.ts";
-import { Settling } from "./settling.ts";
+import { restSoon, Settling } from "./settling.ts";
 import { snapshot } from "./snapshot.ts";
 import type { Phase, Status } from "./status.ts";
 import { keepVtepMacs, loadVtepMacs } from "./vtep_macs.ts";
@@ -57,8 +57,6 @@ const MOVE_RETRY_MAX_MS = 30_000;
 const RELEASE_TIMEOUT_MS = 3_000;
 /** How long the store may be away before the node says that it is not ready. */
 const STORE_LOSS_READY_MS = 60_000;
-/** How long after a check of the kernel what runs in its wake, such as the collector, is over. */
-const REST_MS = 1_000;
 
 const ROUTE_GROUPS = [
   notification.RTNLGRP_LINK,
@@ -287,7 +285,7 @@ export class Agent implements AgentControl {
       peers: () => this.#peers(),
       arePeersKnown: () => this.#arePeersKnown,
       onFatal: this.#fatal.reject,
-      onChecked: () => void setTimeout(unmapCode, REST_MS).unref(),
+      onChecked: restSoon,
       offloads: this.#options.offloads,
       workerCount: workerCount(this.#options.workers, availableParallelism()),
     });
@@ -350,6 +348,8 @@ export class Agent implements AgentControl {
 
   async #followLeases(signal: AbortSignal): Promise<void> {
     for await (const changes of this.store.watch(signal)) {
+      restSoon();
+      if (changes.length === 0 && this.#arePeersKnown) continue;
       this.#leases = this.#leases.apply(changes);
       // Asked first: a record that nobody wants is made all the same, for each of thousands.
       if (this.#log.isEnabledFor("debug")) {

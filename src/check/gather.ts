@@ -7,11 +7,14 @@ import { judgeNetwork } from "../agent/network.ts";
 import { type Capability, hasCapability } from "../agent/preflight.ts";
 import { portOption } from "../backend/backend_options.ts";
 import { ANY_HOST, selectBackend } from "../backend/select.ts";
+import { UDP_DEFAULT_PORT } from "../backend/udp.ts";
+import { readVxlanOptions, VXLAN_DEFAULT_PORT } from "../backend/vxlan_options.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { CONFIG_SIZE_MAX_BYTES, parseNetworkConfig } from "../config/parse_network_config.ts";
 import { errorText, SelvageError } from "../errors.ts";
 import { readFileBounded } from "../files.ts";
 import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
+import { isOwnLinkName } from "../kernel/state.ts";
 import type { Family } from "../net/ip.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
 import { listLinks } from "../netlink/rtnetlink.ts";
@@ -24,9 +27,7 @@ import { probePorts, type UdpPort } from "./ports.ts";
 import { attempt, valueOr } from "./trial.ts";
 
 const CAPABILITIES: readonly Capability[] = ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"];
-const DEFAULT_PORTS = { udp: 8285, vxlan: 8472 } as const;
-/** Every name that a device of ours may have. */
-const OWN_DEVICE = /^(selvage\d*|selvage(-v6)?\.\d+|selv[46]\.\d+|selvage\.ipip)$/;
+const DEFAULT_PORTS = { udp: UDP_DEFAULT_PORT, vxlan: VXLAN_DEFAULT_PORT } as const;
 
 /** A sysctl's number by its path below `/proc/sys`; null if there is none. */
 function sysctl(path: string): number | null {
@@ -75,7 +76,7 @@ function probeLinks(options: CheckOptions, families: readonly Family[] | null): 
     const links = listLinks(connection);
     return {
       link: chooseLink(connection, options, families),
-      ownDevices: links.map(({ name }) => name).filter((name) => OWN_DEVICE.test(name)),
+      ownDevices: links.map(({ name }) => name).filter(isOwnLinkName),
       vxlanDevices: links.filter(({ kind }) => kind === "vxlan").map(({ name }) => name),
     };
   } catch (error) {
@@ -87,11 +88,9 @@ function probeLinks(options: CheckOptions, families: readonly Family[] | null): 
 }
 
 /** Bad values are the backend's own to report. */
-function datapathOf({ backend }: NetworkConfig): string | null {
-  if (backend.type !== "vxlan") return null;
-  const entry = Object.entries(backend.options)
-    .findLast(([key]) => key.toLowerCase() === "datapath");
-  return typeof entry?.[1] === "string" ? entry[1] : "auto";
+function datapathOf(config: NetworkConfig): string | null {
+  if (config.backend.type !== "vxlan") return null;
+  return valueOr(() => readVxlanOptions(config).datapath, "auto");
 }
 
 function probeConfig(file: string, config: NetworkConfig, link: OuterLink | null): ConfigFacts {

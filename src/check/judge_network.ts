@@ -3,6 +3,7 @@ import type { OuterLink } from "../kernel/outer_link.ts";
 import {
   ETHERNET_HEADER_BYTES,
   ipHeaderBytes,
+  MTU_BYTES_MIN,
   UDP_HEADER_BYTES,
   VXLAN_HEADER_BYTES,
 } from "../net/header_length.ts";
@@ -11,10 +12,6 @@ import type { HostFacts, PortFacts } from "./facts.ts";
 import type { Judged } from "./judge_kernel.ts";
 import { type BackendName, BACKENDS } from "./report.ts";
 
-/** What every IPv6 link must carry (RFC 8200 section 5). */
-const IPV6_MTU_BYTES_MIN = 1280;
-/** What every IPv4 link must carry (RFC 791 section 3.2). */
-const IPV4_MTU_BYTES_MIN = 68;
 const STRICT = 1;
 
 const SYSCTLS = { 4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding" } as const;
@@ -82,11 +79,11 @@ function innerMtus({ mtu_bytes }: OuterLink): [name: string, mtu_bytes: number, 
   const vxlan = udp + VXLAN_HEADER_BYTES + ETHERNET_HEADER_BYTES;
   const [ip4, ip6] = [ipHeaderBytes(4), ipHeaderBytes(6)];
   return [
-    ["udp", mtu_bytes - ip4 - udp, IPV4_MTU_BYTES_MIN],
-    ["vxlan", mtu_bytes - ip4 - vxlan, IPV4_MTU_BYTES_MIN],
-    ["vxlan of IPv6", mtu_bytes - ip6 - vxlan, IPV6_MTU_BYTES_MIN],
-    ["host-gw", mtu_bytes, IPV4_MTU_BYTES_MIN],
-    ["ipip", mtu_bytes - ip4, IPV4_MTU_BYTES_MIN],
+    ["udp", mtu_bytes - ip4 - udp, MTU_BYTES_MIN[4]],
+    ["vxlan", mtu_bytes - ip4 - vxlan, MTU_BYTES_MIN[4]],
+    ["vxlan of IPv6", mtu_bytes - ip6 - vxlan, MTU_BYTES_MIN[6]],
+    ["host-gw", mtu_bytes, MTU_BYTES_MIN[4]],
+    ["ipip", mtu_bytes - ip4, MTU_BYTES_MIN[4]],
   ];
 }
 

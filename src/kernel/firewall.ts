@@ -118,6 +118,11 @@ export class Firewall {
     this.#connect = connect;
   }
 
+  /** The kernel's number of our socket, which notifications name; 0: not known. */
+  get portId(): number {
+    return this.#connection?.portId ?? 0;
+  }
+
   close(): void {
     this.#connection?.close();
     this.#connection = null;

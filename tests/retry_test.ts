@@ -28,7 +28,7 @@ test("a pause lasts its time", async () => {
   assert.ok(performance.now() - start_ms >= 29);
 });
 
-test("what is left is tried again until nothing is; what is new does not wait as long", async () => {
+test("what is left is tried again until nothing is; what is new waits less", async () => {
   const tries: number[] = [];
   const done = Promise.withResolvers<void>();
   const start_ms = performance.now();

@@ -14,7 +14,7 @@ import { LoopHangs } from "../dataplane/dataplane.ts";
 import { errorText, SelvageError } from "../errors.ts";
 import { probeWritable } from "../files.ts";
 import { Firewall } from "../kernel/firewall.ts";
-import { chooseOuterLink, isSameOuterLink, type OuterLink } from "../kernel/outer_link.ts";
+import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
 import { hasKernelVxlan } from "../kernel/probe.ts";
 import { Reconciler } from "../kernel/reconciler.ts";
 import { type Lease, type LeaseAttributes, leaseKey } from "../lease/lease.ts";
@@ -301,7 +301,7 @@ export class Agent implements AgentControl {
         await this.#prepare(this.#network, signal);
         keeper.publish(this.#attributes(this.#network));
         await this.#openPath(lease);
-        if (!isSameOuterLink(this.#link, link)) continue;
+        if (this.#outerLink!.hasMovedFrom(link)) continue;
         // What else changed there while there was no path has been told to nobody.
         return this.#outerLink!.check();
       } catch (error) {

@@ -57,6 +57,15 @@ export class OuterLinkWatch {
     return this.#link;
   }
 
+  /**
+   * Whether it is not what it was then. An IPv6 address that comes or goes where the network has
+   * none is no move; the IPv4 address is what the node is known by.
+   */
+  hasMovedFrom(before: OuterLink): boolean {
+    const families = new Set<Family>([4, ...this.#options.families() ?? [6]]);
+    return !isSameOuterLink(this.#link, before, [...families]);
+  }
+
   /** Says that it may have changed. */
   check(): void {
     this.#pace.run();
@@ -79,7 +88,7 @@ export class OuterLinkWatch {
     this.#retry.settle("");
     const before = this.#link;
     this.#link = link;
-    if (isSameOuterLink(link, before)) return this.#options.onSame(link);
+    if (!this.hasMovedFrom(before)) return this.#options.onSame(link);
     this.#log.info`interface ${link.name} is another now, address ${link.addresses.join(", ")}`;
     this.#options.onMoved(link);
   }

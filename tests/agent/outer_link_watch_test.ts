@@ -74,6 +74,22 @@ describe("the watch on the outer link", () => {
     watch.stop();
   });
 
+  test("an IPv6 address that the network has no use for is no move", async () => {
+    const { state, make } = setUp();
+    const watch = make();
+    const { addresses: [v4], ...link } = linkOf("eth0");
+    const addresses = [v4!, IpAddress.parse("2001:db8::1")];
+    state.choice = () => ({ ...link, addresses, publicAddresses: addresses });
+    state.families = [4];
+    watch.check();
+    assert.deepEqual(state.told, ["same eth0"]);
+    state.choice = () => linkOf("eth0");
+    state.families = [4, 6];
+    watch.check();
+    await state.untilTold(2);
+    assert.deepEqual(state.told, ["same eth0", "moved to eth0"]);
+  });
+
   test("while there is none it stays, says why, and looks again by itself", async () => {
     const { state, make } = setUp();
     const watch = make();

@@ -51,25 +51,21 @@ function rpFilter(linkName: string): number | null {
 
 type LinkFacts = Pick<HostFacts, "link" | "ownDevices" | "vxlanDevices">;
 
+/** As `selvage run` does: a node is known by its IPv4 address, whatever the network carries. */
 function chooseLink(
   connection: NetlinkConnection,
   { link }: CheckOptions,
-  families: readonly Family[] | null,
+  families: readonly Family[],
 ): HostFacts["link"] {
-  const tries: (readonly Family[])[] = families === null ? [[4], [6]] : [families];
-  let first: unknown = null;
-  for (const wanted of tries) {
-    try {
-      return chooseOuterLink(connection, link, wanted);
-    } catch (error) {
-      first ??= error;
-    }
+  try {
+    return chooseOuterLink(connection, link, [...new Set<Family>([4, ...families])]);
+  } catch (error) {
+    const hint = error instanceof SelvageError ? error.hint : "";
+    return { why: errorText(error), hint: hint || "Give this host an address, or set --iface." };
   }
-  const hint = first instanceof SelvageError ? first.hint : "";
-  return { why: errorText(first), hint: hint || "Give this host an address, or set --iface." };
 }
 
-function probeLinks(options: CheckOptions, families: readonly Family[] | null): LinkFacts {
+function probeLinks(options: CheckOptions, families: readonly Family[]): LinkFacts {
   let connection: NetlinkConnection | null = null;
   try {
     connection = new NetlinkConnection(new NetlinkRouteSocket());
@@ -135,7 +131,7 @@ export async function gatherFacts(options: CheckOptions): Promise<HostFacts> {
   const config = file === null
     ? null
     : parseNetworkConfig(readFileBounded(file, CONFIG_SIZE_MAX_BYTES), file);
-  const links = probeLinks(options, config?.ranges.map(({ family }) => family) ?? null);
+  const links = probeLinks(options, config?.ranges.map(({ family }) => family) ?? []);
   const link = "name" in links.link ? links.link : null;
   const isV6Off = sysctl("net/ipv6/conf/all/disable_ipv6") !== 0;
   return {

@@ -7,7 +7,7 @@ import {
   UDP_HEADER_BYTES,
   VXLAN_HEADER_BYTES,
 } from "../net/header_length.ts";
-import { type Family, ofFamily } from "../net/ip.ts";
+import type { Family } from "../net/ip.ts";
 import type { HostFacts, PortFacts } from "./facts.ts";
 import type { Judged } from "./judge_kernel.ts";
 import { type BackendName, BACKENDS } from "./report.ts";
@@ -53,11 +53,6 @@ function judgeLink({ link }: HostFacts): Judged {
   }
   const addresses = link.addresses.join(", ");
   const seen = `${link.name}, ${addresses}, MTU ${link.mtu_bytes}`;
-  if (ofFamily(link.addresses, 4) === undefined) {
-    const advice = "Give it an IPv4 address, or set --iface; only IPv6 networks of vxlan work.";
-    const blocks = ["udp", "ipip"] as const;
-    return { name, result: "warning", seen, advice, blocks };
-  }
   const isOwn = link.publicAddresses.every((one) => link.addresses.some((own) => own.equals(one)));
   if (isOwn) return { name, result: "ok", seen, advice: "" };
   const advice = "host-gw needs the interface's own address: leave --public-ip out for it.";

@@ -369,6 +369,8 @@ export class Agent implements AgentControl {
     this.#outerLink?.stop();
     const steps: [string, () => Promise<void> | void][] = [
       ["close the API", () => listeners?.close()],
+      // Else it would open its path after the last was closed. Only the signal ends every wait.
+      ["end a move", () => this.#signal?.aborted ? this.#turn : undefined],
       ["give the lease back", () => this.#release()],
       ["close the data path", () => this.#closePath(this.#options.releaseOnExit)],
       ["close the firewall", () => this.#firewall.close()],

@@ -126,12 +126,7 @@ export class KernelKeeper {
 
   #reconcileFirewall(isCheck = false): void {
     const { firewall, firewallTables } = this.#options;
-    const { changeCount, problems: all } = firewall.reconcile(firewallTables);
-    // A kernel without nftables accepts what it forwards; only masquerading is missed there.
-    const isNeeded = firewallTables.some(({ chains }) =>
-      chains.some(({ hook }) => hook === "nat postrouting")
-    );
-    const problems = isNeeded ? all : [];
+    const { changeCount, problems } = firewall.reconcile(firewallTables);
     if (changeCount > 0 && isCheck && this.#firewallProblems.length === 0) {
       this.#log.warning`someone changed our firewall rules; they are in place again`;
     } else if (changeCount > 0) {

@@ -411,6 +411,7 @@ export class Agent implements AgentControl {
       renewal_ms: this.#keeper?.renewal_ms ?? null,
       path: this.#path,
       linkProblem: this.#outerLink?.problem ?? null,
+      rivalProblem: this.#keeper?.rivalProblem ?? null,
       peers: this.#peers(),
       store: this.#opened?.store.state() ?? null,
       registry: this.#opened?.registry ?? null,

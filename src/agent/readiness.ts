@@ -7,8 +7,8 @@ const STORE_LOSS_MS = 60_000;
 
 /** `now_ms` is since 1970. */
 export function readinessOf(parts: SnapshotParts, now_ms: number): Readiness {
-  const { phase, waitingFor, linkProblem, path, expiry_ms, store } = parts;
-  const reasons = [waitingFor, linkProblem].filter((reason) => reason !== null);
+  const { phase, waitingFor, linkProblem, rivalProblem, path, expiry_ms, store } = parts;
+  const reasons = [waitingFor, linkProblem, rivalProblem].filter((reason) => reason !== null);
   reasons.push(...(path?.problems ?? []));
   if (path?.status()?.running === false) reasons.push("the data plane is not running");
   if (expiry_ms !== null && expiry_ms < now_ms) reasons.push("the lease has run out");

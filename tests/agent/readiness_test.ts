@@ -22,6 +22,7 @@ const READY: SnapshotParts = {
   renewal_ms: null,
   path: pathOf([], { running: true }),
   linkProblem: null,
+  rivalProblem: null,
   peers: [],
   store: null,
   registry: null,

@@ -48,8 +48,13 @@ const PORTS = { first: 20_000, count: 12_000 };
 /** Children of this process, for its end. */
 const running = new Set<ChildProcess>();
 process.on("exit", () => {
-  for (const child of running) child.kill("SIGKILL");
+  for (const child of running) sendSignal(child, "SIGKILL");
 });
+
+/** `ChildProcess.kill` does nothing the second time under Deno. */
+function sendSignal({ pid }: ChildProcess, signal: NodeJS.Signals): void {
+  if (pid !== undefined) process.kill(pid, signal);
+}
 
 function canListen(port: number): Promise<boolean> {
   return new Promise((resolve) => {
@@ -158,7 +163,7 @@ export class EtcdMember {
     const child = this.#child;
     if (child === null) return;
     const closed = once(child, "close");
-    child.kill(signal);
+    sendSignal(child, signal);
     await closed;
   }
 
@@ -174,12 +179,12 @@ export class EtcdMember {
 
   /** SIGSTOP: its sockets stand, and nothing answers. */
   pause(): void {
-    this.#child?.kill("SIGSTOP");
+    if (this.#child !== null) sendSignal(this.#child, "SIGSTOP");
   }
 
   /** SIGCONT. */
   resume(): void {
-    this.#child?.kill("SIGCONT");
+    if (this.#child !== null) sendSignal(this.#child, "SIGCONT");
   }
 
   async restart(): Promise<void> {

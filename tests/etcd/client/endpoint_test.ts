@@ -68,7 +68,7 @@ test("no endpoint at all, or very many, are refused", () => {
   assert.throws(() => parseEndpoints(many, false), /65 endpoints/);
 });
 
-test("the endpoint that answered is kept, and those that failed come last until they may again", () => {
+test("the endpoint that answered is kept, and those that failed come last for a while", () => {
   let now_ms = 1000;
   const order = new EndpointOrder(3, () => now_ms);
   assert.deepEqual(order.candidates(), [0, 1, 2]);

@@ -88,7 +88,7 @@ async function fakeServer(behaviour: Behaviour) {
   };
 }
 
-test("a server that knows no progress requests is asked otherwise, and its watch lives", async () => {
+test("a server without progress requests is asked otherwise, and its watch lives", async () => {
   const behaviour = { answersRange: true, progressAnswers: 0 };
   const fake = await fakeServer(behaviour);
   try {
@@ -108,7 +108,7 @@ test("a server that knows no progress requests is asked otherwise, and its watch
   }
 });
 
-test("a server that has answered on the stream and does so no more is dead, though it answers calls", async () => {
+test("a stream that has answered and does so no more is dead, though calls are answered", async () => {
   const fake = await fakeServer({ answersRange: true, progressAnswers: 2 });
   try {
     let signCount = 0;

@@ -98,7 +98,7 @@ describe("keys, leases and transactions", () => {
     paged.close();
   });
 
-  test("keys and values beyond ASCII come back as they were; what is no UTF-8 is readable", async () => {
+  test("keys and values beyond ASCII come back as they were; what is no UTF-8, marked", async () => {
     const text = '\ufeff{"a":"ä€𝄞"}';
     await etcd.transact([], [put("/u/ä", text)], []);
     const { entry } = await etcd.get("/u/ä");
@@ -107,7 +107,7 @@ describe("keys, leases and transactions", () => {
     assert.equal((await etcd.get("/u/b")).entry?.value, "\ufffd\ufffd(\0");
   });
 
-  test("a lease is granted, told, and revoked with its keys; one that is not there is no error", async () => {
+  test("a lease is granted, told, and revoked with its keys, twice if need be", async () => {
     const lease = await etcd.grantLease(100);
     assert.equal(lease.ttl_s, 100);
     await etcd.transact([], [put("/l/a", "", lease.id)], []);
@@ -158,7 +158,7 @@ describe("keys, leases and transactions", () => {
     assert.equal((await etcd.get("/none")).entry, null);
   });
 
-  test("where it is and how much was asked is told; connections open with the first call", async () => {
+  test("where it is and how much was asked is told; it connects at the first call", async () => {
     const other = openEtcd(lab.clientOptions);
     assert.equal(other.location, lab.members[0]!.endpoint);
     assert.equal(other.callCount, 0);

@@ -90,7 +90,7 @@ test("a token that says when it ends is known to, and no other", () => {
   assert.equal(tokenLifetime_ms("a.b.c", 1_000_000), null);
 });
 
-test("what gRPC says of a failed connection that nobody has words for is shown without its dress", () => {
+test("what gRPC says of a failed connection is shown bare where we have no words", () => {
   const details = "No connection established. Last error: Error: odd (2026-01-01T00:00:00.000Z)";
   const reason = connectReason(parseEndpoint("http://a:1", false), details, null, false);
   assert.equal(reason.message, "Error: odd");

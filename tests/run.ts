@@ -1,6 +1,6 @@
 /**
  * Sets up what the tests need, builds, and runs all of them: every test under Deno, and those of
- * `ffi/` and of the etcd client, whose library is made for Node, under Bun as well. Ends with a line `N passed, N failed`.
+ * `ffi/` and of the etcd client under Bun as well. Ends with a line `N passed, N failed`.
  *
  *     deno run -A tests/run.ts [FILE...]
  */

@@ -219,7 +219,7 @@ describe("three members", () => {
   });
 });
 
-test("a silent endpoint that comes first costs the first call a moment, the others none", async () => {
+test("a silent endpoint that comes first costs one call a moment", async () => {
   const silent = await silentEndpoint();
   try {
     await withEtcd({}, async (lab) => {

@@ -108,7 +108,7 @@ test("a server without progress requests is asked otherwise, and its watch lives
   }
 });
 
-test("a stream that has answered and does so no more is dead, though calls are answered", async () => {
+test("a stream that has answered and does so no more is dead, whatever calls say", async () => {
   const fake = await fakeServer({ answersRange: true, progressAnswers: 2 });
   try {
     let signCount = 0;

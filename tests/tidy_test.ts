@@ -37,6 +37,7 @@ const LAYERS: Readonly<Record<string, string[]>> = {
   lease: ["net", "config"],
   store: ["net", "config", "lease"],
   registry: ["net", "config", "lease", "store"],
+  etcd: ["net", "config", "lease", "store/store", "store/closed_error"],
   netlink: ["net"],
   kernel: ["net", "netlink"],
   backend: ["net", "config", "lease", "kernel"],

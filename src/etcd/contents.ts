@@ -16,6 +16,24 @@ export interface Contents {
   /** What it says, or why it cannot be read. */
   readonly config: NetworkConfig | SelvageError;
   readonly table: LeaseTable;
+  /** The key that was written last, whatever it is; null: there is none. */
+  readonly newest: Witness | null;
+}
+
+/** When a key was made and written last: two etcds will not agree on that. */
+export type Witness = Pick<KeyValue, "key" | "createRevision" | "modRevision">;
+
+/** A witness without the value behind it. */
+export function witnessOf({ key, createRevision, modRevision }: KeyValue): Witness {
+  return { key, createRevision, modRevision };
+}
+
+function newestOf(entries: readonly KeyValue[]): Witness | null {
+  let newest: KeyValue | null = null;
+  for (const entry of entries) {
+    if (newest === null || entry.modRevision > newest.modRevision) newest = entry;
+  }
+  return newest && witnessOf(newest);
 }
 
 /** The same with the entries behind the leases. */
@@ -76,6 +94,7 @@ export async function listContents(
     configEntry,
     config,
     table,
+    newest: newestOf(entries),
     taken: [...table.leases, ...placeholders],
     entryOf: ({ subnets }) => byName.get(leaseKey(subnets)),
   };
@@ -83,6 +102,6 @@ export async function listContents(
 
 /** The contents without the entries, which are long. */
 export function withoutEntries(listed: ListedContents): Contents {
-  const { revision, configEntry, config, table } = listed;
-  return { revision, configEntry, config, table };
+  const { revision, configEntry, config, table, newest } = listed;
+  return { revision, configEntry, config, table, newest };
 }

@@ -17,7 +17,7 @@ export class KeySpace {
   /** All leases begin so. */
   readonly subnets: string;
 
-  /** Throws `invalid_argument` for an empty prefix; slashes too many are dropped, as flannel does. */
+  /** Throws `invalid_argument` for an empty prefix. As in flannel, slashes too many are dropped. */
   constructor(prefix: string) {
     if (prefix === "") {
       throw new SelvageError("invalid_argument", "etcd prefix: must not be empty", {

@@ -14,7 +14,14 @@ import { Bell } from "../bell.ts";
 import { CompactedError } from "./client/error.ts";
 import type { KeyEvent, KeyValue } from "./client/kv.ts";
 import { readConfigEntry } from "./config.ts";
-import { type Contents, listContents, untypedBackend, withoutEntries } from "./contents.ts";
+import {
+  type Contents,
+  listContents,
+  untypedBackend,
+  withoutEntries,
+  type Witness,
+  witnessOf,
+} from "./contents.ts";
 import type { StoreContext } from "./context.ts";
 import type { Health } from "./health.ts";
 import { readEntry } from "./lease_entry.ts";
@@ -41,6 +48,12 @@ export const WATCH_TIMES: WatchTimes = {
 /** Why a stream was ended by us. */
 const RELIST_DUE = new Error("it is time to list anew");
 
+/** Whether the key is as it was at the position, or was only written since. */
+function isContinued(known: Witness, now: KeyValue | null, position: bigint): boolean {
+  return now !== null && now.createRevision === known.createRevision &&
+    (now.modRevision === known.modRevision || now.modRevision > position);
+}
+
 export class PrefixWatch {
   readonly #context: StoreContext;
   readonly #health: Health;
@@ -50,7 +63,8 @@ export class PrefixWatch {
   readonly #configBell = new Bell();
   readonly #log = logger("etcd");
   #table = LeaseTable.EMPTY;
-  #configEntry: KeyValue | null = null;
+  /** A key by which this etcd is known again. */
+  #witness: Witness | null = null;
   #config: NetworkConfig | SelvageError | null = null;
   /** All up to this revision is in the table; null: it is not known. */
   #position: bigint | null = null;
@@ -100,7 +114,8 @@ export class PrefixWatch {
     const contents = this.#start ?? withoutEntries(await listContents(this.#context, signal));
     this.#start = null;
     this.#position = contents.revision;
-    this.#setConfig(contents.configEntry, contents.config);
+    this.#witness = contents.newest;
+    this.#setConfig(contents.config);
     this.#health.watchTold(null);
     const wasRead = this.#isRead;
     this.#isRead = true;
@@ -113,16 +128,16 @@ export class PrefixWatch {
 
   /**
    * Before going on from an old revision: that it is this etcd's. One that lost its data counts
-   * from the start again, and would send nothing until it has come so far.
+   * from the start again: it would send nothing until it has come so far, and then not all.
    */
   async #checkContinuity(signal: AbortSignal): Promise<void> {
     const { etcd, keys } = this.#context;
-    const { revision, entry } = await etcd.get(keys.config, signal);
-    const known = this.#configEntry?.modRevision ?? 0n;
-    const now = entry?.modRevision ?? 0n;
+    const known = this.#witness;
+    const { revision, entry } = await etcd.get(known?.key ?? keys.config, signal);
     const position = this.#position!;
-    if (revision >= position && (now === known || now > position)) return;
-    this.#log.warning`etcd is not the one that it was; listing anew`;
+    if (revision >= position && (known === null || isContinued(known, entry, position))) return;
+    // It may also have been deleted meanwhile: then listing is a little more work, and no harm.
+    this.#log.info`listing anew: ${known?.key ?? keys.config} is not what it was`;
     this.#position = null;
   }
 
@@ -168,9 +183,10 @@ export class PrefixWatch {
       isThere.set(name, false);
     };
     for (const { type, entry } of events) {
+      if (type === "put") this.#witness = witnessOf(entry);
+      else if (this.#witness?.key === entry.key) this.#witness = null;
       if (entry.key === keys.config) {
-        const now = type === "put" ? entry : null;
-        this.#setConfig(now, readConfigEntry(keys, now));
+        this.#setConfig(readConfigEntry(keys, type === "put" ? entry : null));
       }
       if (!entry.key.startsWith(keys.subnets)) continue;
       const name = entry.key.slice(keys.subnets.length);
@@ -203,8 +219,7 @@ export class PrefixWatch {
     }
   }
 
-  #setConfig(entry: KeyValue | null, config: NetworkConfig | SelvageError): void {
-    this.#configEntry = entry;
+  #setConfig(config: NetworkConfig | SelvageError): void {
     this.#config = config;
     this.#configBell.ring();
   }

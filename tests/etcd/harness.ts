@@ -64,3 +64,8 @@ export class TestNetwork {
     for (const { store } of this.#nodes) await store.close();
   }
 }
+
+/** Resolves once the condition holds, where no event tells; the runner's time limit ends the wait. */
+export async function eventually(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
+}

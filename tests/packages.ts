@@ -6,6 +6,7 @@ import { existsSync } from "node:fs";
 export type Packages = Readonly<Record<string, string>>;
 
 export const TEST_PACKAGES: Packages = {
+  etcd: "etcd-server",
   ip: "iproute2",
   nft: "nftables",
   ping: "iputils-ping",

@@ -10,7 +10,7 @@ const COLUMNS_MAX = 100;
 const FUNCTION_LINES_MAX = 70;
 /** Modules that nothing imports because something else starts them. */
 const ENTRY_POINTS = new RegExp(
-  "^(compile.ts|src/main.ts|src/dataplane/worker.ts|wasm/main.ts|tests/run.ts|" +
+  "^((compile|generate).ts|src/main.ts|src/dataplane/worker.ts|wasm/main.ts|tests/run.ts|" +
     "tests/(bench|fuzz)/run.ts|tests/.*_(test|child|worker).ts)$",
 );
 
@@ -86,7 +86,9 @@ function* filesOf(directory: string): Generator<string> {
   for (const entry of readdirSync(join(ROOT, directory), { withFileTypes: true })) {
     const path = join(directory, entry.name);
     if (entry.isDirectory()) {
-      if (!["node_modules", "dist", "build", ".git"].includes(entry.name)) yield* filesOf(path);
+      if (!["node_modules", "dist", "build", "generated", ".git"].includes(entry.name)) {
+        yield* filesOf(path);
+      }
     } else if (entry.name.endsWith(".ts")) {
       yield path;
     }

@@ -10,12 +10,20 @@ export class AmbiguousError extends SelvageError {
   }
 }
 
-/** The history that a watch or a list asked for is gone: list anew. */
+/** The history that a watch or a list asked for is not there: list anew. */
 export class CompactedError extends SelvageError {
   override name = "CompactedError";
 
-  /** @param compactRevision The oldest revision there still is; 0n: not told. */
+  /**
+   * @param compactRevision The oldest revision there still is; 0n: not told, or the history is
+   * another one, as after etcd was set up anew.
+   */
   constructor(readonly compactRevision: bigint) {
-    super("unavailable", `etcd has dropped its history before revision ${compactRevision}`);
+    super(
+      "unavailable",
+      compactRevision === 0n
+        ? "etcd does not have the history that was asked for"
+        : `etcd has dropped its history before revision ${compactRevision}`,
+    );
   }
 }

@@ -1,0 +1,98 @@
+/** Who we are to etcd: a token, got by user and password, that goes with every call. */
+import { create } from "@bufbuild/protobuf";
+import { Metadata } from "@grpc/grpc-js";
+import { isObject } from "../../net/checked.ts";
+import type { Connection } from "./connection.ts";
+import { Auth, AuthenticateRequestSchema } from "./generated/rpc_pb.ts";
+import { Status, StatusError } from "./status.ts";
+
+export interface User {
+  readonly name: string;
+  readonly password: string;
+}
+
+/** etcd forgets a simple token that was not used for 5 minutes (--auth-token-ttl). */
+const UNUSED_MAX_MS = 4 * 60_000;
+/** A token that says when it ends (JWT) is good for this part of its time. */
+const LIFETIME_PART = 0.8;
+
+interface Token {
+  /** Null: the server wants none. */
+  readonly text: string | null;
+  readonly until_ms: number;
+  used_ms: number;
+}
+
+/** How long a JSON web token (RFC 7519) still is good for; null if it does not say. */
+export function tokenLifetime_ms(token: string, now_ms: number): number | null {
+  const [, payload, signature] = token.split(".");
+  if (payload === undefined || signature === undefined) return null;
+  try {
+    const claims: unknown = JSON.parse(Buffer.from(payload, "base64url").toString("utf8"));
+    const end_s = isObject(claims) ? claims["exp"] : null;
+    return typeof end_s === "number" ? Math.max(0, end_s * 1000 - now_ms) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Keeps the token, which is good at all members of a cluster. */
+export class Authenticator {
+  #token: Token | null = null;
+
+  /** @param user Null: calls go without a token. */
+  constructor(private readonly user: User | null) {}
+
+  get hasUser(): boolean {
+    return this.user !== null;
+  }
+
+  /**
+   * The token, from this endpoint if there is none that is good; null: none is needed. `onCall` is
+   * told of each call. Throws `StatusError`.
+   */
+  async token(
+    connection: Connection,
+    timeout_ms: number,
+    signal: AbortSignal,
+    onCall: () => void,
+  ): Promise<{ text: string | null; isFresh: boolean }> {
+    if (this.user === null) return { text: null, isFresh: true };
+    const now_ms = performance.now();
+    const known = this.#token;
+    if (known !== null && now_ms < known.until_ms && now_ms - known.used_ms < UNUSED_MAX_MS) {
+      known.used_ms = now_ms;
+      return { text: known.text, isFresh: false };
+    }
+    onCall();
+    const text = await this.#authenticate(connection, this.user, timeout_ms, signal);
+    const lifetime_ms = text === null ? null : tokenLifetime_ms(text, Date.now());
+    const until_ms = lifetime_ms === null ? Infinity : now_ms + lifetime_ms * LIFETIME_PART;
+    this.#token = { text, until_ms, used_ms: performance.now() };
+    return { text, isFresh: true };
+  }
+
+  async #authenticate(
+    connection: Connection,
+    { name, password }: User,
+    timeout_ms: number,
+    signal: AbortSignal,
+  ): Promise<string | null> {
+    const request = create(AuthenticateRequestSchema, { name, password });
+    const metadata = new Metadata();
+    try {
+      const { authenticate } = Auth.method;
+      return (await connection.unary(authenticate, request, metadata, timeout_ms, signal)).token;
+    } catch (error) {
+      // A server without authentication serves everyone; flannel goes on there as well.
+      const isOff = error instanceof StatusError && error.code === Status.FAILED_PRECONDITION;
+      if (isOff && error.details.includes("not enabled")) return null;
+      throw error;
+    }
+  }
+
+  /** This token was refused: the next call gets another. */
+  forget(text: string | null): void {
+    if (this.#token?.text === text) this.#token = null;
+  }
+}

@@ -1,0 +1,241 @@
+/** The client: keys, leases and watches of etcd over gRPC. */
+import { create, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
+import { hasCode, SelvageError } from "../../errors.ts";
+import { LinkedSignal } from "../../net/linked_signal.ts";
+import { foundBy, keyAfter, prefixRange, toBytes, toKeyValue, toTxnRequest } from "./calls.ts";
+import type { UnaryMethod } from "./connection.ts";
+import type { Dispatcher } from "./dispatcher.ts";
+import { CompactedError } from "./error.ts";
+import {
+  KV,
+  Lease,
+  LeaseGrantRequestSchema,
+  LeaseRevokeRequestSchema,
+  LeaseTimeToLiveRequestSchema,
+  type RangeRequest,
+  RangeRequestSchema,
+} from "./generated/rpc_pb.ts";
+import type { Compare, Etcd, KeyEvent, KeyValue, Operation, TransactionResult } from "./kv.ts";
+import { ConnectError, judgeStatus, StatusError } from "./status.ts";
+import { WatchStream, type WatchTimes } from "./watch_stream.ts";
+
+/** A list that a compaction overtakes is begun anew, so often. */
+const LIST_TRIES_MAX = 3;
+/** Pages shrink so when an answer would be too large. */
+const PAGE_SHRINKS_BY = 8;
+
+function closedError(): SelvageError {
+  return new SelvageError("unavailable", "the etcd client was closed");
+}
+
+export class EtcdClient implements Etcd {
+  readonly #closing = new AbortController();
+
+  constructor(
+    private readonly dispatcher: Dispatcher,
+    private readonly pageSize: number,
+    private readonly watchTimes: WatchTimes,
+  ) {}
+
+  get callCount(): number {
+    return this.dispatcher.callCount;
+  }
+
+  get location(): string {
+    return this.dispatcher.current.text;
+  }
+
+  /** Runs `work` with a signal that is the caller's and the client's. */
+  async #linked<T>(
+    signal: AbortSignal | undefined,
+    work: (both: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const closing = this.#closing.signal;
+    signal?.throwIfAborted();
+    if (closing.aborted) throw closedError();
+    const link = new LinkedSignal([signal, closing]);
+    try {
+      return await work(link.signal);
+    } catch (error) {
+      if (signal?.aborted) throw signal.reason;
+      if (closing.aborted) throw closedError();
+      throw error;
+    } finally {
+      link.dispose();
+    }
+  }
+
+  #call<I extends DescMessage, O extends DescMessage>(
+    method: UnaryMethod<I, O>,
+    message: MessageShape<I>,
+    isRepeatable: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<MessageShape<O>> {
+    return this.#linked(signal, (both) => {
+      return this.dispatcher.run(isRepeatable, both, ({ connection, metadata, timeout_ms }) => {
+        return connection.unary(method, message, metadata, timeout_ms, both);
+      });
+    });
+  }
+
+  async list(
+    prefix: string,
+    signal?: AbortSignal,
+  ): Promise<{ revision: bigint; entries: KeyValue[] }> {
+    for (let tryCount = 1;; tryCount++) {
+      try {
+        return await this.#listOnce(prefix, signal);
+      } catch (error) {
+        if (!(error instanceof CompactedError) || tryCount >= LIST_TRIES_MAX) throw error;
+      }
+    }
+  }
+
+  async #listOnce(
+    prefix: string,
+    signal: AbortSignal | undefined,
+  ): Promise<{ revision: bigint; entries: KeyValue[] }> {
+    const range = prefixRange(prefix);
+    const entries: KeyValue[] = [];
+    let limit = this.pageSize;
+    let revision = 0n;
+    for (let { key } = range;;) {
+      const request = { key, rangeEnd: range.rangeEnd, limit: BigInt(limit), revision };
+      const page = await this.#range(create(RangeRequestSchema, request), signal).catch((error) => {
+        if (!hasCode(error, "too_large") || limit === 1) throw error;
+        return null;
+      });
+      if (page === null) {
+        limit = Math.max(1, Math.floor(limit / PAGE_SHRINKS_BY));
+        continue;
+      }
+      for (const message of page.kvs) entries.push(toKeyValue(message));
+      if (revision === 0n) revision = page.header?.revision ?? 0n;
+      const last = page.kvs.at(-1);
+      if (!page.more || last === undefined) return { revision, entries };
+      key = keyAfter(last.key);
+    }
+  }
+
+  #range(request: RangeRequest, signal: AbortSignal | undefined) {
+    return this.#call(KV.method.range, request, true, signal);
+  }
+
+  async get(
+    key: string,
+    signal?: AbortSignal,
+  ): Promise<{ revision: bigint; entry: KeyValue | null }> {
+    const answer = await this.#range(create(RangeRequestSchema, { key: toBytes(key) }), signal);
+    const [message] = answer.kvs;
+    const entry = message === undefined ? null : toKeyValue(message);
+    return { revision: answer.header?.revision ?? 0n, entry };
+  }
+
+  async transact(
+    compares: readonly Compare[],
+    then: readonly Operation[],
+    otherwise: readonly Operation[],
+    signal?: AbortSignal,
+  ): Promise<TransactionResult> {
+    const request = toTxnRequest(compares, then, otherwise);
+    const isRead = [...then, ...otherwise].every((one) => "get" in one || "list" in one);
+    const answer = await this.#call(KV.method.txn, request, isRead, signal);
+    return {
+      succeeded: answer.succeeded,
+      revision: answer.header?.revision ?? 0n,
+      found: foundBy(answer.responses),
+    };
+  }
+
+  async grantLease(ttl_s: number, signal?: AbortSignal): Promise<{ id: bigint; ttl_s: number }> {
+    const request = create(LeaseGrantRequestSchema, { TTL: BigInt(Math.ceil(ttl_s)) });
+    const answer = await this.#call(Lease.method.leaseGrant, request, false, signal);
+    if (answer.error !== "") {
+      throw new SelvageError("unavailable", `etcd grants no lease: ${answer.error}`);
+    }
+    return { id: answer.ID, ttl_s: Number(answer.TTL) };
+  }
+
+  async revokeLease(id: bigint, signal?: AbortSignal): Promise<void> {
+    const request = create(LeaseRevokeRequestSchema, { ID: id });
+    try {
+      await this.#call(Lease.method.leaseRevoke, request, true, signal);
+    } catch (error) {
+      if (!hasCode(error, "not_found")) throw error;
+    }
+  }
+
+  async leaseTtl_s(id: bigint, signal?: AbortSignal): Promise<number> {
+    const request = create(LeaseTimeToLiveRequestSchema, { ID: id });
+    const answer = await this.#call(Lease.method.leaseTimeToLive, request, true, signal);
+    return Number(answer.TTL);
+  }
+
+  async *watch(
+    prefix: string,
+    fromRevision: bigint,
+    signal: AbortSignal,
+  ): AsyncGenerator<readonly KeyEvent[]> {
+    const closing = this.#closing.signal;
+    const link = new LinkedSignal([signal, closing]);
+    try {
+      yield* this.#watch(prefix, fromRevision, link.signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      if (closing.aborted) throw closedError();
+      throw error;
+    } finally {
+      link.dispose();
+    }
+  }
+
+  async *#watch(
+    prefix: string,
+    fromRevision: bigint,
+    signal: AbortSignal,
+  ): AsyncGenerator<readonly KeyEvent[]> {
+    signal.throwIfAborted();
+    let fail = () => {};
+    const stream = await this.dispatcher.run(true, signal, (attempt) => {
+      fail = attempt.reportFailure;
+      return WatchStream.open(attempt, prefixRange(prefix), fromRevision, signal);
+    });
+    const probe = async () => {
+      await this.get(prefix === "" ? "\0" : prefix, signal);
+    };
+    try {
+      if (stream.revision < fromRevision - 1n) {
+        await this.#checkHistory(prefix, fromRevision, signal);
+      }
+      yield* stream.batches(this.watchTimes, probe);
+    } catch (error) {
+      if (!(error instanceof StatusError) && !(error instanceof ConnectError)) throw error;
+      fail();
+      throw this.#brokenWatch(error);
+    } finally {
+      stream.close();
+    }
+  }
+
+  /**
+   * A member may lag behind what another has told us. Where the cluster as a whole is behind, it
+   * was set up anew, and would be silent until it comes to the revision.
+   */
+  async #checkHistory(prefix: string, fromRevision: bigint, signal: AbortSignal): Promise<void> {
+    const { revision } = await this.get(prefix === "" ? "\0" : prefix, signal);
+    if (revision < fromRevision - 1n) throw new CompactedError(0n);
+  }
+
+  #brokenWatch(error: StatusError | ConnectError): SelvageError {
+    const judgement = error instanceof StatusError ? judgeStatus(error) : null;
+    if (judgement?.next === "stop") return judgement.error;
+    const why = judgement?.next === "elsewhere" ? judgement.why : error.message;
+    return new SelvageError("unavailable", `etcd at ${this.location}: the watch broke: ${why}`);
+  }
+
+  close(): void {
+    if (this.#closing.signal.aborted) return;
+    this.#closing.abort();
+    this.dispatcher.close();
+  }
+}

@@ -1,0 +1,75 @@
+/** Why there is no connection, in words for people. */
+import { errorText } from "../../errors.ts";
+import type { Endpoint } from "./endpoint.ts";
+import { ConnectError } from "./status.ts";
+
+const CLOCK_HINT = "Renew the certificate, or set this host's clock.";
+const NAME_HINT =
+  "Use a name or an address that is in the server's certificate, or have it issued anew.";
+const AUTHORITY_HINT = "Give the authority that signed the server's certificate: --etcd-cafile.";
+const CLIENT_HINT = "Give a certificate that the server accepts: --etcd-certfile, --etcd-keyfile.";
+const SCHEME_HINT = "Check whether the endpoint is http:// or https://.";
+
+/** Codes of OpenSSL and the system, and marks in texts where a runtime has no code. */
+const REASONS: readonly [mark: RegExp, why: string, hint: string][] = [
+  [/CERT_HAS_EXPIRED|certificate has expired/i, "its certificate has expired", CLOCK_HINT],
+  [/CERT_NOT_YET_VALID|not yet valid/i, "its certificate is not valid yet", CLOCK_HINT],
+  [/ALTNAME_INVALID|does not match certificate/i, "its certificate is for another name", NAME_HINT],
+  [
+    /SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|CERT_UNTRUSTED|unknown ca|unable to (get|verify)|self.signed/i,
+    "its certificate is of an unknown authority",
+    AUTHORITY_HINT,
+  ],
+  [
+    /alert (bad certificate|certificate required|unknown ca|certificate)|BAD_CERTIFICATE|CERTIFICATE_REQUIRED/i,
+    "it demands a client certificate that it accepts",
+    CLIENT_HINT,
+  ],
+  [/WRONG_VERSION|wrong version|packet length|EPROTO/i, "it does not speak TLS", SCHEME_HINT],
+  [/ECONNREFUSED/, "connection refused", ""],
+  [/EHOSTUNREACH/, "no route to the host", ""],
+  [/ENETUNREACH/, "no route to its network", ""],
+  [/ETIMEDOUT/, "no answer to the connection", ""],
+  [/Name resolution failed|ENOTFOUND|EAI_AGAIN/, "its name is not known", ""],
+];
+
+function textOf(error: unknown): string {
+  const code = (error as { code?: unknown } | null)?.code;
+  return `${typeof code === "string" ? code : ""} ${errorText(error)}`;
+}
+
+/**
+ * Words for a failed connection.
+ *
+ * @param details What gRPC says of it.
+ * @param handshakeError What the TLS handshake failed of; null if not of that.
+ * @param hasCertificate Whether we have a certificate to show.
+ */
+export function connectReason(
+  endpoint: Endpoint,
+  details: string,
+  handshakeError: unknown,
+  hasCertificate: boolean,
+): ConnectError {
+  const text = handshakeError === null ? details : `${textOf(handshakeError)} ${details}`;
+  for (const [mark, why, hint] of REASONS) {
+    if (!mark.test(text)) continue;
+    const isOtherName = hint === NAME_HINT;
+    return new ConnectError(isOtherName ? `${why} than ${endpoint.host}` : why, hint);
+  }
+  const wasClosed = /ECONNRESET|closed|hang up|Failed to connect|EPIPE|disconnected/i.test(text);
+  if (wasClosed) {
+    // A runtime may not tell the alert by which a server says that it wants a certificate.
+    const why = "it closed the connection in the handshake";
+    return new ConnectError(
+      why,
+      endpoint.isTls && !hasCertificate ? CLIENT_HINT : SCHEME_HINT,
+    );
+  }
+  const brief = details
+    .replace(/^No connection established\. Last error: /, "")
+    .replace(/\(\d{4}-\d\d-\d\dT[^)]*\)/g, "")
+    .replace(/\s*Resolution note:.*$/, "")
+    .trim();
+  return new ConnectError(brief);
+}

@@ -65,7 +65,7 @@ export class TestNetwork {
   }
 }
 
-/** Resolves once the condition holds, where no event tells; the runner's time limit ends the wait. */
+/** Resolves once the condition holds, where no event tells; the runner's limit ends the wait. */
 export async function eventually(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
 }

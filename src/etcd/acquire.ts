@@ -3,7 +3,7 @@
  * that takes it, so whoever loses a race looks again.
  */
 import type { NetworkConfig } from "../config/network_config.ts";
-import { hasCode } from "../errors.ts";
+import { hasCode, SelvageError } from "../errors.ts";
 import { allocate } from "../lease/allocator.ts";
 import {
   type Lease,
@@ -29,7 +29,8 @@ const DELETE_COUNT_MAX = 32;
 /** A lease that was taken, and what was seen of the others when it was. */
 export interface Acquired {
   readonly lease: Lease;
-  readonly contents: Contents;
+  /** Null: that could not be seen. */
+  readonly contents: Contents | null;
 }
 
 /** That the key is as it was listed; undefined: that it is not there. */
@@ -84,7 +85,7 @@ class Acquisition {
         await this.#tries.again();
       }
     } finally {
-      if (!this.#mustGrantLive) await this.#grant.dropUnlessKept();
+      if (!this.#mustGrantLive) await this.#grant.dropUnlessKept(this.#signal);
     }
   }
 
@@ -118,7 +119,7 @@ class Acquisition {
     const seen = held === null ? await this.#verify(lease, leaseId) : contents;
     if (seen === null) return null;
     if (!isReservation) this.#grant.keep();
-    return { lease, contents: withoutEntries(seen === "unknown" ? contents : seen) };
+    return { lease, contents: seen === "unknown" ? null : withoutEntries(seen) };
   }
 
   /** That the configuration, and the leases of these subnets, are as they were listed. */
@@ -151,17 +152,23 @@ class Acquisition {
     isNew: boolean,
   ): Promise<boolean> {
     const { etcd } = this.#context;
+    const mustLive = this.#mustGrantLive;
+    // Until there is an answer, also where the caller does not wait for it.
+    this.#mustGrantLive ||= !isNew;
     try {
-      return (await etcd.transact(compares, [put, ...deletions], [], this.#signal)).succeeded;
+      const operations = [put, ...deletions];
+      const { succeeded } = await etcd.transact(compares, operations, [], this.#signal);
+      if (!succeeded) this.#mustGrantLive = mustLive;
+      return succeeded;
     } catch (error) {
-      if (hasCode(error, "not_found")) {
+      if (!(error instanceof AmbiguousError)) {
+        if (error instanceof SelvageError) this.#mustGrantLive = mustLive;
+        if (!hasCode(error, "not_found")) throw error;
         // The grant ran out while we stood still.
         this.#grant.forget();
         return false;
       }
-      if (!(error instanceof AmbiguousError)) throw error;
     }
-    this.#mustGrantLive = !isNew;
     const { entry } = await etcd.get(put.put, this.#signal);
     // Nobody else has this grant. A reservation is put again: that does no harm.
     if (put.leaseId !== 0n && entry?.leaseId === put.leaseId) return true;

@@ -142,7 +142,8 @@ export class EtcdStore implements LeaseStore {
   acquire(request: LeaseRequest, signal?: AbortSignal): Promise<Lease> {
     return this.#run("write", signal, async (both) => {
       const { lease, contents } = await acquire(this.#context, request, both);
-      if (this.#watch === null) this.#seen = { contents, at_ms: performance.now() };
+      const isWanted = this.#watch === null && contents !== null;
+      this.#seen = isWanted ? { contents, at_ms: performance.now() } : null;
       return lease;
     });
   }

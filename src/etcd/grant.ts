@@ -57,9 +57,11 @@ export class Grant {
   }
 
   /** At the end of the call. Never throws: one that is left over runs out. */
-  async dropUnlessKept(): Promise<void> {
+  async dropUnlessKept(signal?: AbortSignal): Promise<void> {
     if (this.#isKept) return;
-    await this.discard().catch(() => {});
+    const dropped = this.discard().catch(() => {});
+    // A caller that has given up does not wait for it.
+    if (!signal?.aborted) await dropped;
   }
 }
 

@@ -47,8 +47,8 @@ class Renewal {
   readonly #value: string;
   readonly #signal: AbortSignal | undefined;
   readonly #grant: Grant;
-  /** The grant of a put whose answer is missing; null: there is none. */
-  #doubtful: bigint | null = null;
+  /** The answer to a put is missing: the key may hang on the grant, or come to. */
+  #isDoubtful = false;
   /** What the key hung on before. */
   #replaced: bigint | null = null;
 
@@ -66,12 +66,13 @@ class Renewal {
     try {
       while (true) {
         const held = await this.#requireHeld(holder);
-        if (this.#wasDone(held) || await this.#put(held)) return await this.#finish(held);
+        // After an answer that is missing it is put again, on the same grant.
+        if (await this.#put(held)) return await this.#finish(held);
         await tries.again();
       }
     } finally {
-      // While an answer is missing the key may come to hang on the grant: it is left to run out.
-      if (this.#doubtful === null) await this.#grant.dropUnlessKept();
+      // A grant that the key may hang on is left to run out.
+      if (!this.#isDoubtful) await this.#grant.dropUnlessKept(this.#signal);
     }
   }
 
@@ -84,13 +85,9 @@ class Renewal {
       return requireHeld(this.#context, entry, this.#lease, holder);
     } catch (error) {
       // It rested on a revision of the key that is over, so it cannot be done any more.
-      this.#doubtful = null;
+      this.#isDoubtful = false;
       throw error;
     }
-  }
-
-  #wasDone({ value, leaseId }: KeyValue): boolean {
-    return this.#doubtful !== null && leaseId === this.#doubtful && value === this.#value;
   }
 
   async #put({ key, modRevision, leaseId: before }: KeyValue): Promise<boolean> {
@@ -99,21 +96,24 @@ class Renewal {
     const compare = { key, target: "modRevision", is: modRevision } as const;
     const put = { put: key, value: this.#value, leaseId };
     const { etcd } = this.#context;
+    const wasDoubtful = this.#isDoubtful;
+    // Until there is an answer, also where the caller does not wait for it.
+    this.#isDoubtful = true;
     try {
       const { succeeded } = await etcd.transact([compare], [put], [], this.#signal);
-      this.#doubtful = null;
+      this.#isDoubtful = !succeeded && wasDoubtful;
       return succeeded;
     } catch (error) {
-      if (error instanceof AmbiguousError) this.#doubtful = leaseId;
+      if (error instanceof AmbiguousError) return false;
+      if (error instanceof SelvageError) this.#isDoubtful = wasDoubtful;
+      if (!hasCode(error, "not_found")) throw error;
       // The grant ran out while we stood still.
-      else if (hasCode(error, "not_found")) this.#grant.forget();
-      else throw error;
+      this.#grant.forget();
       return false;
     }
   }
 
   async #finish(held: KeyValue): Promise<Lease> {
-    this.#doubtful = null;
     if (held.leaseId === 0n) return { ...this.#lease, expiry_ms: null };
     this.#grant.keep();
     if (this.#replaced !== null) await endOwnGrant(this.#context, this.#replaced);

@@ -3,7 +3,7 @@ import { afterEach, describe, test } from "node:test";
 import { type Lease, leaseKey, parseLeaseKey } from "../../src/lease/lease.ts";
 import { lease as leaseOf, nodeNumber } from "../lease/sample.ts";
 import { rejectsWith, TTL_MS } from "../store/harness.ts";
-import { failWrite, FATES, persist } from "./faults.ts";
+import { failWrite, FATES, isWrite, persist } from "./faults.ts";
 import { PREFIX, TestNetwork } from "./harness.ts";
 
 const request = (n: number) => ({ attributes: nodeNumber(n), previousSubnets: [] });
@@ -199,6 +199,55 @@ describe("an answer that is missing, while a lease is held,", () => {
       }
       assert.ok(count >= 4, `${count} faults`);
     });
+  }
+});
+
+test("a grant is not ended while the key may hang on it", async () => {
+  for (const fate of ["unanswered", "late"] as const) {
+    for (const act of ["renew", "acquire"] as const) {
+      const there = new TestNetwork();
+      const { store } = there.node();
+      const held = await store.acquire(request(1));
+      const names = there.leaseNames();
+      let isSent = false;
+      there.server.fault = (call, args) => {
+        if (call === "revokeLease" || call === "grantLease") return null;
+        if (isSent) return "lost";
+        isSent = isWrite(call, args);
+        return isSent ? fate : null;
+      };
+      const acted = act === "renew" ? store.renew(held) : store.acquire(request(1));
+      await rejectsWith("unavailable", acted);
+      there.server.deliverLate();
+      assert.deepEqual(there.leaseNames(), names, `${act}, ${fate}`);
+      there.server.fault = () => null;
+      await store.renew(held);
+      assert.deepEqual(there.leaseNames(), names, `${act}, ${fate}`);
+      await there.close();
+    }
+  }
+});
+
+test("a caller that gives up in the middle does not wait, and loses no lease", async () => {
+  for (const act of ["renew", "acquire"] as const) {
+    const there = new TestNetwork();
+    const store = there.store();
+    const held = await store.acquire(request(1));
+    const names = there.leaseNames();
+    const giving = new AbortController();
+    const reason = new Error("enough");
+    // It is done, and the caller is gone before the answer.
+    there.server.fault = (call, args) => {
+      if (call === "transact" && isWrite(call, args)) giving.abort(reason);
+      return null;
+    };
+    const acted = act === "renew"
+      ? store.renew(held, giving.signal)
+      : store.acquire(request(1), giving.signal);
+    await assert.rejects(acted, reason);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.deepEqual(there.leaseNames(), names, act);
+    await there.close();
   }
 });
 

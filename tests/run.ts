@@ -1,6 +1,6 @@
 /**
  * Sets up what the tests need, builds, and runs all of them: every test under Deno, and those of
- * `ffi/` under Bun as well. Ends with a line `N passed, N failed`.
+ * `ffi/` and of the etcd client under Bun as well. Ends with a line `N passed, N failed`.
  *
  *     deno run -A tests/run.ts [FILE...]
  */
@@ -10,6 +10,8 @@ import { preparePackages } from "./packages.ts";
 const BUN = "node_modules/@oven/bun-linux-x64/bin/bun";
 /** Most of the end-to-end tests wait for something, so more run at once than there are cores. */
 const TEST_FILES_AT_ONCE = 4;
+/** Bun's own is 5 s. */
+const BUN_TEST_TIMEOUT_MS = 60_000;
 
 interface Outcome {
   passed: number;
@@ -64,7 +66,7 @@ const deno = await count(
 );
 const bun = files.length > 0 ? { passed: 0, failed: 0 } : await count(
   BUN,
-  ["test", "tests/ffi/"],
+  ["test", "--timeout", String(BUN_TEST_TIMEOUT_MS), "tests/ffi/", "tests/etcd/client/"],
   [/^\s*(\d+) pass$/, /^\s*(\d+) fail$/],
 );
 const failed = deno.failed + bun.failed;

@@ -45,10 +45,12 @@ const ROOT_PASSWORD = "root of the lab";
 /** Outside the range from which the kernel takes ports for outgoing connections. */
 const PORTS = { first: 20_000, count: 12_000 };
 
-/** Children of this process, for its end. */
+/** Children of this process and their directories, for its end. */
 const running = new Set<ChildProcess>();
+const directories = new Set<string>();
 process.on("exit", () => {
   for (const child of running) sendSignal(child, "SIGKILL");
+  for (const directory of directories) rmSync(directory, { recursive: true, force: true });
 });
 
 /** `ChildProcess.kill` does nothing the second time under Deno. */
@@ -159,6 +161,16 @@ export class EtcdMember {
     }
   }
 
+  /** The sum of a metric of the server, over its labels. */
+  async metric(name: string): Promise<number> {
+    const response = await fetch(this.plan.healthUrl.replace(/health$/, "metrics"));
+    const lines = (await response.text()).split("\n").filter((line) => {
+      return line.startsWith(`${name} `) || line.startsWith(`${name}{`);
+    });
+    if (lines.length === 0) throw new Error(`etcd has no metric ${name}`);
+    return lines.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
+  }
+
   async #end(signal: NodeJS.Signals): Promise<void> {
     const child = this.#child;
     if (child === null) return;
@@ -244,6 +256,7 @@ export class EtcdLab {
     const { memberCount = 1, address = "127.0.0.1", tls } = options;
     const parent = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
     const directory = mkdtempSync(join(parent, "selvage-etcd-"));
+    directories.add(directory);
     const authority = tls === undefined ? null : await Authority.make(directory);
     const tlsFlags: string[] = [];
     if (authority !== null) {
@@ -382,6 +395,7 @@ export class EtcdLab {
     for (const member of this.members) member.resume();
     await this.killAll();
     rmSync(this.directory, { recursive: true, force: true });
+    directories.delete(this.directory);
   }
 }
 

@@ -16,12 +16,12 @@ const REASONS: readonly [mark: RegExp, why: string, hint: string][] = [
   [/CERT_NOT_YET_VALID|not yet valid/i, "its certificate is not valid yet", CLOCK_HINT],
   [/ALTNAME_INVALID|does not match certificate/i, "its certificate is for another name", NAME_HINT],
   [
-    /SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|CERT_UNTRUSTED|unknown ca|unable to (get|verify)|self.signed/i,
+    /SELF.SIGNED|UNABLE.TO.(GET|VERIFY)|CERT_UNTRUSTED|unknown ca/i,
     "its certificate is of an unknown authority",
     AUTHORITY_HINT,
   ],
   [
-    /alert (bad certificate|certificate required|unknown ca|certificate)|BAD_CERTIFICATE|CERTIFICATE_REQUIRED/i,
+    /alert (bad |unknown )?(certificate|ca)|(BAD_CERTIFICATE|CERTIFICATE_REQUIRED)/i,
     "it demands a client certificate that it accepts",
     CLIENT_HINT,
   ],

@@ -1,0 +1,138 @@
+/** Users, passwords, tokens and rights. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { hasCode, SelvageError } from "../../../src/errors.ts";
+import { type EtcdOptions, openEtcd } from "../../../src/etcd/client/open_etcd.ts";
+import { EtcdLab, withEtcd } from "../lab.ts";
+
+const USER = { username: "router", password: "a secret: ü", prefix: "/net/" };
+/** Tokens of the lab that are not used for so long are forgotten; etcd looks each second. */
+const TOKEN_TTL_S = 1;
+const FORGOTTEN_MS = 2_300;
+
+function put(key: string) {
+  return [{ put: key, value: "1", leaseId: 0n }];
+}
+
+describe("a server with authentication", () => {
+  let lab: EtcdLab;
+  before(async () => {
+    lab = await EtcdLab.start({ user: USER, tokenTtl_s: TOKEN_TTL_S });
+  });
+  after(() => lab.stop());
+
+  const failsWith = async (
+    options: Partial<EtcdOptions>,
+    code: "unauthorized" | "forbidden",
+    text: RegExp,
+    key = "/net/a",
+  ): Promise<void> => {
+    const etcd = openEtcd({ ...lab.clientOptions, ...options });
+    const fits = (error: unknown) => {
+      assert.ok(error instanceof SelvageError && hasCode(error, code), String(error));
+      assert.match(error.message, text);
+      assert.notEqual(error.hint, "");
+      return true;
+    };
+    await assert.rejects(etcd.get(key), fits);
+    await assert.rejects(etcd.transact([], put(key), []), fits);
+    const watch = etcd.watch(key, 1n, new AbortController().signal)[Symbol.asyncIterator]();
+    await assert.rejects(watch.next(), (error) => {
+      // Of a stranger etcd 3.4 says only that he may not watch.
+      return hasCode(error, code) || (code === "unauthorized" && hasCode(error, "forbidden"));
+    });
+    etcd.close();
+  };
+
+  test("the user reads, writes and watches his prefix with one token", async () => {
+    const etcd = openEtcd(lab.clientOptions);
+    await etcd.transact([], put("/net/a"), []);
+    assert.equal((await etcd.list("/net/")).entries.length, 1);
+    const abort = new AbortController();
+    for await (const batch of etcd.watch("/net/", 1n, abort.signal)) {
+      assert.equal(batch[0]?.entry.key, "/net/a");
+      abort.abort();
+    }
+    assert.equal(etcd.callCount, 4, "three calls, and one for the token");
+    etcd.close();
+  });
+
+  test("keys beyond the user's are forbidden, to read, write and watch", async () => {
+    await failsWith({}, "forbidden", /permission denied/, "/other/a");
+  });
+
+  test("a wrong password and an unknown user are refused in the same words", async () => {
+    await failsWith({ password: "wrong" }, "unauthorized", /wrong user or password/);
+    await failsWith({ username: "nobody" }, "unauthorized", /wrong user or password/);
+  });
+
+  test("who gives no user is told that one is demanded", async () => {
+    const none = { username: null, password: null };
+    await failsWith(none, "unauthorized", /demands a user and a password/);
+  });
+
+  test("a token that the server has forgotten is got anew: reads, writes, watches", async () => {
+    const etcd = openEtcd(lab.clientOptions);
+    const works = [
+      () => etcd.get("/net/a"),
+      () => etcd.transact([], put("/net/b"), []),
+      async () => {
+        const abort = new AbortController();
+        for await (const _ of etcd.watch("/net/a", 1n, abort.signal)) abort.abort();
+      },
+    ];
+    for (const work of works) {
+      await etcd.get("/net/a");
+      await new Promise((resolve) => setTimeout(resolve, FORGOTTEN_MS));
+      const before = etcd.callCount;
+      await work();
+      assert.equal(etcd.callCount, before + 3, "refused, a token, and again");
+    }
+    etcd.close();
+  });
+
+  test("a server that was restarted knows no token, and costs nothing but a new one", async () => {
+    const etcd = openEtcd(lab.clientOptions);
+    await etcd.get("/net/a");
+    await lab.restartAll();
+    await etcd.transact([], put("/net/c"), []);
+    assert.equal((await etcd.get("/net/c")).entry?.value, "1");
+    etcd.close();
+  });
+});
+
+test("a user is of no matter to a server without authentication", async () => {
+  await withEtcd({}, async (lab) => {
+    const etcd = openEtcd({ ...lab.clientOptions, username: "router", password: "x" });
+    await etcd.transact([], put("/net/a"), []);
+    assert.equal((await etcd.get("/net/a")).entry?.value, "1");
+    assert.equal(etcd.callCount, 3, "that there is none is found out once");
+    etcd.close();
+  });
+});
+
+test("a server that demands a user from now on gets one", async () => {
+  await withEtcd({ user: USER }, async (lab) => {
+    const etcd = openEtcd(lab.clientOptions);
+    await lab.admin("/v3/auth/disable", {});
+    await etcd.get("/net/a");
+    await lab.admin("/v3/auth/enable", {});
+    await etcd.transact([], put("/net/a"), []);
+    etcd.close();
+  });
+});
+
+test("a client certificate stands for the user of its common name", async () => {
+  const tls = {
+    server: { addresses: ["127.0.0.1"] },
+    demandsClientCertificate: true,
+  };
+  await withEtcd({ tls, user: USER }, async (lab) => {
+    const ours = await lab.authority!.issue({ name: USER.username });
+    const none = { username: null, password: null };
+    const etcd = openEtcd({ ...lab.clientOptions, ...ours, ...none });
+    await etcd.transact([], put("/net/a"), []);
+    await assert.rejects(etcd.get("/other"), (error) => hasCode(error, "forbidden"));
+    etcd.close();
+  });
+});

@@ -10,8 +10,8 @@ export interface LeaseView {
   readonly backendType: string;
   /** By family, "4" or "6". */
   readonly backendData: Readonly<Record<string, unknown>>;
-  /** null for a reservation, which never ends. */
-  readonly expiry_ms: number | null;
+  /** null for a reservation, which never ends; not there where the store does not say it. */
+  readonly expiry_ms?: number | null;
 }
 
 /** One line of the watch stream: what changed together. The first line holds all leases. */
@@ -46,7 +46,7 @@ export function leaseView(lease: Lease): LeaseView {
     publicAddresses: lease.publicAddresses.map(String),
     backendType: lease.backendType,
     backendData: { ...lease.backendData },
-    expiry_ms: lease.expiry_ms,
+    ...(lease.expiry_ms === undefined ? {} : { expiry_ms: lease.expiry_ms }),
   };
 }
 

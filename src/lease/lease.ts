@@ -18,8 +18,11 @@ export interface LeaseAttributes {
 export interface Lease extends LeaseAttributes {
   /** At most one of each family, IPv4 first. */
   readonly subnets: readonly IpPrefix[];
-  /** When it ends unless renewed, in ms since 1970; null for a reservation, which never ends. */
-  readonly expiry_ms: number | null;
+  /**
+   * When it ends unless renewed, in ms since 1970; null for a reservation, which never ends;
+   * undefined where the store does not say it, as etcd: it would take a call for each lease.
+   */
+  readonly expiry_ms: number | null | undefined;
 }
 
 /** What a node asks for. */
@@ -59,6 +62,15 @@ export function parseLeaseKey(text: string, what = "lease"): IpPrefix[] {
     throw new SelvageError("invalid_argument", `${what} "${text}": one subnet a family at most`);
   }
   return subnets.sort((a, b) => a.family - b.family);
+}
+
+/**
+ * When the lease ends, null for a reservation. Throws `internal` where that is not known: a store
+ * that ends leases itself knows it of all.
+ */
+export function knownExpiry_ms({ subnets, expiry_ms }: Lease): number | null {
+  if (expiry_ms !== undefined) return expiry_ms;
+  throw new SelvageError("internal", `lease ${leaseKey(subnets)}: its end is not known`);
 }
 
 /**

@@ -1,5 +1,7 @@
 /** The lease store of a host that joined: the registry of another host, over TLS. */
 import { Backoff, pause } from "../retry.ts";
+import { Bell } from "../bell.ts";
+import { ConfigNews } from "../config/config_news.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { parseNetworkConfig } from "../config/parse_network_config.ts";
 import { errorText, hasCode, SelvageError } from "../errors.ts";
@@ -55,6 +57,20 @@ interface Told {
   position: Position | null;
 }
 
+/** A line of a watch stream, as far as it could be read. */
+interface WatchStep {
+  readonly revision: number;
+  readonly changes: readonly LeaseChange[];
+  /** With those that could not be read. */
+  readonly changeCount: number;
+}
+
+function asError(error: unknown): SelvageError {
+  return error instanceof SelvageError
+    ? error
+    : new SelvageError("internal", errorText(error), { cause: error });
+}
+
 /** A lease store whose every call is one to the registry. */
 export class RemoteStore implements LeaseStore {
   readonly #client: RegistryClient;
@@ -64,6 +80,9 @@ export class RemoteStore implements LeaseStore {
   #since_ms = Date.now();
   #lastError: string | null = null;
   #unreadableCount = 0;
+  /** Rings when a watch finds that the configuration may be another. */
+  readonly #configBell = new Bell();
+  #watchCount = 0;
 
   /** Connects at the first call. */
   constructor(join: JoinString, options: RemoteStoreOptions = {}) {
@@ -188,6 +207,7 @@ export class RemoteStore implements LeaseStore {
     const isNews = told.table === null || changes.length > 0;
     told.table = table;
     told.position = { id: listed.id, revision: listed.revision };
+    this.#configBell.ring();
     if (isNews) yield changes;
   }
 
@@ -196,13 +216,16 @@ export class RemoteStore implements LeaseStore {
     const ended = new LinkedSignal([signal, closing]);
     const backoff = new Backoff(this.#options.backoffFirst_ms, this.#options.backoffMax_ms);
     const told: Told = { table: null, position: null };
+    this.#watchCount++;
     try {
       while (!ended.signal.aborted) {
         try {
           if (told.position === null) yield* this.#relist(told, signal);
           for await (const line of this.#follow(told.position!, ended.signal, backoff)) {
             told.table = (told.table ?? LeaseTable.EMPTY).apply(line.changes);
-            told.position = { id: told.position!.id, revision: line.revision };
+            const { id, revision } = told.position!;
+            if (line.revision - revision > line.changeCount) this.#configBell.ring();
+            told.position = { id, revision: line.revision };
             yield line.changes;
           }
         } catch (error) {
@@ -214,9 +237,50 @@ export class RemoteStore implements LeaseStore {
         await pause(backoff.next_ms(), ended.signal);
       }
     } finally {
+      this.#watchCount--;
       ended.dispose();
     }
     if (!signal.aborted) throw closedError();
+  }
+
+  async *watchConfig(
+    signal: AbortSignal,
+    known?: NetworkConfig,
+  ): AsyncGenerator<NetworkConfig | SelvageError> {
+    const news = new ConfigNews(known);
+    const ended = new LinkedSignal([signal, this.#closing.signal]);
+    const backoff = new Backoff(this.#options.backoffFirst_ms, this.#options.backoffMax_ms);
+    const ring = () => this.#configBell.ring();
+    ended.signal.addEventListener("abort", ring);
+    try {
+      while (!ended.signal.aborted) {
+        const { rung } = this.#configBell;
+        const now = await this.readConfig(ended.signal).catch(asError);
+        if (ended.signal.aborted) break;
+        if (hasCode(now, "unavailable") || hasCode(now, "unauthorized")) {
+          await pause(backoff.next_ms(), ended.signal);
+          continue;
+        }
+        backoff.reset();
+        // A registry that has none yet is no news.
+        if (!hasCode(now, "config_missing") && news.take(now)) yield now;
+        this.#seeToWatch(ended.signal);
+        await rung;
+      }
+    } finally {
+      ended.dispose();
+    }
+    if (!signal.aborted) throw closedError();
+  }
+
+  /** A running watch tells of new configurations too; where there is none, one is begun. */
+  #seeToWatch(signal: AbortSignal): void {
+    if (this.#watchCount > 0 || signal.aborted) return;
+    const drain = async () => {
+      for await (const _ of this.watch(signal));
+    };
+    // It ends with the signal, or with the store: then the caller ends as well.
+    drain().catch(() => {});
   }
 
   /** One stream, until it breaks; then it throws. `GoneError`: it cannot be resumed there. */
@@ -224,7 +288,7 @@ export class RemoteStore implements LeaseStore {
     { id, revision }: Position,
     signal: AbortSignal,
     backoff: Backoff,
-  ): AsyncGenerator<{ revision: number; changes: LeaseChange[] }> {
+  ): AsyncGenerator<WatchStep> {
     const path = `/watch?id=${encodeURIComponent(id)}&revision=${revision}`;
     const stream = await this.#client.stream(path, signal);
     const opened_ms = performance.now();
@@ -241,7 +305,7 @@ export class RemoteStore implements LeaseStore {
     throw new SelvageError("unavailable", "the registry ended the watch");
   }
 
-  #readLine(text: string): { revision: number; changes: LeaseChange[] } {
+  #readLine(text: string): WatchStep {
     const line = checkedJson(watchLine, text, `registry ${this.#client.location}: watch`);
     const changes: LeaseChange[] = [];
     for (const wire of line.changes) {
@@ -252,7 +316,7 @@ export class RemoteStore implements LeaseStore {
       }
     }
     this.#setState(true, null);
-    return { revision: line.revision, changes };
+    return { revision: line.revision, changes, changeCount: line.changes.length };
   }
 
   state(): StoreState {

@@ -3,7 +3,13 @@
  * Leases travel as flannel's keys and values.
  */
 import { z } from "zod";
-import { type Lease, type LeaseChange, leaseKey, parseLeaseKey } from "../lease/lease.ts";
+import {
+  knownExpiry_ms,
+  type Lease,
+  type LeaseChange,
+  leaseKey,
+  parseLeaseKey,
+} from "../lease/lease.ts";
 import { SelvageError } from "../errors.ts";
 import { isObject } from "../net/checked.ts";
 import {
@@ -22,6 +28,10 @@ export const HEARTBEAT_MS = 15_000;
 /** Two subnets' texts; the longest key is some 70 characters. */
 const KEY_LENGTH_MAX = 128;
 const key = z.string().min(1).max(KEY_LENGTH_MAX);
+/**
+ * Each change of a lease takes one, and so does a new configuration, which is sent as no change:
+ * whoever finds that more revisions have passed than changes asks for the configuration.
+ */
 const revision = z.number().int().min(0);
 
 const leaseSchema = z.object({
@@ -81,7 +91,7 @@ export function toWireLease(lease: Lease): WireLease {
   return {
     key: leaseKey(lease.subnets),
     value: toLeaseValue(lease),
-    expiry_ms: lease.expiry_ms,
+    expiry_ms: knownExpiry_ms(lease),
   };
 }
 

@@ -6,15 +6,14 @@
  * a millisecond, so one call is one transaction and calls never interleave.
  */
 import { join } from "node:path";
+import { Bell } from "../bell.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
-import {
-  checkOuterAddresses,
-  formatNetworkConfig,
-  parseNetworkConfig,
-} from "../config/parse_network_config.ts";
+import { ConfigNews } from "../config/config_news.ts";
+import { formatNetworkConfig, parseNetworkConfig } from "../config/parse_network_config.ts";
 import { SelvageError } from "../errors.ts";
-import { allocate, isReservable } from "../lease/allocator.ts";
+import { allocate } from "../lease/allocator.ts";
 import {
+  knownExpiry_ms,
   type Lease,
   type LeaseAttributes,
   type LeaseChange,
@@ -24,8 +23,8 @@ import {
   sameNode,
 } from "../lease/lease.ts";
 import { diffTables, LeaseTable, putChange } from "../lease/lease_table.ts";
-import { formatLeaseValue } from "../lease/lease_value.ts";
-import { type IpPrefix, ofFamily } from "../net/ip.ts";
+import { checkAttributes, checkReservation, lostError } from "../lease/lease_rules.ts";
+import type { IpPrefix } from "../net/ip.ts";
 import { type Clock, ExpiryRule, ExpiryTimer, SYSTEM_CLOCK } from "./expiry.ts";
 import { closedError } from "./closed_error.ts";
 import { type ChangesSince, RegistryState, type Snapshot } from "./registry_state.ts";
@@ -49,30 +48,7 @@ export interface EmbeddedStoreOptions {
   readonly eventCountMax?: number;
 }
 
-/** Attributes that no store takes are refused before anything is changed. */
-function checkAttributes(attributes: LeaseAttributes, config: NetworkConfig): void {
-  if (attributes.publicAddresses.length === 0) {
-    throw new SelvageError("invalid_argument", "a node needs a public address to hold a lease");
-  }
-  const wrong = attributes.publicAddresses.find((address) => !address.isHost());
-  if (wrong !== undefined) {
-    throw new SelvageError("invalid_argument", `public address ${wrong}: not a host's`);
-  }
-  formatLeaseValue(attributes);
-  // Packets to such a host would be routed into the overlay that they are to leave.
-  checkOuterAddresses(config, attributes.publicAddresses);
-}
-
 /** A lease store over one SQLite file; a file is open in one store of one process at a time. */
-/** A node of a network with IPv4 is known by its IPv4 address; a reservation must name it. */
-function checkIdentity({ publicAddresses }: LeaseAttributes, config: NetworkConfig): void {
-  const needsIpv4 = ofFamily(config.ranges, 4) !== undefined;
-  if (!needsIpv4 || ofFamily(publicAddresses, 4) !== undefined) return;
-  throw new SelvageError("invalid_argument", "a reservation needs the host's public IPv4 address", {
-    hint: "Give it with --public-ip; by it the host is known.",
-  });
-}
-
 export class EmbeddedStore implements LeaseStore {
   readonly #state: RegistryState;
   readonly #ttl_ms: number;
@@ -115,7 +91,8 @@ export class EmbeddedStore implements LeaseStore {
 
   /** Sees to it that the timer fires when the first of these ends. */
   #expectEnds(leases: readonly Lease[]): void {
-    for (const { expiry_ms } of leases) {
+    for (const lease of leases) {
+      const expiry_ms = knownExpiry_ms(lease);
       if (expiry_ms === null) continue;
       this.#firstEnd_ms = Math.min(this.#firstEnd_ms, this.#rule.end_ms(expiry_ms));
     }
@@ -128,9 +105,10 @@ export class EmbeddedStore implements LeaseStore {
     if (this.#isClosed) return;
     if (this.#rule.takeSetBack()) this.#shorten(now_ms + this.#ttl_ms);
     if (now_ms < this.#firstEnd_ms) return;
-    const gone = this.#state.table.leases.filter((lease) =>
-      lease.expiry_ms !== null && this.#rule.end_ms(lease.expiry_ms) <= now_ms
-    );
+    const gone = this.#state.table.leases.filter((lease) => {
+      const expiry_ms = knownExpiry_ms(lease);
+      return expiry_ms !== null && this.#rule.end_ms(expiry_ms) <= now_ms;
+    });
     this.#state.apply(gone.map((lease) => ({ type: "delete", key: leaseKey(lease.subnets) })));
     this.#firstEnd_ms = Infinity;
     this.#expectEnds(this.#state.table.leases);
@@ -211,8 +189,7 @@ export class EmbeddedStore implements LeaseStore {
     const held = table.getBySubnets(lease.subnets);
     if (held === undefined || !(sameNode(held, lease) || sameNode(held, holder))) {
       const who = held === undefined ? "nobody" : held.publicAddresses.join(", ");
-      const text = `the lease ${leaseKey(lease.subnets)} is lost: ${who} holds it now`;
-      throw new SelvageError("lease_lost", text);
+      throw lostError(lease.subnets, who);
     }
     const expiry_ms = held.expiry_ms === null ? null : this.#newExpiry_ms();
     const renewed: Lease = { ...lease, expiry_ms };
@@ -241,29 +218,7 @@ export class EmbeddedStore implements LeaseStore {
   ): Promise<Lease> {
     const { table } = this.#enter(signal);
     const config = this.#config();
-    checkAttributes(attributes, config);
-    checkIdentity(attributes, config);
-    const key = leaseKey(subnets);
-    if (!isReservable(config, subnets)) {
-      const networks = config.ranges.map((range) => range.network).join(" and ");
-      const text = `${key} cannot be reserved: not one part each of ${networks}`;
-      throw new SelvageError("invalid_argument", text);
-    }
-    let published = attributes;
-    for (const other of table.leases) {
-      if (leaseKey(other.subnets) === key && sameNode(other, attributes)) {
-        // What the node itself says about itself stays.
-        published = other;
-        continue;
-      }
-      if (!other.subnets.some((taken) => subnets.some((subnet) => subnet.overlaps(taken)))) {
-        continue;
-      }
-      const text = `${key} overlaps ${leaseKey(other.subnets)} of ${
-        other.publicAddresses.join(", ")
-      }`;
-      throw new SelvageError("conflict", text);
-    }
+    const published = checkReservation(config, table.leases, subnets, attributes) ?? attributes;
     const lease: Lease = { ...published, subnets, expiry_ms: null };
     this.#apply([putChange(lease)]);
     return lease;
@@ -279,18 +234,27 @@ export class EmbeddedStore implements LeaseStore {
     this.#apply([{ type: "delete", key: leaseKey(subnets) }]);
   }
 
+  /** A bell that rings at every change, at the close and when the signal is aborted. */
+  #changes(signal: AbortSignal): { readonly bell: Bell; stop(): void } {
+    const bell = new Bell();
+    const ring = () => bell.ring();
+    const forget = this.#state.onChange(ring);
+    signal.addEventListener("abort", ring);
+    const stop = () => {
+      forget();
+      signal.removeEventListener("abort", ring);
+    };
+    return { bell, stop };
+  }
+
   async *watch(signal: AbortSignal): AsyncGenerator<readonly LeaseChange[]> {
     let told = LeaseTable.EMPTY;
     let revision: number | null = null;
-    let wake = () => {};
-    const stop = this.#state.onChange(() => wake());
-    const onAbort = () => wake();
-    signal.addEventListener("abort", onAbort);
+    const { bell, stop } = this.#changes(signal);
     try {
       while (!signal.aborted) {
         if (this.#isClosed) throw closedError();
-        // Before the look, so that a change between look and wait is not slept over.
-        const changed = new Promise<void>((resolve) => wake = resolve);
+        const { rung } = bell;
         const next: ChangesSince | null = revision === null
           ? null
           : this.#state.changesSince(revision);
@@ -305,11 +269,26 @@ export class EmbeddedStore implements LeaseStore {
           told = revision === this.#state.revision ? this.#state.table : told.apply(next.changes);
           yield next.changes;
         } else if (next.revision > revision!) revision = next.revision;
-        else await changed;
+        else await rung;
       }
     } finally {
       stop();
-      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  async *watchConfig(signal: AbortSignal, known?: NetworkConfig): AsyncGenerator<NetworkConfig> {
+    const news = new ConfigNews(known);
+    const { bell, stop } = this.#changes(signal);
+    try {
+      while (!signal.aborted) {
+        if (this.#isClosed) throw closedError();
+        const { rung } = bell;
+        const { config } = this.#state;
+        if (config !== null && news.take(config)) yield config;
+        else await rung;
+      }
+    } finally {
+      stop();
     }
   }
 

@@ -4,7 +4,13 @@
  */
 import { randomBytes } from "node:crypto";
 import type { DatabaseSync } from "node:sqlite";
-import { type Lease, type LeaseChange, leaseKey, parseLeaseKey } from "../lease/lease.ts";
+import {
+  knownExpiry_ms,
+  type Lease,
+  type LeaseChange,
+  leaseKey,
+  parseLeaseKey,
+} from "../lease/lease.ts";
 import { formatLeaseValue, parseLeaseValue } from "../lease/lease_value.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
 import { openSqlite, transact } from "./sqlite_file.ts";
@@ -144,8 +150,9 @@ export class RegistryDatabase {
       } else {
         const value = formatLeaseValue(change.lease);
         const key = leaseKey(change.lease.subnets);
-        put.run(key, value, change.lease.expiry_ms);
-        log.run(number, "put", key, value, change.lease.expiry_ms);
+        const expiry_ms = knownExpiry_ms(change.lease);
+        put.run(key, value, expiry_ms);
+        log.run(number, "put", key, value, expiry_ms);
       }
       return { revision: number, change };
     });

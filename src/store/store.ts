@@ -7,6 +7,7 @@
  * Every call ends early, with the signal's reason, when its signal is aborted.
  */
 import type { NetworkConfig } from "../config/network_config.ts";
+import type { SelvageError } from "../errors.ts";
 import type { Lease, LeaseAttributes, LeaseChange, LeaseRequest } from "../lease/lease.ts";
 import type { IpPrefix } from "../net/ip.ts";
 
@@ -15,7 +16,7 @@ export const LEASE_TTL_MS = 24 * 60 * 60 * 1000;
 
 /** How the store does, for status and readiness. */
 export interface StoreState {
-  /** "embedded" or "remote"; later stores add theirs. */
+  /** "embedded", "remote" or "etcd"; later stores add theirs. */
   readonly kind: string;
   /** Where: a file, or an address. */
   readonly location: string;
@@ -77,6 +78,17 @@ export interface LeaseStore {
    * that are empty are signs of life, after which the node is at rest again.
    */
   watch(signal: AbortSignal): AsyncIterable<readonly LeaseChange[]>;
+
+  /**
+   * The network's configuration each time that it says something else than before: than `known`
+   * at first; without that the present one comes first. One that cannot be read, or that was
+   * deleted, comes as the error that `readConfig` throws of it. What changes twice in a row may
+   * come once. Ends, and deals with failures, as `watch`.
+   */
+  watchConfig(
+    signal: AbortSignal,
+    known?: NetworkConfig,
+  ): AsyncIterable<NetworkConfig | SelvageError>;
 
   state(): StoreState;
 

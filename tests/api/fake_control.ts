@@ -130,6 +130,11 @@ export class FakeStore implements LeaseStore {
     }
   }
 
+  async *watchConfig(signal: AbortSignal): AsyncGenerator<NetworkConfig> {
+    if (this.config !== null && !signal.aborted) yield this.config;
+    while (!signal.aborted) await this.#bell.wait(signal);
+  }
+
   state(): StoreState {
     return {
       kind: "embedded",

@@ -8,7 +8,7 @@ import type { RegistryLimits } from "../../src/registry/server.ts";
 import { ensureCertificate } from "../../src/registry/certificate.ts";
 import { nodeNumber, seededRandom } from "../lease/sample.ts";
 import { describeLeaseStore } from "../store/contract.ts";
-import { Follower, type HarnessOptions, rejectsWith } from "../store/harness.ts";
+import { ConfigFollower, Follower, type HarnessOptions, rejectsWith } from "../store/harness.ts";
 import { TestRegistry } from "./harness.ts";
 
 describeLeaseStore("the remote store", async (options) => {
@@ -68,6 +68,31 @@ describe("the remote store", () => {
     assert.equal(remote.state().connected, true);
     assert.equal(remote.state().lastError, null);
     await follower.stop();
+  });
+
+  test("hears of a configuration that was set while it was away, forgotten or not", async () => {
+    for (const eventCountMax of [1000, 2]) {
+      const there = await start({ eventCountMax });
+      const remote = there.remote();
+      const leases = new Follower(remote);
+      await leases.until((self) => self.batches.length === 1);
+      const configs = new ConfigFollower(remote, await remote.readConfig());
+      await there.server.close();
+      await there.store.acquire(request(1));
+      there.store.setConfig('{"Network": "10.6.0.0/16"}', "test");
+      for (let n = 2; n < 6; n++) await there.store.acquire(request(n));
+      await there.listen();
+      await configs.until((self) => self.told.length === 1);
+      assert.deepEqual(configs.networks(), ["10.6.0.0/16"]);
+      await leases.until((self) => self.table.size === 5);
+      while (there.server.watcherCount === 0) await new Promise((resolve) => setImmediate(resolve));
+      // One stream serves both.
+      assert.equal(there.server.watcherCount, 1);
+      await configs.stop();
+      await leases.stop();
+      await there.close();
+      registry = null;
+    }
   });
 
   test("lists anew when the changes it missed are forgotten", async () => {

@@ -6,13 +6,26 @@ import { equalLeases } from "../../src/lease/lease_table.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import type { LeaseStore } from "../../src/store/store.ts";
 import { node, nodeNumber, seededRandom } from "../lease/sample.ts";
-import { Follower, type OpenHarness, rejectsWith, type StoreHarness, TTL_MS } from "./harness.ts";
+import {
+  ConfigFollower,
+  Follower,
+  type OpenHarness,
+  rejectsWith,
+  type StoreHarness,
+  TTL_MS,
+} from "./harness.ts";
 
 const NETWORK = '{"Network": "10.5.0.0/16"}';
 
 function acquire(store: LeaseStore, n: number, previous: string[] = []): Promise<Lease> {
   const previousSubnets = previous.map((text) => IpPrefix.parse(text));
   return store.acquire({ attributes: nodeNumber(n), previousSubnets });
+}
+
+/** Whether a lease that was listed is this one, where its end may not be known. */
+function isSameHold(listed: Lease, held: Lease): boolean {
+  const { expiry_ms } = listed;
+  return equalLeases(listed, expiry_ms === undefined ? { ...held, expiry_ms } : held);
 }
 
 function keysOf(leases: readonly Lease[]): string[] {
@@ -29,8 +42,8 @@ function acquireTests(harness: () => StoreHarness): void {
 
   test("the configuration is read as it was set", async () => {
     const { store, registry } = harness();
-    assert.equal(registry.setConfig(NETWORK, "test"), true);
-    assert.equal(registry.setConfig('{"network": "10.5.0.1/16"}', "test"), false);
+    assert.equal(await registry.setConfig(NETWORK, "test"), true);
+    assert.equal(await registry.setConfig('{"network": "10.5.0.1/16"}', "test"), false);
     const config = await store.readConfig();
     assert.equal(String(config.ranges[0]?.network), "10.5.0.0/16");
     assert.equal(config.backend.type, "udp");
@@ -38,7 +51,7 @@ function acquireTests(harness: () => StoreHarness): void {
 
   test("a node gets a lease, and the same one again", async () => {
     const { store, registry, clock } = harness();
-    registry.setConfig(NETWORK, "test");
+    await registry.setConfig(NETWORK, "test");
     const first = await acquire(store, 1);
     assert.equal(first.subnets[0]?.length, 24);
     assert.equal(first.expiry_ms, clock.now_ms() + TTL_MS);
@@ -52,7 +65,7 @@ function acquireTests(harness: () => StoreHarness): void {
 
   test("the previous subnet is given if it is free and allowed", async () => {
     const { store, registry } = harness();
-    registry.setConfig(NETWORK, "test");
+    await registry.setConfig(NETWORK, "test");
     assert.equal(leaseKey((await acquire(store, 1, ["10.5.77.0/24"])).subnets), "10.5.77.0-24");
     assert.notEqual(leaseKey((await acquire(store, 2, ["10.5.77.0/24"])).subnets), "10.5.77.0-24");
     const strange = await acquire(store, 3, ["10.6.1.0/24", "10.5.78.0/25", "10.5.0.0/24"]);
@@ -62,7 +75,7 @@ function acquireTests(harness: () => StoreHarness): void {
 
   test("a hundred nodes at once get a hundred subnets", async () => {
     const { store, registry } = harness();
-    registry.setConfig(NETWORK, "test");
+    await registry.setConfig(NETWORK, "test");
     const leases = await Promise.all(Array.from({ length: 100 }, (_, n) => acquire(store, n)));
     assert.equal(new Set(keysOf(leases)).size, 100);
     assert.deepEqual(keysOf(await store.list()), keysOf(leases.sort(bySubnet)));
@@ -70,7 +83,7 @@ function acquireTests(harness: () => StoreHarness): void {
 
   test("a full network is said so, with the figures", async () => {
     const { store, registry } = harness();
-    registry.setConfig('{"Network": "10.9.9.0/28"}', "test");
+    await registry.setConfig('{"Network": "10.9.9.0/28"}', "test");
     for (let n = 1; n <= 3; n++) await acquire(store, n);
     const error = await rejectsWith("out_of_subnets", acquire(store, 4));
     assert.match(error.message, /all 3 subnets of length \/30 .*10\.9\.9\.4 to 10\.9\.9\.12/);
@@ -80,7 +93,7 @@ function acquireTests(harness: () => StoreHarness): void {
   test("both families, and IPv6 alone", async () => {
     const { store, registry } = harness();
     const both = { EnableIPv6: true, Network: "10.5.0.0/16", IPv6Network: "fd00:5::/48" };
-    registry.setConfig(JSON.stringify(both), "test");
+    await registry.setConfig(JSON.stringify(both), "test");
     const attributes = {
       ...node("192.0.2.1", "2001:db8::1"),
       backendType: "vxlan",
@@ -92,9 +105,9 @@ function acquireTests(harness: () => StoreHarness): void {
       64,
     ]]);
     const [listed] = await store.list();
-    assert.ok(equalLeases(listed!, dual));
+    assert.ok(isSameHold(listed!, dual));
     assert.deepEqual(listed?.backendData, { 4: { VNI: 1 }, 6: { VNI: 2 } });
-    registry.setConfig(JSON.stringify({ ...both, EnableIPv4: false }), "test");
+    await registry.setConfig(JSON.stringify({ ...both, EnableIPv4: false }), "test");
     const request = { attributes: node("2001:db8::2"), previousSubnets: [] };
     const six = await store.acquire(request);
     assert.deepEqual(six.subnets.map((subnet) => subnet.family), [6]);
@@ -106,9 +119,9 @@ function bySubnet(a: Lease, b: Lease): number {
   return a.subnets[0]!.compare(b.subnets[0]!);
 }
 
-function holdTests(harness: () => StoreHarness): void {
-  beforeEach(() => {
-    harness().registry.setConfig(NETWORK, "test");
+function holdTests(harness: () => StoreHarness, limits: Limits): void {
+  beforeEach(async () => {
+    await harness().registry.setConfig(NETWORK, "test");
   });
 
   test("renewal extends the lease and publishes the attributes", async () => {
@@ -120,7 +133,8 @@ function holdTests(harness: () => StoreHarness): void {
     const [listed] = await store.list();
     assert.equal(listed?.backendType, "vxlan");
     assert.deepEqual(listed?.backendData, { 4: 7 });
-    assert.equal(listed?.expiry_ms, clock.now_ms() + TTL_MS);
+    const end_ms = limits.endsAreUnknown ? undefined : clock.now_ms() + TTL_MS;
+    assert.equal(listed?.expiry_ms, end_ms);
   });
 
   test("a lease that is gone, or another's, is lost", async () => {
@@ -176,7 +190,8 @@ function holdTests(harness: () => StoreHarness): void {
     await store.release(held);
   });
 
-  test("a lease runs out after its time, and a renewed one does not", async () => {
+  const skip = limits.leasesDoNotEnd;
+  test("a lease runs out after its time, and a renewed one does not", { skip }, async () => {
     const { store, clock } = harness();
     const [gone, kept] = [await acquire(store, 1), await acquire(store, 2)];
     clock.advance(TTL_MS / 2);
@@ -270,9 +285,13 @@ function holdTests(harness: () => StoreHarness): void {
   });
 }
 
-function watchTests(harness: () => StoreHarness, random: () => number): void {
-  beforeEach(() => {
-    harness().registry.setConfig(NETWORK, "test");
+function watchTests(
+  harness: () => StoreHarness,
+  random: () => number,
+  { leasesDoNotEnd: skip }: Limits,
+): void {
+  beforeEach(async () => {
+    await harness().registry.setConfig(NETWORK, "test");
   });
 
   test("a watch begins with what there is, even when that is nothing", async () => {
@@ -284,7 +303,7 @@ function watchTests(harness: () => StoreHarness, random: () => number): void {
     const held = await acquire(store, 1);
     const full = new Follower(store);
     await full.until((self) => self.batches.length === 1);
-    assert.ok(equalLeases(full.table.leases[0]!, held));
+    assert.ok(isSameHold(full.table.leases[0]!, held));
     await full.stop();
   });
 
@@ -328,7 +347,7 @@ function watchTests(harness: () => StoreHarness, random: () => number): void {
     }
   });
 
-  test("leases that run out are seen to go", async () => {
+  test("leases that run out are seen to go", { skip }, async () => {
     const { store, clock } = harness();
     const follower = new Follower(store);
     const held = await acquire(store, 1);
@@ -362,8 +381,74 @@ function watchTests(harness: () => StoreHarness, random: () => number): void {
   });
 }
 
+function watchConfigTests(harness: () => StoreHarness): void {
+  const OTHER = '{"Network": "10.6.0.0/16"}';
+
+  test("the first configuration is told when there is one, and then each new one", async () => {
+    const { store, registry } = harness();
+    const follower = new ConfigFollower(store);
+    await registry.setConfig(NETWORK, "test");
+    await follower.until((self) => self.told.length === 1);
+    assert.equal(await registry.setConfig('{"network": "10.5.0.1/16"}', "test"), false);
+    await registry.setConfig(OTHER, "test");
+    await follower.until((self) => self.told.length === 2);
+    await registry.setConfig('{"Network": "10.6.0.0/16", "Backend": {"Type": "vxlan"}}', "test");
+    await follower.until((self) => self.told.length === 3);
+    assert.deepEqual(follower.networks(), ["10.5.0.0/16", "10.6.0.0/16", "10.6.0.0/16"]);
+    await follower.stop();
+  });
+
+  test("a configuration that is known is not told, but one that came since is", async () => {
+    const { store, registry } = harness();
+    await registry.setConfig(NETWORK, "test");
+    const known = await store.readConfig();
+    const leases = new Follower(store);
+    await leases.until((self) => self.batches.length === 1);
+    const before = new ConfigFollower(store, known);
+    await registry.setConfig(OTHER, "test");
+    const after = new ConfigFollower(store, known);
+    for (const follower of [before, after]) {
+      await follower.until((self) => self.told.length === 1);
+      assert.deepEqual(follower.networks(), ["10.6.0.0/16"]);
+    }
+    // Leases that come and go are no news of the configuration.
+    await acquire(store, 1);
+    await leases.until((self) => self.table.size === 1);
+    await registry.setConfig(NETWORK, "test");
+    for (const follower of [before, after]) {
+      await follower.until((self) => self.told.length === 2);
+      assert.deepEqual(follower.networks(), ["10.6.0.0/16", "10.5.0.0/16"]);
+      await follower.stop();
+    }
+    await leases.stop();
+  });
+
+  test("the watch of the configuration ends with its signal, and with the store", async () => {
+    const { store, registry } = harness();
+    await registry.setConfig(NETWORK, "test");
+    for await (const _ of store.watchConfig(AbortSignal.abort())) assert.fail("nothing is to come");
+    const follower = new ConfigFollower(store);
+    await follower.until((self) => self.told.length === 1);
+    await store.close();
+    await rejectsWith("unavailable", follower.ended());
+  });
+}
+
+/** What the suite cannot ask of a store, each with the reason that is shown. */
+export interface Limits {
+  /** Why leases do not end by the test's clock. */
+  readonly leasesDoNotEnd?: string;
+  /** Why the end of another's lease is not known. */
+  readonly endsAreUnknown?: string;
+}
+
 /** Declares the suite for one store. The seed is in the suite's name. */
-export function describeLeaseStore(name: string, open: OpenHarness, seed = 20_251): void {
+export function describeLeaseStore(
+  name: string,
+  open: OpenHarness,
+  limits: Limits = {},
+  seed = 20_251,
+): void {
   describe(`${name} keeps the contract of a lease store (seed ${seed})`, () => {
     const random = seededRandom(seed);
     let current: StoreHarness | null = null;
@@ -379,7 +464,8 @@ export function describeLeaseStore(name: string, open: OpenHarness, seed = 20_25
       current = null;
     });
     acquireTests(harness);
-    describe("holding", () => holdTests(harness));
-    describe("watching", () => watchTests(harness, random));
+    describe("holding", () => holdTests(harness, limits));
+    describe("watching", () => watchTests(harness, random, limits));
+    describe("watching the configuration", () => watchConfigTests(harness));
   });
 }

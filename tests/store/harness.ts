@@ -1,6 +1,7 @@
 /** What the contract suite runs against: a store under test, and the registry behind it. */
 import assert from "node:assert/strict";
-import { EmbeddedStore } from "../../src/store/embedded_store.ts";
+import type { NetworkConfig } from "../../src/config/network_config.ts";
+import type { SelvageError } from "../../src/errors.ts";
 import type { Clock } from "../../src/store/expiry.ts";
 import type { LeaseChange } from "../../src/lease/lease.ts";
 import { LeaseTable } from "../../src/lease/lease_table.ts";
@@ -36,8 +37,8 @@ export const TTL_MS = 60 * 60 * 1000;
 export interface StoreHarness {
   /** The store under test. */
   readonly store: LeaseStore;
-  /** Where its leases are kept; it may be the same. */
-  readonly registry: EmbeddedStore;
+  /** Who sets the network's configuration; false: it says what the old one says. */
+  readonly registry: { setConfig(text: string, where: string): boolean | Promise<boolean> };
   readonly clock: FakeClock;
   /** Frees everything, the store too. */
   close(): Promise<void>;
@@ -50,24 +51,25 @@ export interface HarnessOptions {
 
 export type OpenHarness = (options: HarnessOptions) => Promise<StoreHarness>;
 
-/** Follows a store's watch and waits for what it says. */
-export class Follower {
+/** Follows something that goes on until it is aborted, and waits for what it says. */
+abstract class StreamFollower<T> {
   readonly #abort = new AbortController();
   readonly #done: Promise<void>;
   #waiting: (() => void)[] = [];
   #error: unknown = null;
-  table = LeaseTable.EMPTY;
-  batches: (readonly LeaseChange[])[] = [];
 
-  constructor(store: LeaseStore) {
-    this.#done = this.#run(store);
+  constructor(open: (signal: AbortSignal) => AsyncIterable<T>) {
+    this.#done = this.#run(open);
   }
 
-  async #run(store: LeaseStore): Promise<void> {
+  protected abstract take(one: T): void;
+
+  async #run(open: (signal: AbortSignal) => AsyncIterable<T>): Promise<void> {
+    // Not before the constructors are through.
+    await Promise.resolve();
     try {
-      for await (const batch of store.watch(this.#abort.signal)) {
-        this.batches.push(batch);
-        this.table = this.table.apply(batch);
+      for await (const one of open(this.#abort.signal)) {
+        this.take(one);
         this.#tell();
       }
     } catch (error) {
@@ -88,10 +90,6 @@ export class Follower {
     }
   }
 
-  keys(): string[] {
-    return this.table.leases.map((lease) => lease.subnets.join("&"));
-  }
-
   /** Resolves when the watch has ended; throws what it threw. */
   async ended(): Promise<void> {
     await this.#done;
@@ -101,6 +99,45 @@ export class Follower {
   async stop(): Promise<void> {
     this.#abort.abort();
     await this.ended();
+  }
+}
+
+/** Follows a store's watch. */
+export class Follower extends StreamFollower<readonly LeaseChange[]> {
+  table = LeaseTable.EMPTY;
+  batches: (readonly LeaseChange[])[] = [];
+
+  constructor(store: LeaseStore) {
+    super((signal) => store.watch(signal));
+  }
+
+  protected override take(batch: readonly LeaseChange[]): void {
+    this.batches.push(batch);
+    this.table = this.table.apply(batch);
+  }
+
+  keys(): string[] {
+    return this.table.leases.map((lease) => lease.subnets.join("&"));
+  }
+}
+
+/** Follows a store's configuration. */
+export class ConfigFollower extends StreamFollower<NetworkConfig | SelvageError> {
+  readonly told: (NetworkConfig | SelvageError)[] = [];
+
+  constructor(store: LeaseStore, known?: NetworkConfig) {
+    super((signal) => store.watchConfig(signal, known));
+  }
+
+  protected override take(one: NetworkConfig | SelvageError): void {
+    this.told.push(one);
+  }
+
+  /** The networks told so far, or why there is none. */
+  networks(): string[] {
+    return this.told.map((one) =>
+      one instanceof Error ? one.message : one.ranges.map(({ network }) => network).join(" ")
+    );
   }
 }
 

@@ -26,6 +26,7 @@ interface ReserveFlags extends LeaseFlags {
 const jsonFlag = () => boolFlag({ term: "json", description: "as JSON" });
 
 function expiryText(lease: LeaseView, now_ms: number): string {
+  if (lease.expiry_ms === undefined) return "unknown";
   if (lease.expiry_ms === null) return "never (reserved)";
   const left_ms = lease.expiry_ms - now_ms;
   const left = left_ms <= 0 ? "ended" : `${formatDuration(left_ms)} left`;

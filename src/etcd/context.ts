@@ -1,0 +1,23 @@
+/** What all that the store does is done with. */
+import type { Etcd } from "./client/kv.ts";
+import type { KeySpace } from "./lease_key.ts";
+import type { UnreadableKeys } from "./unreadable_keys.ts";
+
+export interface StoreContext {
+  readonly etcd: Etcd;
+  readonly keys: KeySpace;
+  readonly unreadable: UnreadableKeys;
+  /** How long leases of etcd are asked for. */
+  readonly ttl_s: number;
+  /** For how long races that others win are run again. */
+  readonly raceLimit_ms: number;
+  /** Gives numbers in [0, 1). */
+  readonly random: () => number;
+  /** The time of day in ms since 1970. */
+  readonly now_ms: () => number;
+  /**
+   * Leases of etcd on which this process has put one key each: these alone may be ended without
+   * asking what else hangs on them.
+   */
+  readonly ownGrants: Set<bigint>;
+}

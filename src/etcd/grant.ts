@@ -1,0 +1,72 @@
+/** The lease of etcd under one key: asked for when it is needed, ended if it was not used. */
+import type { StoreContext } from "./context.ts";
+
+/** One is in use at a time, as a rule. */
+const OWN_GRANT_COUNT_MAX = 256;
+
+/** At most one lease of etcd, for the tries of one call. */
+export class Grant {
+  #id: bigint | null = null;
+  #expiry_ms = 0;
+  #isKept = false;
+
+  constructor(readonly context: StoreContext) {}
+
+  /** The id, or null while there is none. */
+  get id(): bigint | null {
+    return this.#id;
+  }
+
+  /** When the key under it ends, in ms since 1970, by our clock. */
+  get expiry_ms(): number {
+    return this.#expiry_ms;
+  }
+
+  /** Its id; asks for one where there is none. */
+  async take(signal?: AbortSignal): Promise<bigint> {
+    if (this.#id !== null) return this.#id;
+    // From before the call: it must not seem to last longer than it does.
+    const asked_ms = this.context.now_ms();
+    const { id, ttl_s } = await this.context.etcd.grantLease(this.context.ttl_s, signal);
+    this.#id = id;
+    this.#expiry_ms = asked_ms + ttl_s * 1000;
+    return id;
+  }
+
+  /** A key hangs on it now, which stays. */
+  keep(): void {
+    this.#isKept = true;
+    if (this.#id === null) return;
+    const { ownGrants } = this.context;
+    ownGrants.add(this.#id);
+    // Of keys that others have deleted they would stay here for ever.
+    const [oldest] = ownGrants;
+    if (ownGrants.size > OWN_GRANT_COUNT_MAX) ownGrants.delete(oldest!);
+  }
+
+  /** Forgets one that etcd does not know any more. */
+  forget(): void {
+    this.#id = null;
+  }
+
+  /** Ends it, and whatever was, or may yet be, put on it by us. Throws if that cannot be done. */
+  async discard(signal?: AbortSignal): Promise<void> {
+    if (this.#id === null) return;
+    await this.context.etcd.revokeLease(this.#id, signal);
+    this.#id = null;
+  }
+
+  /** At the end of the call. Never throws: one that is left over runs out. */
+  async dropUnlessKept(signal?: AbortSignal): Promise<void> {
+    if (this.#isKept) return;
+    const dropped = this.discard().catch(() => {});
+    // A caller that has given up does not wait for it.
+    if (!signal?.aborted) await dropped;
+  }
+}
+
+/** Ends a lease of etcd that a key of ours hung on, if it was surely the only one. Never throws. */
+export async function endOwnGrant(context: StoreContext, id: bigint): Promise<void> {
+  if (!context.ownGrants.delete(id)) return;
+  await context.etcd.revokeLease(id).catch(() => {});
+}

@@ -1,0 +1,54 @@
+/** One reader of the leases' changes, as slow as it likes. */
+import { Bell } from "../bell.ts";
+import type { LeaseChange } from "../lease/lease.ts";
+import { diffTables, LeaseTable } from "../lease/lease_table.ts";
+
+/** So many changes wait for a reader; one that is further behind gets the difference. */
+const WAITING_COUNT_MAX = 10_000;
+
+export class Subscriber {
+  readonly bell = new Bell();
+  /** What the reader has been told, as a whole; null: nothing yet. */
+  #told: LeaseTable | null = null;
+  #waiting: (readonly LeaseChange[])[] = [];
+  #waitingCount = 0;
+  /** Whether more has happened than is kept. */
+  #isBehind = false;
+
+  constructor(readonly waitingCountMax = WAITING_COUNT_MAX) {}
+
+  /** These changes have happened. */
+  push(changes: readonly LeaseChange[]): void {
+    // What a reader has not begun with, it gets as a whole.
+    if (this.#told !== null && !this.#isBehind) {
+      this.#waiting.push(changes);
+      this.#waitingCount += changes.length;
+      if (this.#waitingCount > this.waitingCountMax) {
+        this.#isBehind = true;
+        this.#waiting = [];
+        this.#waitingCount = 0;
+      }
+    }
+    this.bell.ring();
+  }
+
+  /** What the reader is to be told next; `now` are all leases. Null: nothing. */
+  next(now: LeaseTable): readonly LeaseChange[] | null {
+    if (this.#told === null) {
+      this.#told = now;
+      return diffTables(LeaseTable.EMPTY, now);
+    }
+    if (this.#isBehind) {
+      this.#isBehind = false;
+      const changes = diffTables(this.#told, now);
+      this.#told = now;
+      return changes.length > 0 ? changes : null;
+    }
+    const changes = this.#waiting.shift();
+    if (changes === undefined) return null;
+    this.#waitingCount -= changes.length;
+    // The whole is made anew only where it is not at hand.
+    this.#told = this.#waiting.length === 0 ? now : this.#told.apply(changes);
+    return changes;
+  }
+}

@@ -1,0 +1,77 @@
+/** What every store refuses, before anything is changed. */
+import type { NetworkConfig } from "../config/network_config.ts";
+import { checkOuterAddresses } from "../config/parse_network_config.ts";
+import { SelvageError } from "../errors.ts";
+import { type IpPrefix, ofFamily } from "../net/ip.ts";
+import { isReservable } from "./allocator.ts";
+import { type Lease, type LeaseAttributes, leaseKey, sameNode } from "./lease.ts";
+import { formatLeaseValue } from "./lease_value.ts";
+
+/** Throws if no store may take these attributes. */
+export function checkAttributes(attributes: LeaseAttributes, config: NetworkConfig): void {
+  if (attributes.publicAddresses.length === 0) {
+    throw new SelvageError("invalid_argument", "a node needs a public address to hold a lease");
+  }
+  const wrong = attributes.publicAddresses.find((address) => !address.isHost());
+  if (wrong !== undefined) {
+    throw new SelvageError("invalid_argument", `public address ${wrong}: not a host's`);
+  }
+  formatLeaseValue(attributes);
+  // Packets to such a host would be routed into the overlay that they are to leave.
+  checkOuterAddresses(config, attributes.publicAddresses);
+}
+
+/** A node of a network with IPv4 is known by its IPv4 address; a reservation must name it. */
+function checkIdentity({ publicAddresses }: LeaseAttributes, config: NetworkConfig): void {
+  const needsIpv4 = ofFamily(config.ranges, 4) !== undefined;
+  if (!needsIpv4 || ofFamily(publicAddresses, 4) !== undefined) return;
+  throw new SelvageError("invalid_argument", "a reservation needs the host's public IPv4 address", {
+    hint: "Give it with --public-ip; by it the host is known.",
+  });
+}
+
+/** Whether any of the subnets overlaps any of the others. */
+export function overlap(a: readonly IpPrefix[], b: readonly IpPrefix[]): boolean {
+  return a.some((one) => b.some((other) => one.overlaps(other)));
+}
+
+/** The error that says whose lease is in the way of these subnets. */
+export function overlapError(subnets: readonly IpPrefix[], other: Lease): SelvageError {
+  const text = `${leaseKey(subnets)} overlaps ${leaseKey(other.subnets)} of ${
+    other.publicAddresses.join(", ") || "an unknown host"
+  }`;
+  return new SelvageError("conflict", text);
+}
+
+/**
+ * Throws if these subnets cannot be reserved for this node: `conflict` if another lease is in the
+ * way, else `invalid_argument`. Gives the lease of exactly these subnets that the node holds
+ * already, or null: what the node says of itself in it stays.
+ */
+export function checkReservation(
+  config: NetworkConfig,
+  leases: readonly Lease[],
+  subnets: readonly IpPrefix[],
+  attributes: LeaseAttributes,
+): Lease | null {
+  checkAttributes(attributes, config);
+  checkIdentity(attributes, config);
+  const key = leaseKey(subnets);
+  if (!isReservable(config, subnets)) {
+    const networks = config.ranges.map((range) => range.network).join(" and ");
+    const text = `${key} cannot be reserved: not one part each of ${networks}`;
+    throw new SelvageError("invalid_argument", text);
+  }
+  let held: Lease | null = null;
+  for (const other of leases) {
+    if (leaseKey(other.subnets) === key && sameNode(other, attributes)) held = other;
+    else if (overlap(other.subnets, subnets)) throw overlapError(subnets, other);
+  }
+  return held;
+}
+
+/** The error of a renewal by a node that holds the lease no more; `holder`: who does. */
+export function lostError(subnets: readonly IpPrefix[], holder: string): SelvageError {
+  const text = `the lease ${leaseKey(subnets)} is lost: ${holder} holds it now`;
+  return new SelvageError("lease_lost", text);
+}

@@ -1,0 +1,326 @@
+/** The store on real etcd servers. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import type { Etcd } from "../../src/etcd/client/kv.ts";
+import { openEtcd } from "../../src/etcd/client/open_etcd.ts";
+import { EtcdStore, type EtcdStoreOptions } from "../../src/etcd/etcd_store.ts";
+import { type Lease, type LeaseChange, leaseKey } from "../../src/lease/lease.ts";
+import { equalLeases } from "../../src/lease/lease_table.ts";
+import type { IpPrefix } from "../../src/net/ip.ts";
+import { nodeNumber, seededRandom } from "../lease/sample.ts";
+import { describeLeaseStore } from "../store/contract.ts";
+import { ConfigFollower, FakeClock, Follower, rejectsWith, TTL_MS } from "../store/harness.ts";
+import { eventually } from "./harness.ts";
+import { EtcdLab, withEtcd } from "./lab.ts";
+
+const NETWORK = '{"Network":"10.5.0.0/16"}';
+const request = (n: number, previousSubnets: readonly IpPrefix[] = []) => ({
+  attributes: nodeNumber(n),
+  previousSubnets,
+});
+
+/** Stores on one lab, each test under a prefix of its own. */
+class RealNetwork {
+  static #count = 0;
+  readonly prefix = `/selvage-${process.pid}-${++RealNetwork.#count}/network`;
+  readonly #stores: EtcdStore[] = [];
+
+  constructor(readonly lab: EtcdLab) {}
+
+  node(options: Partial<EtcdStoreOptions> = {}): { store: EtcdStore; etcd: Etcd } {
+    const etcd = openEtcd(this.lab.clientOptions);
+    const store = new EtcdStore({ etcd, prefix: this.prefix, ...options });
+    this.#stores.push(store);
+    return { store, etcd };
+  }
+
+  store(options: Partial<EtcdStoreOptions> = {}): EtcdStore {
+    return this.node(options).store;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#stores.map((store) => store.close()));
+  }
+}
+
+/** No lease went from one node to another without having ended in between. */
+function assertNeverTakenOver(changes: readonly LeaseChange[]): void {
+  const holders = new Map<string, string>();
+  for (const change of changes) {
+    const holder = change.type === "put" ? change.lease.publicAddresses.join() : undefined;
+    const before = holders.get(change.key);
+    assert.ok(holder === undefined || before === undefined || before === holder, change.key);
+    if (holder === undefined) holders.delete(change.key);
+    else holders.set(change.key, holder);
+  }
+}
+
+describe("on a real etcd", () => {
+  let lab: EtcdLab;
+  before(async () => {
+    lab = await EtcdLab.start();
+  });
+  after(() => lab.stop());
+
+  // deno-lint-ignore require-await
+  describeLeaseStore("the etcd store", async ({ random }) => {
+    const network = new RealNetwork(lab);
+    const clock = new FakeClock();
+    const store = network.store({ random, clock, ttl_ms: TTL_MS });
+    return { store, registry: store, clock, close: () => network.close() };
+  }, {
+    endsAreUnknown: "etcd would have to be asked for each",
+    leasesDoNotEnd: "the clock of a real etcd is its own",
+  });
+
+  test("a lease ends by etcd's clock, and its sleeping node does not get it back", async () => {
+    const network = new RealNetwork(lab);
+    const [sleeper, other] = [network.store({ ttl_ms: 1000 }), network.store({ ttl_ms: TTL_MS })];
+    await other.setConfig(NETWORK, "test");
+    const follower = new Follower(other);
+    const held = await sleeper.acquire(request(1));
+    await follower.until((self) => self.table.size === 1);
+    const reserved = await other.reserve(
+      (await other.acquire(request(3))).subnets,
+      nodeNumber(3),
+    );
+    await follower.until((self) => self.table.get(leaseKey(held.subnets)) === undefined);
+    await rejectsWith("lease_lost", sleeper.renew(held));
+    const taken = await other.acquire(request(2, held.subnets));
+    assert.equal(leaseKey(taken.subnets), leaseKey(held.subnets));
+    const lost = await rejectsWith("lease_lost", sleeper.renew(held));
+    assert.match(lost.message, /192\.168\.0\.2 holds it now/);
+    const next = await sleeper.acquire(request(1, held.subnets));
+    assert.notEqual(leaseKey(next.subnets), leaseKey(held.subnets));
+    // Renewed in time it lives on; a reservation does so anyway.
+    for (let i = 0; i < 4; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 400));
+      await sleeper.renew(next);
+      await sleeper.renew(reserved);
+    }
+    assert.deepEqual(
+      (await other.list()).map((lease) => lease.publicAddresses.join()).sort(),
+      ["192.168.0.1", "192.168.0.2", "192.168.0.3"],
+    );
+    await follower.stop();
+    await network.close();
+  });
+
+  test("64 nodes at the same instant get 64 subnets, and each knows all within 2 s", async () => {
+    for (let round = 0; round < 3; round++) {
+      const network = new RealNetwork(lab);
+      const nodes = Array.from({ length: 64 }, () => network.store());
+      await nodes[0]!.setConfig('{"Network":"10.5.0.0/16","SubnetMax":"10.5.80.0"}', "test");
+      const followers: Follower[] = [];
+      const leases = await Promise.all(nodes.map(async (store, n) => {
+        const lease = await store.acquire(request(n));
+        followers.push(new Follower(store));
+        return lease;
+      }));
+      const start_ms = performance.now();
+      assert.equal(new Set(leases.map((lease) => leaseKey(lease.subnets))).size, 64);
+      for (const follower of followers) await follower.until(({ table }) => table.size === 64);
+      const took_ms = performance.now() - start_ms;
+      assert.ok(took_ms < 2000, `${took_ms} ms`);
+      await network.close();
+    }
+  });
+
+  test("two nodes at the same instant never miss each other, 200 rounds", async () => {
+    const network = new RealNetwork(lab);
+    const stores = [network.store(), network.store()];
+    await stores[0]!.setConfig(NETWORK, "test");
+    for (let round = 0; round < 200; round++) {
+      const pair = await Promise.all(stores.map(async (store, n) => {
+        const lease = await store.acquire(request(n + 1));
+        const follower = new Follower(store);
+        await follower.until(({ table }) => table.size === 2);
+        return { store, lease, follower };
+      }));
+      for (const { follower } of pair) await follower.stop();
+      for (const { store, lease } of pair) await store.release(lease);
+    }
+    await network.close();
+  });
+
+  test("a watch that begins behind a compaction lists anew", async () => {
+    const network = new RealNetwork(lab);
+    const [late, other] = [network.store(), network.store()];
+    await other.setConfig(NETWORK, "test");
+    await late.acquire(request(1));
+    const gone = await other.acquire(request(2));
+    await other.acquire(request(3));
+    await other.release(gone);
+    await lab.compact();
+    const follower = new Follower(late);
+    await follower.until(({ table }) => table.size === 2);
+    await other.acquire(request(4));
+    await follower.until(({ table }) => table.size === 3);
+    assert.equal(late.state().lastError, null);
+    await follower.stop();
+    await network.close();
+  });
+
+  test("a node joins 2,000 others in few calls", async () => {
+    const network = new RealNetwork(lab);
+    const { store, etcd } = network.node();
+    await store.setConfig('{"Network":"10.0.0.0/8"}', "test");
+    const { etcd: filler } = network.node();
+    for (let block = 0; block < 20; block++) {
+      const puts = Array.from({ length: 100 }, (_, i) => ({
+        put: `${network.prefix}/subnets/10.${block + 1}.${i}.0-24`,
+        value: `{"PublicIP":"192.168.${block}.${i}","PublicIPv6":null}`,
+        leaseId: 0n,
+      }));
+      await filler.transact([], puts, []);
+    }
+    const before = etcd.callCount;
+    await store.readConfig();
+    await store.acquire({
+      attributes: nodeNumber(60_000),
+      previousSubnets: [],
+    });
+    const follower = new Follower(store);
+    await follower.until(({ table }) => table.size === 2001);
+    await eventually(() => etcd.callCount - before >= 6);
+    assert.ok(etcd.callCount - before <= 10, `${etcd.callCount - before} calls`);
+    await follower.stop();
+    await network.close();
+  });
+});
+
+test("a user who may only see the network's keys needs no more", async () => {
+  const user = { username: "router", password: "secret", prefix: "/mine/" };
+  await withEtcd({ user }, async (lab) => {
+    const etcd = openEtcd(lab.clientOptions);
+    const store = new EtcdStore({ etcd, prefix: "/mine" });
+    await store.setConfig(NETWORK, "test");
+    const follower = new Follower(store);
+    const lease = await store.acquire(request(1));
+    await store.renew(lease);
+    await follower.until(({ table }) => table.size === 1);
+    await follower.stop();
+    await store.close();
+    const other = new EtcdStore({ etcd: openEtcd(lab.clientOptions), prefix: "/others" });
+    await rejectsWith("forbidden", other.readConfig());
+    assert.equal(other.state().connected, false);
+    assert.match(other.state().lastError!, /the user may not do this/);
+    await other.close();
+  });
+});
+
+for (const seed of process.env.ETCD_SEEDS?.split(",").map(Number) ?? [1, 2]) {
+  test(`members that die, freeze and forget, nodes that come and go (seed ${seed})`, async () => {
+    await withEtcd({ memberCount: 3 }, async (lab) => {
+      const random = seededRandom(seed);
+      const pick = (count: number) => Math.floor(random() * count);
+      const network = new RealNetwork(lab);
+      const judge = network.store();
+      await judge.setConfig(NETWORK, "test");
+      const witness = new Follower(judge);
+      const held = new Map<number, { store: EtcdStore; lease: Lease; follower: Follower }>();
+      let frozen: number | null = null;
+      let nodeCount = 0;
+      const join = async () => {
+        const n = nodeCount++;
+        const store = network.store();
+        const follower = new Follower(store);
+        // As the agent does: for ever.
+        for (;;) {
+          const lease = await store.acquire(request(n)).catch(() => null);
+          if (lease !== null) return void held.set(n, { store, lease, follower });
+        }
+      };
+      const leave = async () => {
+        const [n, one] = [...held][pick(held.size)] ?? [];
+        if (n === undefined || one === undefined) return;
+        held.delete(n);
+        await one.follower.stop();
+        await one.store.release(one.lease).catch(() => {});
+        await one.store.close();
+      };
+      const renewAll = async () => {
+        for (const { store, lease } of held.values()) await store.renew(lease).catch(() => {});
+      };
+      const mend = async () => {
+        if (frozen !== null) lab.members[frozen]!.resume();
+        frozen = null;
+        lab.startAll();
+        await lab.awaitHealth();
+      };
+      const joins: Promise<void>[] = [];
+      const acts: (() => Promise<unknown> | unknown)[] = [
+        () => void joins.push(join()),
+        () => void joins.push(join()),
+        () => leave(),
+        () => renewAll(),
+        async () => {
+          await mend();
+          // It is refused where nothing was written since the last time.
+          await lab.compact().catch(() => {});
+        },
+        async () => {
+          await mend();
+          await lab.members[pick(3)]!.kill();
+        },
+        async () => {
+          await mend();
+          frozen = pick(3);
+          lab.members[frozen]!.pause();
+        },
+        () => mend().then(() => lab.restartAll()),
+        () => mend(),
+      ];
+      for (let i = 0; i < 25; i++) await acts[pick(acts.length)]!();
+      await mend();
+      await Promise.all(joins);
+      const last_ms = performance.now();
+      const expected = await judge.list();
+      // A name is one subnet, so two nodes on one would be one entry here.
+      const addresses = expected.map((lease) => lease.publicAddresses.join());
+      assert.equal(new Set(addresses).size, expected.length);
+      for (const { follower, lease, store } of held.values()) {
+        await follower.until(({ table }) =>
+          table.size === expected.length &&
+          table.leases.every((one, i) => equalLeases(one, expected[i]!))
+        );
+        const mine = follower.table.getBySubnets(lease.subnets)!;
+        assert.equal(mine.publicAddresses.join(), lease.publicAddresses.join());
+        assert.equal(store.state().unreadableCount, 0);
+      }
+      const took_ms = performance.now() - last_ms;
+      assert.ok(took_ms < 2000, `${took_ms} ms`);
+      assertNeverTakenOver(witness.batches.flat());
+      for (const { follower } of [...held.values(), { follower: witness }]) await follower.stop();
+      await network.close();
+    });
+  });
+}
+
+test("an etcd that lost its data is noticed, and a new configuration told", async () => {
+  await withEtcd({}, async (lab) => {
+    const network = new RealNetwork(lab);
+    const store = network.store();
+    await store.setConfig(NETWORK, "test");
+    const held = await store.acquire(request(1));
+    for (let n = 2; n < 9; n++) await store.acquire(request(n));
+    const follower = new Follower(store);
+    const configs = new ConfigFollower(store, await store.readConfig());
+    await follower.until(({ table }) => table.size === 8);
+    await lab.killAll();
+    lab.members[0]!.wipe();
+    await eventually(() => !store.state().connected);
+    await lab.restartAll();
+    await follower.until(({ table }) => table.size === 0);
+    await configs.until((self) => self.told.length === 1);
+    assert.match(configs.networks()[0]!, /no network configuration/);
+    await rejectsWith("lease_lost", store.renew(held));
+    await store.setConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}', "test");
+    await configs.until((self) => self.told.length === 2);
+    const again = await store.acquire(request(1, held.subnets));
+    assert.equal(leaseKey(again.subnets), leaseKey(held.subnets));
+    await follower.until(({ table }) => table.size === 1);
+    await Promise.all([follower.stop(), configs.stop()]);
+    await network.close();
+  });
+});

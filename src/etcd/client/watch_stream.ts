@@ -1,16 +1,11 @@
 /** One watch: a stream of its own, from its opening to its first failure. */
-import { create, fromBinary } from "@bufbuild/protobuf";
 import { toKeyEvent } from "./calls.ts";
-import { encodedMessage, type RawStream, seconds } from "./connection.ts";
+import { encoded, type RawStream, seconds } from "./connection.ts";
 import type { Attempt } from "./dispatcher.ts";
 import { CompactedError } from "./error.ts";
-import {
-  Watch,
-  WatchRequestSchema,
-  type WatchResponse,
-  WatchResponseSchema,
-} from "./generated/rpc_pb.ts";
+import { WatchCreateRequest, type WatchRequest, type WatchResponse } from "./generated/rpc.ts";
 import type { KeyEvent } from "./kv.ts";
+import { WATCH } from "./methods.ts";
 import { MessageQueue } from "./message_queue.ts";
 import { ConnectError, judgeCancelReason, Status, StatusError } from "./status.ts";
 
@@ -83,7 +78,7 @@ export class WatchStream {
     signal: AbortSignal,
   ): Promise<WatchStream> {
     signal.throwIfAborted();
-    const stream = attempt.connection.stream(Watch.method.watch, attempt.metadata);
+    const stream = attempt.connection.stream(WATCH, attempt.metadata);
     const watch = new WatchStream(stream, attempt, signal);
     try {
       await watch.#create(range, fromRevision);
@@ -99,13 +94,13 @@ export class WatchStream {
     range: { readonly key: Uint8Array; readonly rangeEnd: Uint8Array },
     fromRevision: bigint,
   ): Promise<void> {
-    const value = {
+    const createRequest = WatchCreateRequest.fromPartial({
       ...range,
       startRevision: fromRevision,
       progressNotify: true,
       fragment: true,
-    };
-    this.#send({ case: "createRequest", value });
+    });
+    this.#send({ $case: "createRequest", createRequest });
     const message = await this.#queue.next(this.attempt.timeout_ms);
     if (message === null) throw new StatusError(Status.DEADLINE_EXCEEDED, "");
     const response = decode(message);
@@ -120,9 +115,8 @@ export class WatchStream {
     this.revision = response.header?.revision ?? 0n;
   }
 
-  #send(requestUnion: WatchRequestUnion): void {
-    const request = create(WatchRequestSchema, { requestUnion });
-    this.stream.call.write(encodedMessage(WatchRequestSchema, request));
+  #send(requestUnion: WatchRequest["requestUnion"]): void {
+    this.stream.call.write(encoded(WATCH, { requestUnion }));
   }
 
   #cancelled({ compactRevision, cancelReason }: WatchResponse): Error {
@@ -152,7 +146,7 @@ export class WatchStream {
         // The reader may have taken its time, while the server was not listened to.
         heard_ms = performance.now();
       } else if (performance.now() - heard_ms < silence_ms) {
-        this.#send({ case: "progressRequest", value: {} });
+        this.#send({ $case: "progressRequest", progressRequest: {} });
       } else if (this.#hasAnsweredProgress) {
         const text = `no sign of life for ${seconds(silence_ms)}`;
         throw new StatusError(Status.UNAVAILABLE, text);
@@ -181,13 +175,9 @@ export class WatchStream {
   }
 }
 
-type WatchRequestUnion = NonNullable<
-  Parameters<typeof create<typeof WatchRequestSchema>>[1]
->["requestUnion"];
-
 function decode(message: Uint8Array): WatchResponse {
   try {
-    return fromBinary(WatchResponseSchema, message);
+    return WATCH.answer.decode(message);
   } catch (error) {
     throw new ConnectError(`a message that cannot be read (${String(error)})`);
   }

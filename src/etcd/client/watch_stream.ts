@@ -1,8 +1,8 @@
 /** One watch: a stream of its own, from its opening to its first failure. */
-import { toKeyEvent } from "./calls.ts";
 import { encoded, type RawStream, seconds } from "./connection.ts";
 import type { Attempt } from "./dispatcher.ts";
 import { CompactedError } from "./error.ts";
+import { FragmentJoiner } from "./fragment_joiner.ts";
 import { WatchCreateRequest, type WatchRequest, type WatchResponse } from "./generated/rpc.ts";
 import type { KeyEvent } from "./kv.ts";
 import { WATCH } from "./methods.ts";
@@ -14,38 +14,6 @@ export interface WatchTimes {
   readonly progress_ms: number;
   /** After so long without a message the stream counts as dead. */
   readonly silence_ms: number;
-}
-
-/** Fragments of one response that are put together; more go out earlier, by whole revisions. */
-const JOINED_SIZE_MAX_BYTES = 16 * 1024 * 1024;
-
-/** Puts the fragments of responses together, so that no batch ends within a revision. */
-class FragmentJoiner {
-  #events: KeyEvent[] = [];
-  #size_bytes = 0;
-
-  /** The events that are complete with this response; null: more of it follows. */
-  add(response: WatchResponse): readonly KeyEvent[] | null {
-    for (const message of response.events) {
-      const event = toKeyEvent(message);
-      if (event === null) continue;
-      this.#events.push(event);
-      this.#size_bytes += message.kv!.key.length + message.kv!.value.length;
-    }
-    if (!response.fragment) return this.#take(this.#events.length);
-    if (this.#size_bytes < JOINED_SIZE_MAX_BYTES) return null;
-    const last = this.#events.at(-1)?.entry.modRevision;
-    const whole = this.#events.findIndex(({ entry }) => entry.modRevision === last);
-    return whole > 0 ? this.#take(whole) : null;
-  }
-
-  #take(count: number): KeyEvent[] {
-    const taken = this.#events.splice(0, count);
-    this.#size_bytes = this.#events.reduce((sum, { entry }) => {
-      return sum + entry.key.length + entry.value.length;
-    }, 0);
-    return taken;
-  }
 }
 
 export class WatchStream {

@@ -179,6 +179,7 @@ export class Agent implements AgentControl {
       this.#keeper = keeper;
       this.#phase = "waiting_for_lease";
       const lease = await keeper.acquire(this.#previousSubnets(), signal);
+      this.#wait("bringing packets to flow");
       await this.#openPath(lease);
       this.#settling.begin();
       await Promise.race([
@@ -204,11 +205,18 @@ export class Agent implements AgentControl {
   /** Runs what the network's configuration names for before a lease is asked for. */
   async #prepare(network: Network, signal: AbortSignal): Promise<void> {
     this.#commandData = null;
-    this.#commandData = await prepareHost(network, signal, (reason) => {
-      if (reason !== this.#waitingFor) this.#log.warning`${reason}`;
-      this.#phase = "starting";
-      this.#waitingFor = reason;
+    this.#commandData = await prepareHost(network, signal, {
+      onRun: (text) => this.#wait(text),
+      onFailure: (reason) => {
+        if (reason !== this.#waitingFor) this.#log.warning`${reason}`;
+        this.#wait(reason);
+      },
     });
+  }
+
+  #wait(reason: string): void {
+    this.#phase = "starting";
+    this.#waitingFor = reason;
   }
 
   #awaitNetwork(signal: AbortSignal): Promise<Network> {
@@ -239,7 +247,9 @@ export class Agent implements AgentControl {
       lease,
       reconciler: this.#reconciler!,
       firewall: this.#firewall,
-      extension: await startExtension(network, lease, link, this.#signal!),
+      extension: await startExtension(network, lease, link, this.#signal!, (text) => {
+        this.#wait(text);
+      }),
       workerUrl: this.#workerUrl,
       peers: () => this.#peers(),
       arePeersKnown: () => this.#arePeersKnown,

@@ -41,14 +41,18 @@ function planPeer(peer: Lease, family: Family, input: PlanInput): CommandPeer | 
 
 /**
  * The attributes with what PreStartupCommand printed, for the peers' commands to read; null: there
- * is no such command. Throws `too_large` where that is more than a lease can hold.
+ * is no such command.
  */
 export function withCommandData(
   attributes: LeaseAttributes,
   data: string | null,
 ): LeaseAttributes {
-  if (data === null) return attributes;
-  if (data.length <= DATA_LENGTH_MAX) return { ...attributes, backendData: { 4: data } };
+  return data === null ? attributes : { ...attributes, backendData: { 4: data } };
+}
+
+/** Throws `too_large` if PreStartupCommand printed more than a lease can hold. */
+export function checkCommandData(data: string): void {
+  if (data.length <= DATA_LENGTH_MAX) return;
   throw new SelvageError(
     "too_large",
     `PreStartupCommand printed more than ${DATA_LENGTH_MAX} characters`,

@@ -30,7 +30,7 @@ import { DataPath } from "./data_path.ts";
 import { judgeConfigChange } from "./config_change.ts";
 import { hostNeeds } from "./host_needs.ts";
 import { LeaseKeeper } from "./lease_keeper.ts";
-import { awaitNetwork, judgeNetwork, type Network } from "./network.ts";
+import { awaitNetwork, judgeNetwork, type Network, tellConfigWarnings } from "./network.ts";
 import { followFirewall, followTables } from "./notifications.ts";
 import { type OpenedStore, openStore } from "./open_store.ts";
 import { probeTunnel } from "./open_tunnel.ts";
@@ -378,6 +378,7 @@ export class Agent implements AgentControl {
     }
     this.#network = judgeNetwork(config, this.#link, this.#host);
     if (change.kind === "none") return;
+    tellConfigWarnings(config);
     this.#log.info`the network's configuration has changed: ${change.what}`;
     void this.#move(this.#keeper!, this.#signal!, false);
   }

@@ -19,6 +19,14 @@ const EXTENSION_TYPE = "extension";
 /** A lease says more than this to nobody: see `LEASE_VALUE_SIZE_MAX_BYTES`. */
 const DATA_LENGTH_MAX = 8 * 1024;
 
+const OPTION_NAMES = [
+  "PreStartupCommand",
+  "PostStartupCommand",
+  "ShutdownCommand",
+  "SubnetAddCommand",
+  "SubnetRemoveCommand",
+] as const;
+
 /** Reads and checks the options. Throws `invalid_argument` for one that is no text. */
 function readCommands(config: NetworkConfig): ExtensionCommands {
   return {
@@ -62,6 +70,7 @@ export function checkCommandData(data: string): void {
 
 export const extensionBackend: Backend = {
   type: EXTENSION_TYPE,
+  optionNames: OPTION_NAMES,
   check(config: NetworkConfig, link: OuterLink | null): void {
     readCommands(config);
     requireIpv4Network(config);

@@ -15,7 +15,7 @@ const NONE: ExtensionCommands = {
   subnetRemove: null,
 };
 
-test("PreStartupCommand that prints too much is told and tried again, and ends nothing", async () => {
+test("PreStartupCommand that prints too much is told, and tried again", async () => {
   const directory = mkdtempSync(join(tmpdir(), "selvage-extension-"));
   try {
     const told: string[] = [];

@@ -69,7 +69,7 @@ describe("a command", () => {
   });
 
   for (const stream of ["stdout", "stderr"]) {
-    test(`that floods ${stream} is ended with what it started, and not read any further`, async () => {
+    test(`that floods ${stream} is ended with all that it started`, async () => {
       const directory = mkdtempSync(join(tmpdir(), "selvage-command-"));
       try {
         const file = join(directory, "pid");

@@ -115,13 +115,14 @@ function addReserve(leases: Command, { io }: CommandContext): void {
 function addRevoke(leases: Command, { io }: CommandContext): void {
   const command = leases.command("revoke")
     .description("delete a lease or a reservation; its host takes a lease anew")
-    .argument("<subnet>", "such as 10.5.9.0/24, or the lease's key 10.5.9.0-24");
-  addClientFlags(command).action(async (subnet: string, flags: ClientFlags) => {
+    .argument("<subnet>", "such as 10.5.9.0/24, or the lease's key 10.5.9.0-24")
+    .addOption(jsonFlag());
+  addClientFlags(command).action(async (subnet: string, flags: LeaseFlags) => {
     subnetsOf(subnet);
     const key = leaseKey(parseLeaseKey(subnet.replaceAll(",", "&")));
     const param = { key: encodeURIComponent(key) };
     await succeeded(openClient(flags).v1.leases[":key"].$delete({ param }));
-    io.out(`revoked ${key}\n`);
+    io.out(flags.json === true ? printableJson({ revoked: key }) : `revoked ${key}\n`);
   });
 }
 

@@ -2,6 +2,8 @@
 import type { Capability } from "../agent/preflight.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import type { Family } from "../net/ip.ts";
+import type { ForwardDrop } from "../netlink/nftables/forward_drop.ts";
+import type { BackendName } from "./report.ts";
 
 /**
  * What came of trying something: it works, as far as was `seen` where that is not all; it was
@@ -27,6 +29,16 @@ export interface ForwardingFacts {
   /** Whether this process could switch it on. */
   readonly isWritable: boolean;
 }
+
+/** A device of another's that stops what these backends would make. */
+export type DeviceClash =
+  & { readonly name: string; readonly backends: readonly BackendName[] }
+  & (
+    /** It has the name of ours, and is of this kind. */
+    | { readonly type: "name"; readonly kind: string }
+    /** It has the VNI and port of ours. */
+    | { readonly type: "vni"; readonly vni: number; readonly port: number }
+  );
 
 /** A port that `selvage run` would bind. */
 export interface PortFacts {
@@ -61,6 +73,8 @@ export interface ConfigFacts {
   /** vxlan's `Datapath`, else null. */
   readonly datapath: string | null;
   readonly families: readonly Family[];
+  /** What is odd about it and passed over, one sentence each. */
+  readonly warnings: readonly string[];
   /** Largest inner packet; null where it is not known. */
   readonly mtu_bytes: number | null;
   readonly refusal: { readonly why: string; readonly hint: string } | null;
@@ -77,6 +91,8 @@ export interface HostFacts {
   readonly vxlan: Trial;
   readonly ipip: Trial;
   readonly nftables: Trial;
+  /** Chains that drop what is forwarded by default; null: not known. */
+  readonly forwardDrops: readonly ForwardDrop[] | null;
   readonly ioUring: Trial;
   /** null: the kernel has no such family, or it is switched off. */
   readonly forwarding: Readonly<Record<Family, ForwardingFacts | null>>;
@@ -85,10 +101,13 @@ export interface HostFacts {
   readonly gcThresh3: number | null;
   /** Or why there is none, and what to do. */
   readonly link: OuterLink | { readonly why: string; readonly hint: string };
-  /** Names of devices that are selvage's: another one runs here. */
+  /** Whether a selvage answers at the API socket; null: it may not be asked. */
+  readonly isRunning: boolean | null;
+  /** Names of devices that are selvage's: another one runs here, or ran. */
   readonly ownDevices: readonly string[];
   /** Names of the kernel's VXLAN devices. */
   readonly vxlanDevices: readonly string[];
+  readonly clashes: readonly DeviceClash[];
   readonly ports: readonly PortFacts[];
   readonly places: readonly PlaceFacts[];
   readonly clock: ClockFacts;

@@ -6,7 +6,7 @@ import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
 import { judgeNetwork } from "../agent/network.ts";
 import { type Capability, hasCapability } from "../agent/preflight.ts";
 import { portOption } from "../backend/backend_options.ts";
-import { ANY_HOST, selectBackend } from "../backend/select.ts";
+import { ANY_HOST, configWarnings, selectBackend } from "../backend/select.ts";
 import { UDP_DEFAULT_PORT } from "../backend/udp.ts";
 import { readVxlanOptions, VXLAN_DEFAULT_PORT } from "../backend/vxlan_options.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
@@ -14,16 +14,18 @@ import { CONFIG_SIZE_MAX_BYTES, parseNetworkConfig } from "../config/parse_netwo
 import { errorText, SelvageError } from "../errors.ts";
 import { readFileBounded } from "../files.ts";
 import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
-import { isOwnLinkName } from "../kernel/state.ts";
+import { isOwnDevice, isOwnLinkName } from "../kernel/state.ts";
 import type { Family } from "../net/ip.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
+import type { Link } from "../netlink/link.ts";
 import { listLinks } from "../netlink/rtnetlink.ts";
+import { findClashes } from "./clashes.ts";
 import { probeDevices, probeUdpOffloads } from "./devices.ts";
 import type { ConfigFacts, ForwardingFacts, HostFacts } from "./facts.ts";
 import { probeNftables } from "./nftables.ts";
 import type { CheckOptions } from "./options.ts";
 import { probeClock, probePlaces } from "./places.ts";
-import { probePorts, type UdpPort } from "./ports.ts";
+import { probePorts, probeRunning, type UdpPort } from "./ports.ts";
 import { attempt, valueOr } from "./trial.ts";
 
 const CAPABILITIES: readonly Capability[] = ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"];
@@ -49,7 +51,12 @@ function rpFilter(linkName: string): number | null {
   return known.length === 0 ? null : Math.max(...known);
 }
 
-type LinkFacts = Pick<HostFacts, "link" | "ownDevices" | "vxlanDevices">;
+type LinkFacts = Pick<HostFacts, "link" | "ownDevices" | "vxlanDevices" | "clashes">;
+
+/** A device of our name may be of any kind; those of ours are not. */
+function isOurs({ name, kind }: Link): boolean {
+  return isOwnDevice(name, kind) || (kind === "tun" && isOwnLinkName(name));
+}
 
 /** As `selvage run` does: a node is known by its IPv4 address, whatever the network carries. */
 function chooseLink(
@@ -65,19 +72,21 @@ function chooseLink(
   }
 }
 
-function probeLinks(options: CheckOptions, families: readonly Family[]): LinkFacts {
+function probeLinks(options: CheckOptions, config: NetworkConfig | null): LinkFacts {
+  const families = config?.ranges.map(({ family }) => family) ?? [];
   let connection: NetlinkConnection | null = null;
   try {
     connection = new NetlinkConnection(new NetlinkRouteSocket());
     const links = listLinks(connection);
     return {
       link: chooseLink(connection, options, families),
-      ownDevices: links.map(({ name }) => name).filter(isOwnLinkName),
+      ownDevices: links.filter(isOurs).map(({ name }) => name),
       vxlanDevices: links.filter(({ kind }) => kind === "vxlan").map(({ name }) => name),
+      clashes: findClashes(config, links),
     };
   } catch (error) {
     const link = { why: errorText(error), hint: "netlink must be allowed for this process." };
-    return { link, ownDevices: [], vxlanDevices: [] };
+    return { link, ownDevices: [], vxlanDevices: [], clashes: [] };
   } finally {
     connection?.close();
   }
@@ -95,6 +104,7 @@ function probeConfig(file: string, config: NetworkConfig, link: OuterLink | null
     type: config.backend.type,
     datapath: datapathOf(config),
     families: config.ranges.map(({ family }) => family),
+    warnings: configWarnings(config),
   };
   try {
     if (link === null) {
@@ -131,7 +141,7 @@ export async function gatherFacts(options: CheckOptions): Promise<HostFacts> {
   const config = file === null
     ? null
     : parseNetworkConfig(readFileBounded(file, CONFIG_SIZE_MAX_BYTES), file);
-  const links = probeLinks(options, config?.ranges.map(({ family }) => family) ?? []);
+  const links = probeLinks(options, config);
   const link = "name" in links.link ? links.link : null;
   const isV6Off = sysctl("net/ipv6/conf/all/disable_ipv6") !== 0;
   return {
@@ -139,7 +149,7 @@ export async function gatherFacts(options: CheckOptions): Promise<HostFacts> {
     capabilities: CAPABILITIES.filter((name) => valueOr(() => hasCapability(name), false)),
     ...probeDevices(),
     udpOffloads: probeUdpOffloads(),
-    nftables: probeNftables(),
+    ...probeNftables(),
     ioUring: attempt(probeIoUring),
     forwarding: {
       4: forwarding("net/ipv4/ip_forward"),
@@ -148,6 +158,7 @@ export async function gatherFacts(options: CheckOptions): Promise<HostFacts> {
     rpFilter: link === null ? null : rpFilter(link.name),
     gcThresh3: sysctl("net/ipv4/neigh/default/gc_thresh3"),
     ...links,
+    isRunning: await probeRunning(options.apiSocket),
     ports: await probePorts(udpPortsOf(config), link, options),
     places: probePlaces(options),
     clock: probeClock(options.stateDir),

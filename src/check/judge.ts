@@ -2,6 +2,7 @@
 import type { ConfigFacts, HostFacts, PlaceFacts } from "./facts.ts";
 import { type Judged, judgeKernel } from "./judge_kernel.ts";
 import { judgeNetworkFacts } from "./judge_network.ts";
+import { judgeOthers } from "./judge_others.ts";
 import {
   type BackendName,
   type BackendReport,
@@ -48,7 +49,11 @@ function judgeClock({ clock }: HostFacts): Judged {
 function judgeConfig(config: ConfigFacts | null): Judged[] {
   if (config === null) return [];
   const name = "configuration";
-  const { file, type, refusal } = config;
+  const { file, type, refusal, warnings } = config;
+  if (refusal === null && warnings.length > 0) {
+    const advice = "Mend it, or leave it: it is passed over.";
+    return [{ name, result: "warning", seen: warnings.join("; "), advice }];
+  }
   if (refusal === null) return [{ name, result: "ok", seen: `${file}: ${type}`, advice: "" }];
   return [{ name, result: "missing", seen: refusal.why, advice: refusal.hint, blocks: BACKENDS }];
 }
@@ -104,6 +109,7 @@ export function judge(facts: HostFacts): CheckReport {
     ...judgeConfig(facts.config),
     ...judgeKernel(facts),
     ...judgeNetworkFacts(facts),
+    ...judgeOthers(facts),
     ...facts.places.map(judgePlace),
     judgeClock(facts),
   ];

@@ -123,6 +123,13 @@ const PORT_ADVICE: Readonly<Record<PortFacts["use"], string>> = {
 
 const USE_TEXT = { udp: "UDP of udp", vxlan: "UDP of vxlan", api: "API", registry: "registry" };
 
+/** Devices may outlive the selvage that made them; then they hold UDP ports, and no others. */
+function isPerhapsOurs(use: PortFacts["use"], { isRunning, ownDevices }: HostFacts): boolean {
+  if (isRunning === true) return true;
+  const isUdp = use === "udp" || use === "vxlan";
+  return ownDevices.length > 0 && (isUdp || isRunning === null);
+}
+
 function judgePort({ use, where, trial, isChosen }: PortFacts, facts: HostFacts): Judged {
   const name = `${USE_TEXT[use]} port`;
   const advice = PORT_ADVICE[use];
@@ -133,8 +140,10 @@ function judgePort({ use, where, trial, isChosen }: PortFacts, facts: HostFacts)
     return { name, result: "warning", seen, advice: "Look again once the address is ready." };
   }
   const seen = trial.why.includes(where) ? trial.why : `${where}: ${trial.why}`;
-  if (facts.ownDevices.length > 0) {
-    const own = `Perhaps the selvage that runs here, whose device is ${facts.ownDevices[0]}.`;
+  if (isPerhapsOurs(use, facts)) {
+    const [device] = facts.ownDevices;
+    const whose = device === undefined ? "" : `, whose device is ${device}`;
+    const own = `Perhaps the selvage that runs here${whose}.`;
     return { name, result: "warning", seen, advice: own };
   }
   if (use === "registry" && !isChosen) {

@@ -1,5 +1,5 @@
 /** Whether the ports are free: each is bound as `selvage run` would, and let go at once. */
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { closeFd } from "../../ffi/fd.ts";
 import { openUdpSocket } from "../../ffi/udp_socket.ts";
 import { DEFAULTS } from "../agent/options.ts";
@@ -8,11 +8,12 @@ import { formatHostPort, type HostPort } from "../net/host_port.ts";
 import { IpAddress, ofFamily } from "../net/ip.ts";
 import type { PortFacts, Trial } from "./facts.ts";
 import type { CheckOptions } from "./options.ts";
-import { attempt, fromError, unseen, WORKS } from "./trial.ts";
+import { attempt, codeOf, fromError, unseen, WORKS } from "./trial.ts";
 
 const ANY = IpAddress.parse("0.0.0.0");
 /** Longer than listening can take. */
 const LISTEN_MS_MAX = 2_000;
+const NOT_ALLOWED = ["EACCES", "EPERM"];
 /** The address has gone, or is not ready yet. */
 const NO_ADDRESS = ["EADDRNOTAVAIL", "EAFNOSUPPORT"];
 
@@ -53,6 +54,21 @@ function tryListen({ host, port }: HostPort): Promise<Trial> {
       clearTimeout(timer);
       server.close(() => resolve(WORKS));
     });
+  });
+}
+
+/** Whether somebody answers at the API's socket; null: this process may not ask. */
+export function probeRunning(path: string): Promise<boolean | null> {
+  return new Promise((resolve) => {
+    const socket = connect({ path });
+    const end = (answer: boolean | null) => {
+      clearTimeout(timer);
+      socket.destroy();
+      resolve(answer);
+    };
+    const timer = setTimeout(() => end(null), LISTEN_MS_MAX);
+    socket.on("connect", () => end(true));
+    socket.on("error", (error) => end(NOT_ALLOWED.includes(codeOf(error)) ? null : false));
   });
 }
 

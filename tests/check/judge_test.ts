@@ -25,6 +25,7 @@ const CONFIG: ConfigFacts = {
   datapath: "userspace",
   families: [4],
   mtu_bytes: 1450,
+  warnings: [],
   refusal: null,
 };
 
@@ -41,13 +42,16 @@ const GOOD: HostFacts = {
   vxlan: works,
   ipip: works,
   nftables: works,
+  forwardDrops: [],
   ioUring: works,
   forwarding: { 4: { isOn: true, isWritable: true }, 6: { isOn: true, isWritable: true } },
   rpFilter: 2,
   gcThresh3: 1024,
   link: LINK,
+  isRunning: false,
   ownDevices: [],
   vxlanDevices: [],
+  clashes: [],
   ports: [
     port("udp", works),
     port("vxlan", works),
@@ -93,7 +97,8 @@ interface Row {
 const linkOf = (change: Partial<OuterLink>) => ({ ...LINK, ...change });
 const tunOf = (change: Partial<HostFacts["tun"]>) => ({ ...GOOD.tun, ...change });
 const USERSPACE = ["udp", "vxlan (userspace)"];
-const VXLAN = ["vxlan (userspace)", "vxlan (kernel)"];
+const VXLAN_NAMES = ["vxlan (userspace)", "vxlan (kernel)"] as const;
+const VXLAN: string[] = [...VXLAN_NAMES];
 const off = (isWritable: boolean) => ({ isOn: false, isWritable });
 
 const ROWS: readonly Row[] = [
@@ -241,6 +246,65 @@ const ROWS: readonly Row[] = [
     what: "a port taken where selvage runs",
     facts: { ports: [port("udp", refused)], ownDevices: ["selvage0"] },
     row: "UDP of udp port",
+    result: "warning",
+  },
+  {
+    what: "the API's port taken by the selvage that runs here, without a device",
+    facts: { ports: [port("api", refused, true)], isRunning: true },
+    row: "API port",
+    result: "warning",
+  },
+  {
+    what: "the API's port taken where a selvage that runs no more left a device",
+    facts: { ports: [port("api", refused, true)], ownDevices: ["selvage.1"] },
+    row: "API port",
+    result: "missing",
+    not: ALL,
+    stops: true,
+  },
+  {
+    what: "a bridge of the name of vxlan's device",
+    facts: {
+      clashes: [{ type: "name", name: "selvage.1", kind: "bridge", backends: VXLAN_NAMES }],
+      config: { ...CONFIG, datapath: "auto" },
+    },
+    row: "device selvage.1",
+    result: "missing",
+    not: VXLAN,
+    stops: true,
+  },
+  {
+    what: "a VNI taken, which another configuration need not have",
+    facts: {
+      clashes: [
+        { type: "vni", name: "vx", vni: 1, port: 8472, backends: ["vxlan (kernel)"] },
+      ],
+    },
+    row: "VNI 1, port 8472",
+    result: "missing",
+    not: ["vxlan (kernel)"],
+  },
+  {
+    what: "a forward chain that drops",
+    facts: {
+      forwardDrops: [{ families: [4], familyText: "ip", table: "filter", chain: "FORWARD" }],
+    },
+    row: "forward chains",
+    result: "warning",
+  },
+  {
+    what: "a forward chain that drops another family",
+    facts: {
+      forwardDrops: [{ families: [6], familyText: "ip6", table: "filter", chain: "FORWARD" }],
+      config: CONFIG,
+    },
+    row: "forward chains",
+    result: "ok",
+  },
+  {
+    what: "an option that is passed over",
+    facts: { config: { ...CONFIG, warnings: ["Backend.Learnin is passed over"] } },
+    row: "configuration",
     result: "warning",
   },
   {

@@ -125,6 +125,56 @@ describe("something is missing", () => {
       return Promise.resolve();
     }));
 
+  test("a place for vxlan's device: a bridge of its name, or another device of its VNI", () =>
+    withLab(1, (lab) => {
+      const { host } = lab.network(1);
+      const ip = (words: string) => {
+        assert.equal(lab.exec(host, "ip", ...words.split(" ")).status, 0, words);
+      };
+      const config = configFile(lab, { Network: "10.210.0.0/16", Backend: { Type: "vxlan" } });
+      assert.equal(check(lab, [config]).status, 0);
+      ip("link add selvage.1 type bridge");
+      const named = check(lab, [config]);
+      assert.equal(named.status, 1);
+      assert.match(named.row("device selvage.1").seen, /not ours: bridge/);
+      ip("link delete selvage.1");
+      ip("link add foreign type vxlan id 1 dstport 8472 local 198.18.0.1 dev eth0");
+      ip("link set foreign up");
+      const taken = check(lab, [config]);
+      assert.equal(taken.status, 1);
+      assert.match(taken.row("VNI 1, port 8472").seen, /in use by device foreign/);
+      const other = { Network: "10.210.0.0/16", Backend: { Type: "vxlan", VNI: 2 } };
+      assert.equal(check(lab, [configFile(lab, other)]).status, 0);
+      return Promise.resolve();
+    }));
+
+  test("nothing, though a selvage runs that has no device", () =>
+    withLab(1, async (lab) => {
+      await lab.startRegistry({ Network: "10.210.0.0/16", Backend: { Type: "host-gw" } });
+      const socket = join(lab.hostDirectory(1), "api.sock");
+      const { status, row } = check(lab, [`--api-socket=${socket}`]);
+      assert.equal(row("API port").result, "warning");
+      assert.match(row("API port").advice, /the selvage that runs here/);
+      assert.equal(status, 0);
+    }));
+
+  test("a rule that lets the overlay pass: chains that drop are named", () =>
+    withLab(1, (lab) => {
+      const { host } = lab.network(1);
+      assert.equal(check(lab).row("forward chains").result, "ok");
+      const chain = "{ type filter hook forward priority 0; policy drop; }";
+      for (
+        const words of [["add", "table", "inet", "own"], ["add", "chain", "inet own f", chain]]
+      ) {
+        assert.equal(lab.exec(host, "nft", words.join(" ")).status, 0);
+      }
+      const { status, row } = check(lab);
+      assert.equal(status, 0);
+      assert.equal(row("forward chains").seen, "policy drop: inet own f");
+      assert.match(row("forward chains").advice, /nft insert rule inet own f ip saddr/);
+      return Promise.resolve();
+    }));
+
   test("IPv6", () =>
     withLab(1, (lab) => {
       setSysctl(lab, "net/ipv6/conf/all/disable_ipv6", "1");

@@ -26,21 +26,18 @@ interface Mapping {
   readonly path: string;
 }
 
+/** A line of `/proc/self/maps`, if it is of a file. */
+function toMapping(line: string): Mapping | null {
+  const match = FILE_MAPPING.exec(line);
+  if (match === null) return null;
+  const [start, end] = [parseInt(match[1]!, 16), parseInt(match[2]!, 16)];
+  return { address: start, size_bytes: end - start, rights: match[3]!, path: match[4]! };
+}
+
 /** What of files is mapped now. */
 function fileMappings(): Mapping[] {
-  const mappings: Mapping[] = [];
-  for (const line of readFileSync("/proc/self/maps", "latin1").split("\n")) {
-    const match = FILE_MAPPING.exec(line);
-    if (match === null) continue;
-    const [start, end] = [parseInt(match[1]!, 16), parseInt(match[2]!, 16)];
-    mappings.push({
-      address: start,
-      size_bytes: end - start,
-      rights: match[3]!,
-      path: match[4]!,
-    });
-  }
-  return mappings;
+  const lines = readFileSync("/proc/self/maps", "latin1").split("\n");
+  return lines.map(toMapping).filter((mapping) => mapping !== null);
 }
 
 /**
@@ -64,8 +61,23 @@ export function pageOutFiles(): void {
   }
 }
 
-/** The executable's code. It stays where it is for as long as the process lives. */
-let code: readonly Mapping[] | null = null;
+/**
+ * What of the executable nobody can write to and nobody wrote to: code and constants. They stay
+ * where they are for as long as the process lives.
+ */
+let cleanMappings: readonly Mapping[] | null = null;
+
+/** Reads them; a private page, as the linker makes of what it relocates, shows as `Anonymous`. */
+function findCleanMappings(): Mapping[] {
+  const path = readlinkSync("/proc/self/exe");
+  const entries = readFileSync("/proc/self/smaps", "latin1").split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
+  return entries.flatMap((entry) => {
+    const mapping = toMapping(entry.slice(0, entry.indexOf("\n")));
+    const isClean = mapping?.path === path && !mapping.rights.includes("w") &&
+      /^Anonymous: +0 kB$/m.test(entry);
+    return isClean ? [mapping] : [];
+  });
+}
 
 /**
  * Takes the executable's code out of the process's page table. The file cache keeps it, so what is
@@ -74,10 +86,8 @@ let code: readonly Mapping[] | null = null;
  * It takes a millisecond at most, where `pageOutFiles` takes 25 and the files are read again.
  */
 export function unmapCode(): void {
-  if (code === null) {
-    const path = readlinkSync("/proc/self/exe");
-    // Nothing but this is asked for: pages that were written to would lose what was written.
-    code = fileMappings().filter((one) => one.rights === "r-x" && one.path === path);
+  cleanMappings ??= findCleanMappings();
+  for (const { address, size_bytes } of cleanMappings) {
+    libc.madvise(address, size_bytes, MADV_DONTNEED);
   }
-  for (const { address, size_bytes } of code) libc.madvise(address, size_bytes, MADV_DONTNEED);
 }

@@ -32,3 +32,33 @@ export class Backoff {
     this.#next_ms = this.first_ms;
   }
 }
+
+/** Has something tried again by and by, for as long as something is left to do. */
+export class Retry {
+  readonly #work: () => void;
+  readonly #backoff: Backoff;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #left = "";
+
+  /** `work` must not throw; it tells `settle` what came of it. */
+  constructor(work: () => void, first_ms: number, max_ms: number) {
+    this.#work = work;
+    this.#backoff = new Backoff(first_ms, max_ms);
+  }
+
+  /**
+   * Says what is left to do after a try, in any words; nothing if empty. The delays grow while it
+   * is the same: what has lasted for long does not keep something new waiting.
+   */
+  settle(left: string): void {
+    this.stop();
+    if (left !== this.#left) this.#backoff.reset();
+    this.#left = left;
+    if (left !== "") this.#timer = setTimeout(this.#work, this.#backoff.next_ms());
+  }
+
+  /** Forgets what was to be tried again. */
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
+}

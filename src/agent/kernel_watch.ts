@@ -7,6 +7,8 @@ import { Backoff, pause } from "../retry.ts";
 
 const RETRY_FIRST_MS = 50;
 const RETRY_MAX_MS = 5_000;
+/** What happens while nobody listens is to be seen within a second. */
+const LOSS_RETRY_MAX_MS = 200;
 /** After so long without trouble the next is the first. */
 const QUIET_MS = 10_000;
 
@@ -34,12 +36,15 @@ export async function followKernel(
   let told = "";
   while (!signal.aborted) {
     const start_ms = performance.now();
+    let retryMax_ms = RETRY_MAX_MS;
     let listener: NetlinkListener | null = null;
     try {
       listener = new NetlinkListener(protocol, groups);
       onGap();
       for await (const chunk of listener.chunks(signal)) take(parseMessages(chunk));
     } catch (error) {
+      if (isLoss(error)) retryMax_ms = LOSS_RETRY_MAX_MS;
+      if (performance.now() - start_ms > QUIET_MS) told = "";
       const text = isLoss(error)
         ? "more happened in the kernel than could be followed; reading it all"
         : `cannot follow the kernel: ${errorText(error)}`;
@@ -49,6 +54,6 @@ export async function followKernel(
       listener?.close();
     }
     if (performance.now() - start_ms > QUIET_MS) backoff.reset();
-    await pause(backoff.next_ms(), signal);
+    await pause(Math.min(backoff.next_ms(), retryMax_ms), signal);
   }
 }

@@ -4,6 +4,7 @@ import { type Lease, type LeaseAttributes, leaseKey, sameNode } from "../lease/l
 import { formatLeaseValue } from "../lease/lease_value.ts";
 import type { LeaseTable } from "../lease/lease_table.ts";
 import { logger } from "../log.ts";
+import { printable } from "../printable.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import { LinkedSignal } from "../net/linked_signal.ts";
 import { Backoff, pause } from "../retry.ts";
@@ -12,6 +13,8 @@ import { LEASE_TTL_MS, type LeaseStore } from "../store/store.ts";
 const RETRY_FIRST_MS = 1_000;
 /** flannel's: a renewal that failed is tried again each minute at the latest. */
 const RETRY_MAX_MS = 60_000;
+/** Another daemon with our address is told of for so long after it was last seen. */
+const RIVAL_MEMORY_MS = 2 * RETRY_MAX_MS;
 /** How often the time of day is looked at: it may jump, and timers stand still while we sleep. */
 const CLOCK_CHECK_MS = 60_000;
 
@@ -37,6 +40,12 @@ function isSameValue(a: LeaseAttributes, b: LeaseAttributes): boolean {
   return a === b || formatLeaseValue(a) === formatLeaseValue(b);
 }
 
+/** Whether what a store shows was written by us, though flannel's form has no type for alloc. */
+function says(shown: LeaseAttributes, ours: LeaseAttributes): boolean {
+  const { backendType } = ours.backendType === "alloc" ? shown : ours;
+  return isSameValue(shown, { ...ours, backendType });
+}
+
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
   #attributes: LeaseAttributes;
@@ -60,6 +69,11 @@ export class LeaseKeeper {
    * changes under way that are older than it.
    */
   #mustShow = true;
+  /** What the store says of us and we did not write. */
+  #rival: LeaseAttributes | null = null;
+  /** The last one, and when, by the clock that never jumps. */
+  #lastRival: { readonly attributes: LeaseAttributes; readonly seen_ms: number } | null = null;
+  readonly #rivalBackoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
 
   constructor(options: LeaseKeeperOptions) {
     this.#options = options;
@@ -82,6 +96,19 @@ export class LeaseKeeper {
     return this.#due?.at_ms ?? null;
   }
 
+  /** Who else publishes our lease, or has done so in the last minutes; null: nobody. */
+  get rivalProblem(): string | null {
+    const last = this.#lastRival;
+    if (this.#lease === null || last === null) return null;
+    if (performance.now() - last.seen_ms > RIVAL_MEMORY_MS) return null;
+    const { backendType, backendData } = last.attributes;
+    const said = printable(`${backendType} ${JSON.stringify(Object.values(backendData))}`);
+    return `another daemon with the public address ${
+      this.#attributes.publicAddresses.join(", ")
+    } publishes our lease ${leaseKey(this.#lease.subnets)} as its own (${said}): packets may go ` +
+      "there; give each host an address of its own (--public-ip), or stop one of the two";
+  }
+
   #take(lease: Lease): Lease {
     this.#lease = lease;
     const delay_ms = renewalDelay_ms(this.#ttl_ms, this.#options.renewMargin_ms);
@@ -102,9 +129,7 @@ export class LeaseKeeper {
   /** Has the lease say this of us; if it says something else, it is renewed at once. */
   publish(attributes: LeaseAttributes): void {
     this.#attributes = attributes;
-    const before = this.#wake;
-    this.#wake = new AbortController();
-    before.abort();
+    this.#wakeUp();
   }
 
   /**
@@ -145,7 +170,24 @@ export class LeaseKeeper {
       this.#mustShow = true;
       // A reservation may have been made of it: that needs no renewal.
       if (shown.expiry_ms === null) this.#take({ ...this.#lease, expiry_ms: null });
+      this.#noteRival(shown);
     }
+  }
+
+  /** Wakes the keeping if another than us wrote what the store says of us. */
+  #noteRival(shown: Lease): void {
+    if (says(shown, this.#published) || says(shown, this.#attributes)) {
+      this.#rival = null;
+      return;
+    }
+    this.#rival = shown;
+    this.#wakeUp();
+  }
+
+  #wakeUp(): void {
+    const before = this.#wake;
+    this.#wake = new AbortController();
+    before.abort();
   }
 
   /**
@@ -157,6 +199,7 @@ export class LeaseKeeper {
     while (!signal.aborted) {
       if (this.#lost.signal.aborted) await this.#reacquire(signal, onMoved);
       else if (this.#isDue()) await this.#renew(signal, backoff);
+      else if (this.#rival !== null) await this.#contend(signal, backoff);
       else await this.#sleep(this.#untilDue_ms(), signal);
     }
   }
@@ -188,6 +231,24 @@ export class LeaseKeeper {
       this.#log.warning`cannot renew the lease: ${errorText(error)}`;
       await this.#sleep(backoff.next_ms(), signal);
     }
+  }
+
+  /**
+   * Says again what is true of us, if another's word still stands after a while: it may have been
+   * our own of before, that came late. The delays grow, since the other may do the same.
+   */
+  async #contend(signal: AbortSignal, backoff: Backoff): Promise<void> {
+    if (this.rivalProblem === null) this.#rivalBackoff.reset();
+    const link = new LinkedSignal([signal, this.#lost.signal]);
+    await pause(this.#rivalBackoff.next_ms(), link.signal);
+    const isOver = link.signal.aborted || this.#rival === null;
+    link.dispose();
+    if (isOver) return;
+    const isNews = this.rivalProblem === null;
+    this.#lastRival = { attributes: this.#rival!, seen_ms: performance.now() };
+    if (isNews) this.#log.warning`${this.rivalProblem}`;
+    this.#rival = null;
+    await this.#renew(signal, backoff);
   }
 
   async #reacquire(signal: AbortSignal, onMoved: (lease: Lease) => Promise<void>): Promise<void> {

@@ -122,7 +122,6 @@ export class PeerCommands {
       this.#ready.delete(place);
       place.isRunning = true;
       const work = this.#work(place).finally(() => {
-        place.isRunning = false;
         this.#running.delete(work);
         this.#pump();
       });
@@ -132,19 +131,22 @@ export class PeerCommands {
 
   /** Does at one place what is to be done, until nothing is, or something fails. */
   async #work(place: Place): Promise<void> {
-    while (!this.#ending.signal.aborted) {
+    let isFailed = false;
+    while (!isFailed && !this.#ending.signal.aborted) {
       const { wanted } = place;
       const act = nextAct(place);
       if (act === null) break;
       const isDone = act === "add" ? await this.#add(place) : await this.#remove(place);
       // What was wanted when it failed may be wanted no longer.
-      if (isDone || wanted !== place.wanted) continue;
-      if (this.#isClosing) return;
+      isFailed = !isDone && wanted === place.wanted;
+    }
+    // Now, not when somebody hears of the end: what is wanted meanwhile would be nobody's to do.
+    place.isRunning = false;
+    if (isFailed && !this.#isClosing) {
       place.retry = setTimeout(() => {
         this.#makeReady(place);
         this.#pump();
       }, place.backoff.next_ms());
-      return;
     }
     if (place.wanted === null && place.present === null) this.#places.delete(place.subnet);
   }
@@ -218,7 +220,8 @@ export class PeerCommands {
     while (this.#running.size > 0) await Promise.all(this.#running);
     clearTimeout(deadline);
     this.#ending.abort();
-    const leftCount = isCleared ? this.#places.size : 0;
+    const left = [...this.#places.values()].filter(({ present }) => present !== null);
+    const leftCount = isCleared ? left.length : 0;
     if (leftCount > 0) this.#log.warning`${leftCount} peers are left as they are`;
   }
 }

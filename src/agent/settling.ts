@@ -1,4 +1,11 @@
 /** When it is worth giving memory back: not while it is in use, and not for a few bytes. */
+import { unmapCode } from "../../ffi/page_out.ts";
+
+/**
+ * When after a little work (a sign of life, a look at the tables) its code is unmapped: as soon as
+ * it is done, and when the runtime has collected what it left, which takes some seconds.
+ */
+const REST_MS = [1_000, 8_000];
 
 /** When the start is over, or most of a storm, also in a network of thousands of hosts. */
 const SETTLED_MS = 5_000;
@@ -32,4 +39,12 @@ export class Settling {
     this.#changeCount += changeCount;
     if (this.#changeCount >= CHANGE_COUNT) this.begin();
   }
+}
+
+let restTimers: ReturnType<typeof setTimeout>[] = [];
+
+/** A little was done. The code that it mapped is unmapped when nothing more follows. */
+export function restSoon(): void {
+  for (const timer of restTimers) clearTimeout(timer);
+  restTimers = REST_MS.map((delay_ms) => setTimeout(unmapCode, delay_ms).unref());
 }

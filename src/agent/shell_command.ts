@@ -85,10 +85,16 @@ export async function runShellCommand(command: ShellCommand, signal: AbortSignal
   const onAbort = () => end("was ended, as this daemon ends");
   const timer = setTimeout(() => end(`did not end within ${timeout_ms / 1000} s`), timeout_ms);
   signal.addEventListener("abort", onAbort, { once: true });
+  const letGo = () => {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", onAbort);
+  };
   try {
     const closed = new AbortController();
     child.once("close", () => closed.abort());
     const [status, killer] = await once(child, "exit") as [number | null, string | null];
+    // What it left running in the background is no longer ours to end.
+    letGo();
     await pause(DRAIN_MS, closed.signal);
     if (ending !== null) throw failure(name, ending, errors());
     if (status === 0) return output();
@@ -98,8 +104,7 @@ export async function runShellCommand(command: ShellCommand, signal: AbortSignal
     if (error instanceof SelvageError) throw error;
     throw failure(name, "cannot be run", errorText(error));
   } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", onAbort);
+    letGo();
     // What it left running in the background writes to nobody.
     child.stdout.destroy();
     child.stderr.destroy();

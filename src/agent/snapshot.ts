@@ -21,6 +21,8 @@ export interface SnapshotParts {
   readonly path: DataPath | null;
   /** Why the outer interface is not what it was; null: it is. */
   readonly linkProblem: string | null;
+  /** Who else publishes our lease; null: nobody. */
+  readonly rivalProblem: string | null;
   /** Every lease but our own, in the order of the subnets. */
   readonly peers: readonly Lease[];
   readonly store: StoreState | null;
@@ -98,7 +100,7 @@ export function snapshot(parts: SnapshotParts): Status {
     },
     peers: parts.peers.map((peer) => peerStatus(peer, path)),
     problems: [
-      ...(parts.linkProblem === null ? [] : [parts.linkProblem]),
+      ...[parts.linkProblem, parts.rivalProblem].filter((problem) => problem !== null),
       ...(path?.problems ?? []),
     ],
     skippedPeers: path?.skipped ?? [],

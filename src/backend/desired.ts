@@ -23,6 +23,11 @@ export function deviceAddress(lease: Lease, family: Family, linkName: string): D
   return { linkName, address: subnet.address, prefixLength: bitsOf(family) };
 }
 
+/** The families that the network has, IPv4 first. */
+export function familiesOf({ ranges }: NetworkConfig): Family[] {
+  return ranges.map(({ family }) => family);
+}
+
 export function networkOf(config: NetworkConfig, family: Family): IpPrefix {
   return ofFamily<SubnetRange>(config.ranges, family)!.network;
 }

@@ -11,6 +11,7 @@ import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import { type Family, ofFamily } from "../net/ip.ts";
 import type { Backend, CommandPeer, ExtensionCommands, Plan, PlanInput } from "./backend.ts";
 import { textOption } from "./backend_options.ts";
+import { requireIpv4Network } from "./ipv4_alone.ts";
 import { planPeers } from "./plan_peers.ts";
 import { reachPeer } from "./reach_peer.ts";
 
@@ -59,11 +60,7 @@ export const extensionBackend: Backend = {
   type: EXTENSION_TYPE,
   check(config: NetworkConfig, link: OuterLink | null): void {
     readCommands(config);
-    if (config.ranges.some(({ family }) => family !== 4)) {
-      throw new SelvageError("unsupported", "network configuration: extension carries IPv4 alone", {
-        hint: "Set EnableIPv6 to false and EnableIPv4 to true, or choose another backend.",
-      });
-    }
+    requireIpv4Network(config);
     if (link === null || ofFamily(link.publicAddresses, 4) !== undefined) return;
     throw new SelvageError("unsupported", `interface ${link.name} has no IPv4 address`, {
       hint: "Choose another interface with --iface.",

@@ -9,15 +9,11 @@ import { NO_KERNEL_STATE } from "../kernel/state.ts";
 import type { Lease } from "../lease/lease.ts";
 import { type Family, ofFamily } from "../net/ip.ts";
 import type { Backend, PeerEntry, Plan, PlanInput } from "./backend.ts";
-import { directRoute } from "./desired.ts";
+import { directRoute, familiesOf } from "./desired.ts";
 import { planPeers } from "./plan_peers.ts";
 import { reachPeer } from "./reach_peer.ts";
 
 const HOST_GW_TYPE = "host-gw";
-
-function familiesOf(config: NetworkConfig): Family[] {
-  return config.ranges.map(({ family }) => family);
-}
 
 /** Why this peer cannot be served, or its entry. */
 function planPeer(peer: Lease, family: Family, input: PlanInput): PeerEntry | string {

@@ -64,6 +64,7 @@ export function planPeers<E extends PeerEntry>(
 ): PlannedPeers<E> {
   const { planned } = memoryFor(input, planPeer);
   const skipped: SkippedPeer[] = [];
+  const reasons = new Map<Lease, string>();
   const all: E[] = [];
   for (const family of families) {
     for (const peer of input.peers) {
@@ -72,8 +73,13 @@ export function planPeers<E extends PeerEntry>(
         one = planPeer(peer, family, input);
         planned[family].set(peer, one);
       }
-      if (typeof one !== "string") all.push(one);
-      else skipped.push({ key: leaseKey(peer.subnets), reason: one });
+      if (typeof one !== "string") {
+        all.push(one);
+      } else if (reasons.get(peer) !== one) {
+        // What holds in both families is said once.
+        reasons.set(peer, one);
+        skipped.push({ key: leaseKey(peer.subnets), reason: one });
+      }
     }
   }
   sort(all);

@@ -22,12 +22,11 @@ import type {
 } from "../kernel/state.ts";
 import { type Family, ofFamily } from "../net/ip.ts";
 import type { Backend, Plan, PlanInput, ShownOptions } from "./backend.ts";
-import { deviceAddress, directRoute, networkOf, networkRoute } from "./desired.ts";
+import { deviceAddress, directRoute, familiesOf, networkOf, networkRoute } from "./desired.ts";
 import { readVxlanOptions, requireKernelOptions, type VxlanOptions } from "./vxlan_options.ts";
 import {
   checkVxlanLink,
   deviceName,
-  familiesOf,
   mtuOf,
   planVteps,
   type VtepEntry,

@@ -8,7 +8,7 @@ const DEFAULT_VNI = 1;
 /** RFC 7348 section 5: 24 bits. */
 const VNI_MAX = 2 ** 24 - 1;
 /** Linux's, which flannel uses; IANA's is 4789. */
-const DEFAULT_PORT = 8472;
+export const VXLAN_DEFAULT_PORT = 8472;
 const MTU_BYTES_MAX = 65_535;
 
 /** Who encapsulates; the first is the default. */
@@ -61,7 +61,7 @@ function parseVxlanOptions(config: NetworkConfig): VxlanOptions {
     datapath: choiceOption(config, "Datapath", DATAPATHS),
     vni: numberOption(config, "VNI", VNI_RULE),
     // flannel's 0 is the kernel's default.
-    port: portOption(config, DEFAULT_PORT, { isZeroDefault: true }),
+    port: portOption(config, VXLAN_DEFAULT_PORT, { isZeroDefault: true }),
     outerMtu_bytes: numberOption(config, "MTU", MTU_RULE),
     generation: GENERATIONS.find((one) => one === generation) ?? 3,
     isLearning: booleanOption(config, "Learning"),

@@ -10,19 +10,19 @@ import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import {
   ETHERNET_HEADER_BYTES,
   ipHeaderBytes,
+  MTU_BYTES_MIN,
   UDP_HEADER_BYTES,
   VXLAN_HEADER_BYTES,
 } from "../net/header_length.ts";
 import { type Family, ofFamily } from "../net/ip.ts";
 import { MacAddress } from "../net/mac_address.ts";
 import type { PeerEntry, PlanInput, SkippedPeer, VtepMacs } from "./backend.ts";
+import { familiesOf } from "./desired.ts";
 import { type PlannedPeers, planPeers } from "./plan_peers.ts";
 import { reachPeer } from "./reach_peer.ts";
 import { readVxlanOptions } from "./vxlan_options.ts";
 
 export const VXLAN_TYPE = "vxlan";
-/** What every link must carry: RFC 791 section 3.2, RFC 8200 section 5. */
-const MTU_BYTES_MIN: Readonly<Record<Family, number>> = { 4: 68, 6: 1280 };
 /** `IFNAMSIZ` without the NUL. */
 const DEVICE_NAME_LENGTH_MAX = 15;
 
@@ -48,10 +48,6 @@ export function mtuOf(config: NetworkConfig, link: OuterLink, family: Family): n
     `interface ${link.name}: an MTU of ${outer_bytes} leaves no room for IPv${family} in VXLAN`,
     { hint: `Set the interface's MTU, or Backend.MTU, higher, or switch IPv${family} off.` },
   );
-}
-
-export function familiesOf(config: NetworkConfig): Family[] {
-  return config.ranges.map(({ family }) => family);
 }
 
 export function checkVxlanLink(config: NetworkConfig, link: OuterLink): void {

@@ -7,12 +7,11 @@ import type { NetworkConfig } from "../config/network_config.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import { type KernelState, NO_KERNEL_STATE } from "../kernel/state.ts";
 import type { Backend, ForwardingEntry, Plan, PlanInput, Tunnel, VtepMacs } from "./backend.ts";
-import { deviceAddress, networkOf, networkRoute } from "./desired.ts";
+import { deviceAddress, familiesOf, networkOf, networkRoute } from "./desired.ts";
 import { readVxlanOptions, requireUserspaceOptions } from "./vxlan_options.ts";
 import {
   checkVxlanLink,
   deviceName,
-  familiesOf,
   mtuOf,
   planVteps,
   type VtepEntry,

@@ -7,11 +7,14 @@ import { judgeNetwork } from "../agent/network.ts";
 import { type Capability, hasCapability } from "../agent/preflight.ts";
 import { portOption } from "../backend/backend_options.ts";
 import { ANY_HOST, selectBackend } from "../backend/select.ts";
+import { UDP_DEFAULT_PORT } from "../backend/udp.ts";
+import { readVxlanOptions, VXLAN_DEFAULT_PORT } from "../backend/vxlan_options.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { CONFIG_SIZE_MAX_BYTES, parseNetworkConfig } from "../config/parse_network_config.ts";
 import { errorText, SelvageError } from "../errors.ts";
 import { readFileBounded } from "../files.ts";
 import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
+import { isOwnLinkName } from "../kernel/state.ts";
 import type { Family } from "../net/ip.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
 import { listLinks } from "../netlink/rtnetlink.ts";
@@ -24,9 +27,7 @@ import { probePorts, type UdpPort } from "./ports.ts";
 import { attempt, valueOr } from "./trial.ts";
 
 const CAPABILITIES: readonly Capability[] = ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"];
-const DEFAULT_PORTS = { udp: 8285, vxlan: 8472 } as const;
-/** Every name that a device of ours may have. */
-const OWN_DEVICE = /^(selvage\d*|selvage(-v6)?\.\d+|selv[46]\.\d+|selvage\.ipip)$/;
+const DEFAULT_PORTS = { udp: UDP_DEFAULT_PORT, vxlan: VXLAN_DEFAULT_PORT } as const;
 
 /** A sysctl's number by its path below `/proc/sys`; null if there is none. */
 function sysctl(path: string): number | null {
@@ -50,32 +51,28 @@ function rpFilter(linkName: string): number | null {
 
 type LinkFacts = Pick<HostFacts, "link" | "ownDevices" | "vxlanDevices">;
 
+/** As `selvage run` does: a node is known by its IPv4 address, whatever the network carries. */
 function chooseLink(
   connection: NetlinkConnection,
   { link }: CheckOptions,
-  families: readonly Family[] | null,
+  families: readonly Family[],
 ): HostFacts["link"] {
-  const tries: (readonly Family[])[] = families === null ? [[4], [6]] : [families];
-  let first: unknown = null;
-  for (const wanted of tries) {
-    try {
-      return chooseOuterLink(connection, link, wanted);
-    } catch (error) {
-      first ??= error;
-    }
+  try {
+    return chooseOuterLink(connection, link, [...new Set<Family>([4, ...families])]);
+  } catch (error) {
+    const hint = error instanceof SelvageError ? error.hint : "";
+    return { why: errorText(error), hint: hint || "Give this host an address, or set --iface." };
   }
-  const hint = first instanceof SelvageError ? first.hint : "";
-  return { why: errorText(first), hint: hint || "Give this host an address, or set --iface." };
 }
 
-function probeLinks(options: CheckOptions, families: readonly Family[] | null): LinkFacts {
+function probeLinks(options: CheckOptions, families: readonly Family[]): LinkFacts {
   let connection: NetlinkConnection | null = null;
   try {
     connection = new NetlinkConnection(new NetlinkRouteSocket());
     const links = listLinks(connection);
     return {
       link: chooseLink(connection, options, families),
-      ownDevices: links.map(({ name }) => name).filter((name) => OWN_DEVICE.test(name)),
+      ownDevices: links.map(({ name }) => name).filter(isOwnLinkName),
       vxlanDevices: links.filter(({ kind }) => kind === "vxlan").map(({ name }) => name),
     };
   } catch (error) {
@@ -87,11 +84,9 @@ function probeLinks(options: CheckOptions, families: readonly Family[] | null): 
 }
 
 /** Bad values are the backend's own to report. */
-function datapathOf({ backend }: NetworkConfig): string | null {
-  if (backend.type !== "vxlan") return null;
-  const entry = Object.entries(backend.options)
-    .findLast(([key]) => key.toLowerCase() === "datapath");
-  return typeof entry?.[1] === "string" ? entry[1] : "auto";
+function datapathOf(config: NetworkConfig): string | null {
+  if (config.backend.type !== "vxlan") return null;
+  return valueOr(() => readVxlanOptions(config).datapath, "auto");
 }
 
 function probeConfig(file: string, config: NetworkConfig, link: OuterLink | null): ConfigFacts {
@@ -136,7 +131,7 @@ export async function gatherFacts(options: CheckOptions): Promise<HostFacts> {
   const config = file === null
     ? null
     : parseNetworkConfig(readFileBounded(file, CONFIG_SIZE_MAX_BYTES), file);
-  const links = probeLinks(options, config?.ranges.map(({ family }) => family) ?? null);
+  const links = probeLinks(options, config?.ranges.map(({ family }) => family) ?? []);
   const link = "name" in links.link ? links.link : null;
   const isV6Off = sysctl("net/ipv6/conf/all/disable_ipv6") !== 0;
   return {

@@ -3,18 +3,15 @@ import type { OuterLink } from "../kernel/outer_link.ts";
 import {
   ETHERNET_HEADER_BYTES,
   ipHeaderBytes,
+  MTU_BYTES_MIN,
   UDP_HEADER_BYTES,
   VXLAN_HEADER_BYTES,
 } from "../net/header_length.ts";
-import { type Family, ofFamily } from "../net/ip.ts";
+import type { Family } from "../net/ip.ts";
 import type { HostFacts, PortFacts } from "./facts.ts";
 import type { Judged } from "./judge_kernel.ts";
 import { type BackendName, BACKENDS } from "./report.ts";
 
-/** What every IPv6 link must carry (RFC 8200 section 5). */
-const IPV6_MTU_BYTES_MIN = 1280;
-/** What every IPv4 link must carry (RFC 791 section 3.2). */
-const IPV4_MTU_BYTES_MIN = 68;
 const STRICT = 1;
 
 const SYSCTLS = { 4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding" } as const;
@@ -56,11 +53,6 @@ function judgeLink({ link }: HostFacts): Judged {
   }
   const addresses = link.addresses.join(", ");
   const seen = `${link.name}, ${addresses}, MTU ${link.mtu_bytes}`;
-  if (ofFamily(link.addresses, 4) === undefined) {
-    const advice = "Give it an IPv4 address, or set --iface; only IPv6 networks of vxlan work.";
-    const blocks = ["udp", "ipip"] as const;
-    return { name, result: "warning", seen, advice, blocks };
-  }
   const isOwn = link.publicAddresses.every((one) => link.addresses.some((own) => own.equals(one)));
   if (isOwn) return { name, result: "ok", seen, advice: "" };
   const advice = "host-gw needs the interface's own address: leave --public-ip out for it.";
@@ -82,11 +74,11 @@ function innerMtus({ mtu_bytes }: OuterLink): [name: string, mtu_bytes: number, 
   const vxlan = udp + VXLAN_HEADER_BYTES + ETHERNET_HEADER_BYTES;
   const [ip4, ip6] = [ipHeaderBytes(4), ipHeaderBytes(6)];
   return [
-    ["udp", mtu_bytes - ip4 - udp, IPV4_MTU_BYTES_MIN],
-    ["vxlan", mtu_bytes - ip4 - vxlan, IPV4_MTU_BYTES_MIN],
-    ["vxlan of IPv6", mtu_bytes - ip6 - vxlan, IPV6_MTU_BYTES_MIN],
-    ["host-gw", mtu_bytes, IPV4_MTU_BYTES_MIN],
-    ["ipip", mtu_bytes - ip4, IPV4_MTU_BYTES_MIN],
+    ["udp", mtu_bytes - ip4 - udp, MTU_BYTES_MIN[4]],
+    ["vxlan", mtu_bytes - ip4 - vxlan, MTU_BYTES_MIN[4]],
+    ["vxlan of IPv6", mtu_bytes - ip6 - vxlan, MTU_BYTES_MIN[6]],
+    ["host-gw", mtu_bytes, MTU_BYTES_MIN[4]],
+    ["ipip", mtu_bytes - ip4, MTU_BYTES_MIN[4]],
   ];
 }
 

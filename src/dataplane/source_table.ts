@@ -12,14 +12,19 @@ import {
 import type { Epochs, EpochSnapshot, WaitBudget } from "./epochs.ts";
 import type { SharedMemory } from "./memory.ts";
 
-/** Outer addresses of peers to their slots. Several peers may share one address. */
+/**
+ * Outer addresses of peers to their slots. Several peers may share one address. The shared memory
+ * is all the record there is, but for those that share.
+ */
 export class SourceTable {
   readonly #u32: Uint32Array<SharedArrayBuffer>;
   readonly #u64: BigUint64Array<SharedArrayBuffer>;
-  /** The peers at each address; the first is the one that look-ups find. */
-  readonly #slots = new Map<number, number[]>();
+  /** The peers at an address beside the one that look-ups find there. */
+  readonly #others = new Map<number, number[]>();
   #current_offset = SOURCE_TABLE_A_OFFSET;
-  /** Cells of the current table that are not empty, removed ones among them. */
+  /** Cells of the current table that lead to a peer. */
+  #liveCount = 0;
+  /** Those that are not empty: removed ones too. */
   #usedCount = 0;
   /** When the current table came into use: a loop may read the other until it has passed. */
   #switched: EpochSnapshot;
@@ -37,31 +42,40 @@ export class SourceTable {
 
   /** Adds a peer at an address (host order, not 0). False, and nothing changed, if it is full. */
   add(address: number, slot: number, budget: WaitBudget): boolean {
-    const slots = this.#slots.get(address);
-    if (slots !== undefined) {
-      slots.push(slot);
+    const cell = this.#find(this.#current_offset, address);
+    if (cell !== null && this.#slotAt(cell) !== REMOVED) {
+      const others = this.#others.get(address);
+      if (others === undefined) this.#others.set(address, [slot]);
+      else others.push(slot);
       return true;
     }
-    this.#slots.set(address, [slot]);
-    if (this.#put(address, slot)) return true;
-    if (this.#rebuild(budget)) return true;
-    this.#slots.delete(address);
-    return false;
+    const isAdded = cell !== null && this.#put(cell, address, slot) ||
+      this.#rebuildWith(address, slot, budget);
+    if (isAdded) this.#liveCount++;
+    return isAdded;
   }
 
   /** Takes back one `add`. Other peers at the address stay. */
   remove(address: number, slot: number): void {
-    const slots = this.#slots.get(address)!;
-    slots.splice(slots.indexOf(slot), 1);
-    if (slots.length === 0) this.#slots.delete(address);
     const cell = this.#find(this.#current_offset, address)!;
-    Atomics.store(this.#u64, cell, cellOf(address, slots.length === 0 ? -1 : slots[0]!));
+    const others = this.#others.get(address) ?? [];
+    if (this.#slotAt(cell) === slot) {
+      const next = others.shift() ?? REMOVED;
+      if (next === REMOVED) this.#liveCount--;
+      Atomics.store(this.#u64, cell, cellOf(address, next));
+    } else {
+      others.splice(others.indexOf(slot), 1);
+    }
+    if (others.length === 0) this.#others.delete(address);
   }
 
-  /** Writes an address that has no live cell into the current table, if there is room for it. */
-  #put(address: number, slot: number): boolean {
-    const cell = this.#find(this.#current_offset, address);
-    if (cell === null) return false;
+  /** The slot in a cell; `REMOVED` also if the cell is empty. */
+  #slotAt(cell: number): number {
+    return Number(Atomics.load(this.#u64, cell) & 0xffff_ffffn) - 1;
+  }
+
+  /** Writes an address that leads nowhere yet into its cell, if the table has room for it. */
+  #put(cell: number, address: number, slot: number): boolean {
     if (Atomics.load(this.#u64, cell) === 0n) {
       if (this.#usedCount >= this.usedCountMax) return false;
       this.#usedCount++;
@@ -70,23 +84,30 @@ export class SourceTable {
     return true;
   }
 
-  /** Builds all that is live in the other table, without the removed cells, and switches to it. */
-  #rebuild(budget: WaitBudget): boolean {
-    if (this.#slots.size > this.usedCountMax) return false;
+  /** Builds all that is live, and this, in the other table, and switches to it. */
+  #rebuildWith(address: number, slot: number, budget: WaitBudget): boolean {
+    if (this.#liveCount >= this.usedCountMax) return false;
     if (!this.epochs.waitPassed(this.#switched, budget)) return false;
     const other_offset = this.#current_offset === SOURCE_TABLE_A_OFFSET
       ? SOURCE_TABLE_B_OFFSET
       : SOURCE_TABLE_A_OFFSET;
     this.#u64.fill(0n, other_offset / 8, other_offset / 8 + SOURCE_CELL_COUNT);
-    for (const [address, slots] of this.#slots) {
-      const cell = this.#find(other_offset, address);
-      if (cell === null) return false;
-      Atomics.store(this.#u64, cell, cellOf(address, slots[0]!));
+    const copy = (liveAddress: number, liveSlot: number): boolean => {
+      const cell = this.#find(other_offset, liveAddress);
+      if (cell !== null) Atomics.store(this.#u64, cell, cellOf(liveAddress, liveSlot));
+      return cell !== null;
+    };
+    const first = this.#current_offset / 8;
+    for (let cell = first; cell < first + SOURCE_CELL_COUNT; cell++) {
+      const liveSlot = this.#slotAt(cell);
+      if (liveSlot === REMOVED) continue;
+      if (!copy(Number(Atomics.load(this.#u64, cell) >> 32n), liveSlot)) return false;
     }
+    if (!copy(address, slot)) return false;
     Atomics.store(this.#u32, SOURCE_TABLE_CURRENT_OFFSET / 4, other_offset);
     this.#switched = this.epochs.snapshot();
     this.#current_offset = other_offset;
-    this.#usedCount = this.#slots.size;
+    this.#usedCount = this.#liveCount + 1;
     return true;
   }
 
@@ -103,7 +124,9 @@ export class SourceTable {
   }
 }
 
-/** Slot -1: removed. */
+/** In place of a slot: the peer is gone, and the cell still on the way to others. */
+const REMOVED = -1;
+
 function cellOf(address: number, slot: number): bigint {
   return BigInt(address) << 32n | BigInt(slot + 1);
 }

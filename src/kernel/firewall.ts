@@ -96,13 +96,21 @@ function isUnsupported(error: unknown): boolean {
   return error instanceof SystemError ? names.includes(error.code) : hasErrno(error, ...names);
 }
 
+/** How the lack of a family, or of a chain's or an expression's type, is told. */
+function isLacking(error: unknown): boolean {
+  return hasErrno(error, "ENOENT", "EOPNOTSUPP", "EAFNOSUPPORT");
+}
+
+/** A kernel without nftables accepts what it forwards; only translation is missed there. */
+function isMasquerading({ chains }: DesiredTable): boolean {
+  return chains.some(({ hook }) => hook === "nat postrouting");
+}
+
 /** One sentence, with what to do; rethrows what is a defect of ours. */
 function problemOf(error: unknown): string {
   if (error instanceof SystemError || error instanceof NetlinkDecodeError) return error.message;
   if (!(error instanceof NetlinkError)) throw error;
-  // This is how the lack of a chain's or an expression's type is told.
-  const isLacking = ["ENOENT", "EOPNOTSUPP"].includes(error.errnoName);
-  const advice = isLacking ? LOAD_MODULES : error.hint;
+  const advice = isLacking(error) ? LOAD_MODULES : error.hint;
   return advice === "" ? error.message : `${error.message}; ${advice}`;
 }
 
@@ -118,6 +126,11 @@ export class Firewall {
     this.#connect = connect;
   }
 
+  /** The kernel's number of our socket, which notifications name; 0: not known. */
+  get portId(): number {
+    return this.#connection?.portId ?? 0;
+  }
+
   close(): void {
     this.#connection?.close();
     this.#connection = null;
@@ -128,7 +141,7 @@ export class Firewall {
    * afterwards. Compares all that is in them, and writes nothing where nothing differs; a change
    * is one table put in place or removed. What cannot be done becomes a problem of the result, is
    * tried again by the next call, and keeps no other table from being done; so does a kernel
-   * without nftables, unless nothing is desired of it.
+   * that lacks what it takes, if anything is to be masqueraded.
    */
   reconcile(desired: readonly DesiredTable[]): ReconcileResult {
     try {
@@ -136,7 +149,7 @@ export class Firewall {
     } catch (error) {
       if (error instanceof SystemError) this.close();
       if (!isUnsupported(error)) return { changeCount: 0, problems: [problemOf(error)] };
-      return { changeCount: 0, problems: desired.length === 0 ? [] : [NO_NFTABLES] };
+      return { changeCount: 0, problems: desired.some(isMasquerading) ? [NO_NFTABLES] : [] };
     }
     const results = FAMILIES.map((family) =>
       this.#reconcileTable(family, ofFamily(desired, family) ?? null)
@@ -170,7 +183,8 @@ export class Firewall {
       return { changeCount, problems: [problem] };
     } catch (error) {
       if (error instanceof SystemError) this.close();
-      return { changeCount, problems: [problemOf(error)] };
+      const isHarmless = desired !== null && !isMasquerading(desired) && isLacking(error);
+      return { changeCount, problems: isHarmless ? [] : [problemOf(error)] };
     }
   }
 }

@@ -29,10 +29,23 @@ export interface Way {
   readonly isDirect: boolean;
 }
 
-/** Whether the links are one and have the same addresses and MTU, whatever lies behind them. */
-export function isSameOuterLink(a: OuterLink, b: OuterLink): boolean {
+/**
+ * Whether the links are one and have the same MTU and, of these families, the same addresses,
+ * whatever lies behind them.
+ */
+export function isSameOuterLink(
+  a: OuterLink,
+  b: OuterLink,
+  families: readonly Family[],
+): boolean {
   const isSame = (one: readonly IpAddress[], other: readonly IpAddress[]) =>
-    one.length === other.length && one.every((address, i) => address.equals(other[i]!));
+    families.every((family) => {
+      const address = ofFamily(one, family);
+      const otherAddress = ofFamily(other, family);
+      return address === undefined || otherAddress === undefined
+        ? address === otherAddress
+        : address.equals(otherAddress);
+    });
   return a.name === b.name && a.index === b.index && a.mtu_bytes === b.mtu_bytes &&
     isSame(a.addresses, b.addresses) && isSame(a.publicAddresses, b.publicAddresses);
 }

@@ -1,6 +1,6 @@
 /** What a notification of the kernel means to us. Pure. */
-import { RTM_DELADDR, RTM_NEWADDR } from "../netlink/address.ts";
-import { AF_BRIDGE, HOST_LITTLE_ENDIAN, viewOf } from "../netlink/layout.ts";
+import { decodeAddress, RTM_DELADDR, RTM_NEWADDR } from "../netlink/address.ts";
+import { AF_BRIDGE } from "../netlink/layout.ts";
 import { decodeLink, RTM_DELLINK, RTM_NEWLINK } from "../netlink/link.ts";
 import type { NetlinkMessage } from "../netlink/message.ts";
 import {
@@ -39,8 +39,6 @@ export interface Interest {
 /** `tables`: what is ours may have changed; `outer_link`: the outer interface may have. */
 export type Relevance = "tables" | "outer_link" | Miss;
 
-const IFA_INDEX_OFFSET = 4;
-
 function judgeLink(payload: Uint8Array, interest: Interest): Relevance[] {
   const { name, index } = decodeLink(payload);
   const { outerLink, linkNames, linkIndexes } = interest;
@@ -54,10 +52,10 @@ function judgeLink(payload: Uint8Array, interest: Interest): Relevance[] {
 }
 
 function judgeAddress(payload: Uint8Array, interest: Interest): Relevance[] {
-  if (payload.length < IFA_INDEX_OFFSET + 4) return ["tables"];
-  const index = viewOf(payload).getUint32(IFA_INDEX_OFFSET, HOST_LITTLE_ENDIAN);
-  if (interest.linkIndexes.has(index)) return ["tables"];
-  return index === interest.outerLink.index ? ["outer_link", "tables"] : [];
+  const address = decodeAddress(payload);
+  if (address === null) return [];
+  if (interest.linkIndexes.has(address.linkIndex)) return ["tables"];
+  return address.linkIndex === interest.outerLink.index ? ["outer_link", "tables"] : [];
 }
 
 function judgeRoute(payload: Uint8Array, interest: Interest): Relevance[] {

@@ -126,10 +126,22 @@ export const NO_KERNEL_STATE: KernelState = {
   misses: [],
 };
 
-/** Names of devices that the kernel forwards through, and that outlive us. */
-const OWN_DEVICE = /^(selvage(-v6)?|selv[46])\.\d+$|^selvage\.ipip$/;
+/** The name of backend udp's TUN device. */
+export const UDP_DEVICE = "selvage0";
+/** The name of backend ipip's device. */
+export const IPIP_DEVICE = "selvage.ipip";
+/** Those of vxlan's devices, in the kernel or in user space. */
+const VXLAN_DEVICE = /^(selvage(-v6)?|selv[46])\.\d+$/;
 
-/** Whether a link of this name and kind is one that a plan of ours had the reconciler make. */
+/** Whether a device of ours may have this name. */
+export function isOwnLinkName(name: string): boolean {
+  return name === UDP_DEVICE || name === IPIP_DEVICE || VXLAN_DEVICE.test(name);
+}
+
+/**
+ * Whether a link of this name and kind is one that a plan of ours had the reconciler make: the
+ * kernel forwards through it, and it outlives us.
+ */
 export function isOwnDevice(name: string, kind: string | null): boolean {
-  return (kind === "vxlan" || kind === "ipip") && OWN_DEVICE.test(name);
+  return (kind === "vxlan" || kind === "ipip") && isOwnLinkName(name);
 }

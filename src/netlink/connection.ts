@@ -252,8 +252,6 @@ export class NetlinkConnection {
     if (!this.#send(requests, first, NLM_F_REQUEST, NLM_F_ACK)) return;
     const last = open[open.length - 1]!;
     this.#collect(open, first, () => last.answer !== null);
-    if (last.answer === null) return;
-    for (const pending of open) pending.answer ??= DONE;
   }
 
   /** One send of a transaction, and its answers; null: it was done. */
@@ -262,9 +260,7 @@ export class NetlinkConnection {
     // Begin and end are refused, but not acknowledged (they can be since Linux 6.10).
     const inner = requests.map((request) => ({ ...request, flags: request.flags | NLM_F_ACK }));
     const all = [begin, ...inner, end];
-    const pending = all.map(
-      (request): Pending => ({ request, replies: [], answer: null, isUncertain: false }),
-    );
+    const pending = all.map(pendingOf);
     if (this.#send(all, first, NLM_F_REQUEST, 0)) {
       const [opening] = pending;
       this.#collect(pending, first, (waiting) => opening!.answer !== null || waiting === 2);
@@ -284,7 +280,10 @@ export class NetlinkConnection {
     return first;
   }
 
-  /** Takes in answers until `isComplete` with so many unanswered, or until some were lost. */
+  /**
+   * Takes in answers until `isComplete` with so many unanswered, which then are done; or until some
+   * were lost, and those without an answer stay so.
+   */
   #collect(
     open: readonly Pending[],
     first: number,

@@ -12,6 +12,19 @@ export const RTNLGRP_IPV4_NETCONF = 24;
 export const RTNLGRP_IPV6_NETCONF = 25;
 export const RTNLGRP_NEXTHOP = 32;
 
+/** All that may tell of what Selvage has in the kernel. */
+export const ROUTE_GROUPS: readonly number[] = [
+  RTNLGRP_LINK,
+  RTNLGRP_NEIGH,
+  RTNLGRP_IPV4_IFADDR,
+  RTNLGRP_IPV4_ROUTE,
+  RTNLGRP_IPV6_IFADDR,
+  RTNLGRP_IPV6_ROUTE,
+  RTNLGRP_IPV4_NETCONF,
+  RTNLGRP_IPV6_NETCONF,
+  RTNLGRP_NEXTHOP,
+];
+
 /** Forwarding and the like were changed. */
 export const RTM_NEWNETCONF = 80;
 export const RTM_DELNETCONF = 81;

@@ -64,6 +64,13 @@ function asError(error: unknown): SelvageError {
     : new SelvageError("internal", errorText(error), { cause: error });
 }
 
+/** What a watch has yielded so far; null before it has read anything. */
+interface Told {
+  table: LeaseTable | null;
+  /** Null: the leases must be listed. */
+  position: Position | null;
+}
+
 /** A lease store whose every call is one to the registry. */
 export class RemoteStore implements LeaseStore {
   readonly #client: RegistryClient;
@@ -189,36 +196,42 @@ export class RemoteStore implements LeaseStore {
     return { id: reply.id, revision: reply.revision, leases };
   }
 
+  /**
+   * Lists and yields the difference to what was told. Apart from the watch, which would hold on to
+   * all these changes for as long as it waits for the next.
+   */
+  async *#relist(told: Told, signal: AbortSignal): AsyncGenerator<readonly LeaseChange[]> {
+    const listed = await this.#run(signal, (both) => this.#list(both));
+    const table = LeaseTable.of(listed.leases);
+    const changes = diffTables(told.table ?? LeaseTable.EMPTY, table);
+    const isNews = told.table === null || changes.length > 0;
+    told.table = table;
+    told.position = { id: listed.id, revision: listed.revision };
+    this.#configBell.ring();
+    if (isNews) yield changes;
+  }
+
   async *watch(signal: AbortSignal): AsyncGenerator<readonly LeaseChange[]> {
     const closing = this.#closing.signal;
     const ended = new LinkedSignal([signal, closing]);
     const backoff = new Backoff(this.#options.backoffFirst_ms, this.#options.backoffMax_ms);
-    let told: LeaseTable | null = null;
-    let position: Position | null = null;
+    const told: Told = { table: null, position: null };
     this.#watchCount++;
     try {
       while (!ended.signal.aborted) {
         try {
-          if (position === null) {
-            const listed = await this.#run(signal, (both) => this.#list(both));
-            const table = LeaseTable.of(listed.leases);
-            const changes = diffTables(told ?? LeaseTable.EMPTY, table);
-            const isNews = told === null || changes.length > 0;
-            told = table;
-            position = { id: listed.id, revision: listed.revision };
-            this.#configBell.ring();
-            if (isNews) yield changes;
-          }
-          for await (const line of this.#follow(position, ended.signal, backoff)) {
-            told = (told ?? LeaseTable.EMPTY).apply(line.changes);
-            if (line.revision - position.revision > line.changeCount) this.#configBell.ring();
-            position = { id: position.id, revision: line.revision };
-            if (line.changes.length > 0) yield line.changes;
+          if (told.position === null) yield* this.#relist(told, signal);
+          for await (const line of this.#follow(told.position!, ended.signal, backoff)) {
+            told.table = (told.table ?? LeaseTable.EMPTY).apply(line.changes);
+            const passedCount = line.revision - told.position!.revision;
+            if (passedCount > line.changeCount) this.#configBell.ring();
+            told.position = { id: told.position!.id, revision: line.revision };
+            yield line.changes;
           }
         } catch (error) {
           if (ended.signal.aborted) break;
           // What cannot be resumed is listed anew; the difference is what the watcher gets.
-          if (!hasCode(error, "unavailable")) position = null;
+          if (!hasCode(error, "unavailable")) told.position = null;
           if (!(error instanceof GoneError)) this.#setState(false, error);
         }
         await pause(backoff.next_ms(), ended.signal);

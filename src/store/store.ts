@@ -74,7 +74,8 @@ export interface LeaseStore {
    * All leases as changes, then every change, without a gap, until the signal is aborted (then it
    * returns). It never resets: after a lost connection it yields the difference to what it yielded
    * before. It ends for no other reason: failures are retried with back-off and shown in `state`.
-   * The first batch is yielded even when it is empty: it says that the store was read.
+   * The first batch is yielded even when it is empty: it says that the store was read. Later ones
+   * that are empty are signs of life, after which the node is at rest again.
    */
   watch(signal: AbortSignal): AsyncIterable<readonly LeaseChange[]>;
 

@@ -95,6 +95,19 @@ describe("following the kernel", () => {
     });
   });
 
+  test("who loses some again and again never stops listening for long", async () => {
+    const starts: number[] = [];
+    await following(
+      (seen) => seen.until(({ gapCount }) => gapCount === 8),
+      ({ gapCount }) => {
+        starts.push(performance.now());
+        if (gapCount < 8) throw Object.assign(new Error("lost"), { code: "ENOBUFS" });
+      },
+    );
+    const pauses_ms = starts.slice(1).map((start_ms, i) => start_ms - starts[i]!);
+    assert.ok(Math.max(...pauses_ms) < 500, `${pauses_ms}`);
+  });
+
   test("what goes wrong in taking it does not end it", async () => {
     await following(
       (seen) => seen.until(({ gapCount }) => gapCount === 3),

@@ -238,6 +238,52 @@ describe("lease keeper", () => {
     assert.equal(store.renewed.length, 0);
   });
 
+  test("another daemon's word of us is told of, and ours is put back", async () => {
+    const store = new ScriptedStore([lease("10.1.0.0-24")], [lease("10.1.0.0-24")]);
+    const keeper = keeperOf(store);
+    await keeper.acquire([], new AbortController().signal);
+    await whileKeeping(keeper, async () => {
+      const backendData = { 4: { VNI: 1, VtepMAC: "02:00:00:00:00:09\u001b" } };
+      keeper.observe(table(lease("10.1.0.0-24", { backendType: "vxlan", backendData })));
+      await store.asked(() => store.renewed.length, 1);
+    });
+    assert.deepEqual(store.renewed[0]!.backendData, {});
+    const expected = "another daemon with the public address 192.0.2.1 publishes our lease " +
+      "10.1.0.0-24 as its own (vxlan";
+    const problem = keeper.rivalProblem ?? "none";
+    assert.ok(problem.startsWith(expected), problem);
+    assert.ok(!problem.includes("\u001b"));
+  });
+
+  test("our own word that comes late is no other daemon's", async () => {
+    const store = new ScriptedStore([lease("10.1.0.0-24")]);
+    const keeper = keeperOf(store);
+    await keeper.acquire([], new AbortController().signal);
+    await whileKeeping(keeper, async () => {
+      keeper.observe(table(lease("10.1.0.0-24", { backendType: "vxlan" })));
+      keeper.observe(table(lease("10.1.0.0-24")));
+      await new Promise((resolve) => setTimeout(resolve, 1_100));
+    });
+    assert.equal(store.renewed.length, 0);
+    assert.equal(keeper.rivalProblem, null);
+  });
+
+  test("flannel's form says of an alloc lease what it says of udp", async () => {
+    const store = new ScriptedStore([lease("10.1.0.0-24")]);
+    const keeper = new LeaseKeeper({
+      store: store as unknown as LeaseStore,
+      attributes: { ...ATTRIBUTES, backendType: "alloc" },
+      renewMargin_ms: 3600_000,
+      onWaiting: () => {},
+    });
+    await keeper.acquire([], new AbortController().signal);
+    await whileKeeping(keeper, async () => {
+      keeper.observe(table(lease("10.1.0.0-24", { backendType: "udp" })));
+      await new Promise((resolve) => setTimeout(resolve, 1_100));
+    });
+    assert.equal(store.renewed.length, 0);
+  });
+
   test("a lease lost at renewal is taken anew", async () => {
     const store = new ScriptedStore(
       [lease("10.1.0.0-24"), lease("10.1.0.0-24")],

@@ -209,6 +209,21 @@ describe("the commands of the peers", () => {
     await commands.close(false);
   });
 
+  test("who changes in the very moment in which a command ends is not forgotten", async () => {
+    for (let turnCount = 0; turnCount < 20; turnCount++) {
+      const { script, commands } = begin();
+      commands.update([peer(1)]);
+      const ended = script.end(1);
+      for (let i = 0; i < turnCount; i++) await Promise.resolve();
+      commands.update([peer(1, 9)]);
+      await ended;
+      await script.end(1);
+      await script.end(1);
+      assert.deepEqual(script.log, [ADD_1, REMOVE_1, "add 10.5.1.0/24 192.0.2.9"], `${turnCount}`);
+      await commands.close(false);
+    }
+  });
+
   test("the end waits for what runs, and with clearing removes everyone", async () => {
     const { script, commands } = begin();
     commands.update([peer(1), peer(2)]);

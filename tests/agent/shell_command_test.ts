@@ -39,6 +39,16 @@ describe("a command", () => {
     assert.equal(await run(text, more), "02:aa 10.5.0.0/24 path");
   });
 
+  test("may leave something running, which then is its own", async () => {
+    // It ends in time, and its output is still waited for when the time is over.
+    const pid = Number(await run("sleep 10 & echo $!", { timeout_ms: 150 }));
+    try {
+      assert.equal(isRunning(pid), true);
+    } finally {
+      process.kill(pid);
+    }
+  });
+
   test("need not read its input, however long it is", async () => {
     assert.equal(await run("echo done", { input: "x".repeat(1_000_000) }), "done");
   });

@@ -57,6 +57,14 @@ describe("planPeers", () => {
     assert.deepEqual(skipped, []);
   });
 
+  test("what keeps a peer out of both families is said once", () => {
+    const peers = ["10.1.0.0-24&fc00:0:0:1::-64", "10.2.0.0-24&fc00:0:0:2::-64"].map((key) =>
+      lease(key, "vxlan")
+    );
+    const { skipped } = planPeers(input(peers), [4, 6], planPeer);
+    assert.deepEqual(skipped.map(({ key }) => key), peers.map(({ subnets }) => leaseKey(subnets)));
+  });
+
   test("a peer is skipped in one family and served in the other", () => {
     const { entries: forwarding, skipped } = planPeers(
       input([lease("10.1.0.0-24")]),

@@ -144,8 +144,9 @@ const MEDIAN_TEXT = "Medians, and half the distance between the extremes. UDP: d
 const FIGURE_TEXT = "Quotients of two paths are medians of the rounds' quotients. A node's " +
   "memory is that of a host that joined and runs one process of the executable, whose registry " +
   "runs from another file: just after the join, and settled, when it has given back what the " +
-  "start took (after 5 s) and been idle. Peers in the kernel: from leases in memory, over the " +
-  "plan, to the dump that shows every route, each time in a process of its own.\n";
+  "start took (after 5 s) and been idle for a minute (30 samples, one a second). Peers in the " +
+  "kernel: from leases in memory, over the plan, to the dump that shows every route, each time " +
+  "in a process of its own.\n";
 
 /** Everything in the report, as paragraphs, tables and lists; `chart` is a path for an image. */
 export function formatReport(report: Report, chart: string | null): string {

@@ -175,6 +175,20 @@ describe("something is missing", () => {
       assert.match(row("outer interface").advice, /eth0/);
       return Promise.resolve();
     }));
+
+  test("an IPv4 address, which the daemon needs whatever the network carries", () =>
+    withLab(1, (lab) => {
+      const { host } = lab.network(1);
+      for (const act of ["addr flush dev eth0", "addr add 2001:db8::1/64 dev eth0 nodad"]) {
+        assert.equal(lab.exec(host, "ip", ...act.split(" ")).status, 0);
+      }
+      const config = { EnableIPv4: false, EnableIPv6: true, IPv6Network: "fd00:210::/48" };
+      const vxlan = configFile(lab, { ...config, Backend: { Type: "vxlan" } });
+      const { status, row } = check(lab, [vxlan]);
+      assert.equal(status, 1);
+      assert.match(row("outer interface").seen, /no usable IPv4 address/);
+      return Promise.resolve();
+    }));
 });
 
 test("a configuration that cannot be read is an error of its own", () =>

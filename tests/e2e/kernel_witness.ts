@@ -9,21 +9,10 @@ import { AF_BRIDGE } from "../../src/netlink/layout.ts";
 import { type NetlinkMessage, parseMessages } from "../../src/netlink/message.ts";
 import { readNeighbourHeader, RTM_DELNEIGH, RTM_NEWNEIGH } from "../../src/netlink/neighbour.ts";
 import { NFNLGRP_NFTABLES } from "../../src/netlink/nftables/notification.ts";
-import * as notification from "../../src/netlink/notification.ts";
+import { ROUTE_GROUPS } from "../../src/netlink/notification.ts";
 
 const MSG_DONTWAIT = 0x40;
 const CHUNK_BYTES = 64 * 1024;
-const ROUTE_GROUPS = [
-  notification.RTNLGRP_LINK,
-  notification.RTNLGRP_NEIGH,
-  notification.RTNLGRP_IPV4_IFADDR,
-  notification.RTNLGRP_IPV4_ROUTE,
-  notification.RTNLGRP_IPV6_IFADDR,
-  notification.RTNLGRP_IPV6_ROUTE,
-  notification.RTNLGRP_IPV4_NETCONF,
-  notification.RTNLGRP_IPV6_NETCONF,
-  notification.RTNLGRP_NEXTHOP,
-];
 
 /** Opens a socket in the namespace that hears these groups (1 to 32). */
 function listen(netns: Netns, protocol: number, groups: readonly number[]): number {

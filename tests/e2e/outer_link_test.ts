@@ -57,11 +57,11 @@ function makePluggable(lab: Lab): void {
   giveAddress(lab, BEFORE);
 }
 
-async function start(lab: Lab, type: Type): Promise<void> {
+async function start(lab: Lab, type: Type, flags: readonly string[] = []): Promise<void> {
   makePluggable(lab);
   const config = { Network: "10.210.0.0/16", Backend: { Type: type } };
   await lab.startRegistry(config);
-  await lab.startJoined(2);
+  await lab.startJoined(2, flags);
   await lab.startJoined(3);
   await lab.untilPeers(2, 1, 2, 3);
   for (const host of [1, 2, 3]) await lab.attach(host);
@@ -74,15 +74,19 @@ function assertAllPing(lab: Lab): void {
   }
 }
 
-/** Waits until packets flow from host 2, and back, with hosts 1 and 3. */
-async function untilBack(lab: Lab): Promise<void> {
+/** Waits until packets flow from host 2, and back, with these hosts. */
+async function untilReached(lab: Lab, ...peers: number[]): Promise<void> {
   const end_ms = performance.now() + BACK_MS;
-  for (const peer of [1, 3]) {
+  for (const peer of peers) {
     while (lab.ping(2, peer, 1).received === 0) {
       assert.ok(performance.now() < end_ms, `host2 does not reach host${peer}: ${lab.log(2)}`);
       await setTimeout(POLL_MS);
     }
   }
+}
+
+async function untilBack(lab: Lab): Promise<void> {
+  await untilReached(lab, 1, 3);
   assertAllPing(lab);
 }
 
@@ -161,6 +165,36 @@ for (const type of BACKENDS) {
         }
         assert.deepEqual(await ping.endAndListLost(), []);
         await assertStillWell(lab, subnets);
+      }));
+
+    test("all of it, made again while the registry is away: the other hosts are reached", () =>
+      withLab(3, async (lab) => {
+        await start(lab, type);
+        await lab.kill(1);
+        ip(lab, lab.network(2).host, "link del eth0");
+        plugIn(lab);
+        giveAddress(lab, BEFORE);
+        await untilReached(lab, 3);
+        assert.equal((await lab.ready(2)).store!.connected, false);
+      }));
+
+    test("its address goes over to a bridge, and is what names the interface", () =>
+      withLab(3, async (lab) => {
+        await start(lab, type, [`--iface=${BEFORE}`]);
+        const { subnets } = (await lab.ready(2)).lease!;
+        all(lab, lab.network(2).host, [
+          "link add br0 type bridge",
+          "link set br0 up",
+          "link set eth0 master br0",
+          `addr del ${BEFORE}/24 dev eth0`,
+        ]);
+        await lab.until(2, "does not miss it", ({ problems }) => problems.length > 0);
+        // Nothing that befell the old one is still to be looked at.
+        await setTimeout(1_500);
+        all(lab, lab.network(2).host, [`addr add ${BEFORE}/24 dev br0`]);
+        await untilBack(lab);
+        await assertStillWell(lab, subnets);
+        assert.equal((await lab.ready(2)).interface!.name, "br0");
       }));
   });
 }

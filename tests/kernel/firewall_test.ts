@@ -213,6 +213,26 @@ describe("a host that cannot", () => {
     }
   });
 
+  test("is no problem without masquerading: what is not filtered is forwarded", () => {
+    const FORWARD = planFirewall({
+      ...PREFIXES,
+      ipMasq: false,
+      isFullyRandom: true,
+      forwardRules: true,
+    });
+    for (const errno of [95, 97]) {
+      const { kernel, firewall } = setUp();
+      kernel.refuse = ({ type }) => type === NFT_MSG_NEWCHAIN ? errno : 0;
+      assert.deepEqual(firewall.reconcile(FORWARD), NOTHING_DONE);
+      kernel.intervene = (message) => [acknowledge(message, 95)];
+      assert.deepEqual(firewall.reconcile(FORWARD), NOTHING_DONE);
+      kernel.intervene = () => null;
+      // But what the kernel has, and does not let us use, is.
+      kernel.refuse = () => 1;
+      assert.match(firewall.reconcile(FORWARD).problems.join(), /EPERM/);
+    }
+  });
+
   test("does not give the right", () => {
     const { kernel, firewall } = setUp();
     kernel.intervene = (message) => [acknowledge(message, 1)];

@@ -4,10 +4,11 @@ import { hasCode, SelvageError } from "../../src/errors.ts";
 import {
   chooseOuterLink,
   isSameOuterLink,
+  type OuterLink,
   type OuterLinkChoice,
   reachesDirectly,
 } from "../../src/kernel/outer_link.ts";
-import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
+import { type Family, IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import { addAddressRequest } from "../../src/netlink/address.ts";
 import { PayloadWriter } from "../../src/netlink/attribute.ts";
 import { addRouteRequest } from "../../src/netlink/route_request.ts";
@@ -266,7 +267,9 @@ describe("the ways out of the outer link", () => {
 
   test("other ways make no other link; another MTU, number or address does", () => {
     const link = withRoutes(CONNECTED);
-    assert.ok(isSameOuterLink(link, { ...link, ways: [] }));
+    const isSame = (change: Partial<OuterLink>, ...families: Family[]) =>
+      isSameOuterLink(link, { ...link, ...change }, families);
+    assert.ok(isSame({ ways: [] }, 4, 6));
     const other = [IpAddress.parse("10.0.0.7")];
     for (
       const change of [
@@ -277,6 +280,8 @@ describe("the ways out of the outer link", () => {
         { addresses: link.addresses.slice(0, 1) },
         { publicAddresses: other },
       ]
-    ) assert.ok(!isSameOuterLink(link, { ...link, ...change }), JSON.stringify(change));
+    ) assert.ok(!isSame(change, 4, 6), JSON.stringify(change));
+    const withoutV6 = { addresses: link.addresses.slice(0, 1) };
+    assert.deepEqual([isSame(withoutV6, 4), isSame(withoutV6, 6)], [true, false]);
   });
 });

@@ -1,0 +1,33 @@
+/** What a host needs in its kernel beside the backend's plan. Pure. */
+import { planFirewall } from "../backend/plan_firewall.ts";
+import type { NetworkConfig } from "../config/network_config.ts";
+import type { DesiredTable } from "../kernel/firewall_state.ts";
+import type { DesiredSysctl } from "../kernel/state.ts";
+import type { Lease } from "../lease/lease.ts";
+import type { RunOptions } from "./options.ts";
+
+export interface HostNeeds {
+  readonly firewallTables: readonly DesiredTable[];
+  readonly sysctls: readonly DesiredSysctl[];
+}
+
+export function hostNeeds(
+  { ranges }: NetworkConfig,
+  { subnets }: Lease,
+  options: Pick<
+    RunOptions,
+    "ipMasq" | "isMasqFullyRandom" | "forwardRules" | "setsSysctls"
+  >,
+): HostNeeds {
+  const { ipMasq, isMasqFullyRandom: isFullyRandom, forwardRules, setsSysctls } = options;
+  const networks = ranges.map(({ network }) => network);
+  return {
+    firewallTables: planFirewall({ networks, subnets, ipMasq, isFullyRandom, forwardRules }),
+    // That packets of these families go on their way.
+    sysctls: ranges.map(({ family }) => ({
+      path: family === 4 ? "net/ipv4/ip_forward" : "net/ipv6/conf/all/forwarding",
+      value: "1",
+      isSet: setsSysctls,
+    })),
+  };
+}

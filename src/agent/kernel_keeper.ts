@@ -1,0 +1,194 @@
+/**
+ * Keeps the kernel as a plan has it, tables and firewall rules: has them reconciled when the plan
+ * changes, when the kernel tells of a change, now and then all the same, and again and again while
+ * something cannot be done.
+ */
+import type { SkippedPeer } from "../backend/backend.ts";
+import { errorText } from "../errors.ts";
+import type { DesiredTable } from "../kernel/firewall_state.ts";
+import type { Firewall } from "../kernel/firewall.ts";
+import type { Reconciler } from "../kernel/reconciler.ts";
+import type { Interest } from "../kernel/relevance.ts";
+import { type DesiredSysctl, type KernelState, NO_KERNEL_STATE } from "../kernel/state.ts";
+import { logger } from "../log.ts";
+import type { Miss } from "../netlink/neighbour.ts";
+import { Retry } from "../retry.ts";
+import { Pace } from "./pace.ts";
+
+const RETRY_FIRST_MS = 100;
+const RETRY_MAX_MS = 30_000;
+/** How often the kernel is held against the plan though it told of no change. */
+const CHECK_MS = 300_000;
+/** What another changed is to be mended within a second, also if a check takes half of that. */
+const CHECK_WAIT_MAX_MS = 250;
+
+export interface KernelKeeperOptions {
+  readonly reconciler: Reconciler;
+  readonly firewall: Firewall;
+  readonly firewallTables: readonly DesiredTable[];
+  /** Of the host, beside those of the plan. */
+  readonly sysctls: readonly DesiredSysctl[];
+  readonly outerLink: Interest["outerLink"];
+  /** Whether the store was read: before that, what an earlier run left may be of use. */
+  readonly arePeersKnown: () => boolean;
+  /** Told after each check: there is nothing to do until the next. */
+  readonly onChecked: () => void;
+}
+
+export class KernelKeeper {
+  readonly #options: KernelKeeperOptions;
+  readonly #log = logger("data-path");
+  readonly #pace = new Pace(() => this.#checkNow(), CHECK_WAIT_MAX_MS);
+  readonly #retry = new Retry(() => this.check(), RETRY_FIRST_MS, RETRY_MAX_MS);
+  readonly #timer = setInterval(() => this.check(), CHECK_MS);
+  #desired: KernelState = NO_KERNEL_STATE;
+  /** Made from the plan when notifications are to be judged. */
+  #interest: Interest | null = null;
+  #isActive = false;
+  /** Peers that the kernel does not take, and why. */
+  #failed: readonly SkippedPeer[] = [];
+  #problems: readonly string[] = [];
+  #firewallProblems: readonly string[] = [];
+
+  constructor(options: KernelKeeperOptions) {
+    this.#options = options;
+  }
+
+  /** Begins to keep the kernel so, or begins anew. */
+  begin(kernel: KernelState): void {
+    this.#isActive = true;
+    this.#setDesired(kernel);
+    this.#reconcileTables();
+    this.#reconcileFirewall();
+    this.#settle();
+  }
+
+  /** Leaves the kernel as it is until the next `begin`. */
+  suspend(): void {
+    this.#isActive = false;
+  }
+
+  /** Has the kernel be so from now on. */
+  change(kernel: KernelState): void {
+    this.#setDesired(kernel);
+    this.#reconcileTables();
+    this.#settle();
+  }
+
+  /** Says that something of ours in the kernel may have been changed by another. */
+  check(): void {
+    this.#pace.run();
+  }
+
+  #setDesired(kernel: KernelState): void {
+    this.#desired = { ...kernel, sysctls: [...kernel.sysctls, ...this.#options.sysctls] };
+  }
+
+  #checkNow(): void {
+    if (!this.#isActive) return;
+    this.#reconcileTables(true);
+    this.#reconcileFirewall(true);
+    this.#settle();
+    this.#options.onChecked();
+  }
+
+  #reconcileTables(isCheck = false): void {
+    const { reconciler, arePeersKnown } = this.#options;
+    this.#interest = null;
+    const [problemsBefore, leftBefore] = [this.#problems, this.#left];
+    let changeCount = 0;
+    try {
+      const result = reconciler.reconcile(this.#desired, !arePeersKnown());
+      changeCount = result.changeCount;
+      this.#problems = result.problems;
+      this.#failed = [...result.peerProblems].map(([key, reason]) => ({ key, reason }));
+    } catch (error) {
+      this.#problems = [errorText(error)];
+    }
+    this.#tellNew(this.#problems, problemsBefore);
+    // Else it may be ours, that could not be done before.
+    if (changeCount > 0 && isCheck && this.#left === leftBefore) this.#tellMended(changeCount);
+  }
+
+  #tellMended(changeCount: number): void {
+    const shown = this.#options.reconciler.lastChanges;
+    const restCount = changeCount - shown.length;
+    const rest = restCount > 0 ? ` and ${restCount} more` : "";
+    this.#log
+      .warning`someone changed what is ours in the kernel; mended: ${shown.join("; ")}${rest}`;
+  }
+
+  #tellNew(problems: readonly string[], before: readonly string[]): void {
+    for (const problem of problems) {
+      if (!before.includes(problem)) this.#log.warning`${problem}`;
+    }
+  }
+
+  #reconcileFirewall(isCheck = false): void {
+    const { firewall, firewallTables } = this.#options;
+    const { changeCount, problems } = firewall.reconcile(firewallTables);
+    if (changeCount > 0 && isCheck && this.#firewallProblems.length === 0) {
+      this.#log.warning`someone changed our firewall rules; they are in place again`;
+    } else if (changeCount > 0) {
+      this.#log.info`firewall rules put in place`;
+    }
+    this.#tellNew(problems, this.#firewallProblems);
+    this.#firewallProblems = problems;
+  }
+
+  /** What of the tables is not as desired, in words. */
+  get #left(): string {
+    const failed = this.#failed.map(({ key, reason }) => `${key}: ${reason}`);
+    return [...this.#problems, ...failed].join("\n");
+  }
+
+  /** Has all of it tried again while something is left to do. */
+  #settle(): void {
+    this.#retry.settle([this.#left, ...this.#firewallProblems].filter(Boolean).join("\n"));
+  }
+
+  /** What notifications of the kernel may concern. */
+  get interest(): Interest {
+    const { reconciler, outerLink } = this.#options;
+    return this.#interest ??= reconciler.interest(this.#desired, outerLink);
+  }
+
+  /** Gives the kernel what it asks for. */
+  answer(misses: readonly Miss[]): void {
+    if (!this.#isActive) return;
+    try {
+      this.#options.reconciler.answer(misses, this.interest);
+    } catch (error) {
+      this.#log.warning`cannot answer the kernel: ${errorText(error)}`;
+    }
+  }
+
+  /** What is not as it should be, one sentence each; tried again by and by. */
+  get problems(): readonly string[] {
+    return [...this.#problems, ...this.#firewallProblems];
+  }
+
+  /** Peers that the kernel does not take, and why; tried again by and by. */
+  get failed(): readonly SkippedPeer[] {
+    return this.#failed;
+  }
+
+  /** Ends; what was put into the kernel stays. */
+  stop(): void {
+    this.#isActive = false;
+    clearInterval(this.#timer);
+    this.#pace.stop();
+    this.#retry.stop();
+  }
+
+  /** Removes everything of ours from the kernel, after `stop`. What cannot be removed is told. */
+  clear(): void {
+    const { reconciler, firewall } = this.#options;
+    try {
+      this.#tellNew(reconciler.clear().problems, []);
+    } catch (error) {
+      this.#log.warning`cannot clear the kernel's tables: ${errorText(error)}`;
+    }
+    this.#tellNew(firewall.reconcile([]).problems, []);
+  }
+}

@@ -1,0 +1,43 @@
+/** The user's commands of backends that have some; the code that runs them is loaded for those. */
+import type { SubnetRange } from "../config/network_config.ts";
+import type { OuterLink } from "../kernel/outer_link.ts";
+import type { Lease } from "../lease/lease.ts";
+import { ofFamily } from "../net/ip.ts";
+import type { Extension } from "./extension.ts";
+import type { Network } from "./network.ts";
+
+/**
+ * Runs what the network's configuration names for before a lease is asked for, until it ends well,
+ * and resolves with what it printed; null: there is nothing to run. `onFailure` is told why it did
+ * not. Rejects with the signal's reason.
+ */
+export async function prepareHost(
+  { backend, config }: Network,
+  signal: AbortSignal,
+  onFailure: (reason: string) => void,
+): Promise<string | null> {
+  const commands = backend.commands?.(config);
+  if (commands === undefined) return null;
+  const { runPreStartup } = await import("./extension.ts");
+  return await runPreStartup(commands, signal, onFailure);
+}
+
+/** Starts the commands that go with a lease; null: the backend has none. */
+export async function startExtension(
+  { backend, config }: Network,
+  lease: Lease,
+  link: OuterLink,
+  signal: AbortSignal,
+): Promise<Extension | null> {
+  const commands = backend.commands?.(config);
+  if (commands === undefined) return null;
+  const { Extension } = await import("./extension.ts");
+  const extension = new Extension({
+    commands,
+    network: `${ofFamily<SubnetRange>(config.ranges, 4)!.network}`,
+    subnet: `${ofFamily(lease.subnets, 4)!}`,
+    publicAddress: `${ofFamily(link.publicAddresses, 4)!}`,
+  });
+  await extension.start(signal);
+  return extension;
+}

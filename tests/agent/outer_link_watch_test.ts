@@ -1,0 +1,108 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { OuterLinkWatch } from "../../src/agent/outer_link_watch.ts";
+import type { OuterLink } from "../../src/kernel/outer_link.ts";
+import { type Family, IpAddress } from "../../src/net/ip.ts";
+
+function linkOf(name: string, index = 2): OuterLink {
+  const addresses = [IpAddress.parse("192.0.2.1")];
+  return { name, index, mtu_bytes: 1500, addresses, publicAddresses: addresses, ways: [] };
+}
+
+function setUp() {
+  const told: string[] = [];
+  let wake = () => {};
+  const state = {
+    choice: (): OuterLink => linkOf("eth0"),
+    families: null as readonly Family[] | null,
+    asked: [] as (readonly Family[])[],
+    told,
+    untilTold: async (count: number) => {
+      while (told.length < count) await new Promise<void>((resolve) => wake = resolve);
+    },
+  };
+  const tell = (what: string) => ({ name }: OuterLink) => {
+    told.push(`${what} ${name}`);
+    wake();
+  };
+  const options = {
+    choose: (families: readonly Family[]) => {
+      state.asked.push(families);
+      return state.choice();
+    },
+    families: () => state.families,
+    onMoved: tell("moved to"),
+    onSame: tell("same"),
+  };
+  return { state, make: () => new OuterLinkWatch(options, 10) };
+}
+
+describe("the watch on the outer link", () => {
+  test("does not begin without one", () => {
+    const { state, make } = setUp();
+    state.choice = () => {
+      throw new Error("there is none");
+    };
+    assert.throws(make, /there is none/);
+  });
+
+  test("follows nothing before the network is known; who waits can ask", () => {
+    const { state, make } = setUp();
+    const watch = make();
+    state.choice = () => linkOf("eth1");
+    watch.check();
+    assert.deepEqual([watch.link.name, state.told], ["eth0", []]);
+    assert.equal(watch.refresh().name, "eth1");
+    state.choice = () => {
+      throw new Error("there is none");
+    };
+    assert.equal(watch.refresh().name, "eth1");
+    assert.deepEqual([watch.problem, state.told], [null, []]);
+  });
+
+  test("tells of another, and of the same, by the families that are in use", async () => {
+    const { state, make } = setUp();
+    const watch = make();
+    state.families = [4, 6];
+    for (const [i, link] of [linkOf("eth0"), linkOf("eth0", 3), linkOf("br0")].entries()) {
+      state.choice = () => link;
+      watch.check();
+      await state.untilTold(i + 1);
+    }
+    assert.deepEqual(state.told, ["same eth0", "moved to eth0", "moved to br0"]);
+    assert.deepEqual([watch.link.name, state.asked.at(-1)], ["br0", [4, 6]]);
+    watch.stop();
+  });
+
+  test("an IPv6 address that the network has no use for is no move", async () => {
+    const { state, make } = setUp();
+    const watch = make();
+    const { addresses: [v4], ...link } = linkOf("eth0");
+    const addresses = [v4!, IpAddress.parse("2001:db8::1")];
+    state.choice = () => ({ ...link, addresses, publicAddresses: addresses });
+    state.families = [4];
+    watch.check();
+    assert.deepEqual(state.told, ["same eth0"]);
+    state.choice = () => linkOf("eth0");
+    state.families = [4, 6];
+    watch.check();
+    await state.untilTold(2);
+    assert.deepEqual(state.told, ["same eth0", "moved to eth0"]);
+  });
+
+  test("while there is none it stays, says why, and looks again by itself", async () => {
+    const { state, make } = setUp();
+    const watch = make();
+    state.families = [4];
+    state.choice = () => {
+      throw new Error("it has gone");
+    };
+    watch.check();
+    assert.deepEqual([watch.link.name, state.told], ["eth0", []]);
+    assert.match(watch.problem!, /outer interface eth0: it has gone/);
+    state.choice = () => linkOf("br0");
+    await state.untilTold(1);
+    assert.deepEqual([watch.problem, state.told], [null, ["moved to br0"]]);
+    watch.stop();
+  });
+});

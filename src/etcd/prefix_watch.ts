@@ -228,7 +228,7 @@ export class PrefixWatch {
     this.#table = this.#table.apply(changes);
     for (const subscriber of this.#subscribers) {
       if (changes.length > 0) subscriber.push(changes);
-      else subscriber.bell.ring();
+      else subscriber.beat();
     }
   }
 

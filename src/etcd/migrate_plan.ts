@@ -7,6 +7,7 @@ import { type Lease, leaseKey, sameNode } from "../lease/lease.ts";
 import { EXPIRY_GRACE_MS } from "../store/expiry.ts";
 import { LEASE_TTL_MS } from "../store/store.ts";
 import type { KeyValue } from "./client/kv.ts";
+import { untypedBackend } from "./contents.ts";
 import { formatEntryValue, readEntry, type UntypedBackend } from "./lease_entry.ts";
 import type { KeySpace } from "./lease_key.ts";
 
@@ -142,10 +143,8 @@ function obstacle(
   return { reason: `its host holds ${name} in etcd already`, isSkipped: true };
 }
 
-/** What a value without a backend's name means in this network. */
-function untypedBackend(configText: string | null): UntypedBackend {
-  if (configText === null) return "udp";
-  return parseNetworkConfig(configText, "config").backend.type === "alloc" ? "alloc" : "udp";
+function untypedOf(configText: string | null): UntypedBackend {
+  return configText === null ? "udp" : untypedBackend(parseNetworkConfig(configText, "config"));
 }
 
 /** `entries` are all keys of etcd that begin with `keys.root`. */
@@ -156,7 +155,7 @@ export function planMigration(
   now_ms: number,
 ): MigrationPlan {
   const present = new Map(entries.map((entry) => [entry.key, entry]));
-  const held = readLeases(entries, keys, untypedBackend(configText));
+  const held = readLeases(entries, keys, untypedOf(configText));
   const sourceKeys = new Set(leases.map(({ subnets }) => keys.ofLease(subnets)));
   const others = [...held].filter(([key]) => !sourceKeys.has(key)).map(([, lease]) => lease);
   const steps: MigrationStep[] = [];

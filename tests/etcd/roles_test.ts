@@ -7,7 +7,7 @@ import { base64, withEtcd } from "./lab.ts";
 
 const PREFIX = "/lab/network";
 
-test("a host whose role only reads the configuration takes, renews and watches leases", async () => {
+test("a host whose role only reads the configuration takes, renews, watches leases", async () => {
   const user = { username: "node", password: "secret", prefix: `${PREFIX}/subnets/` };
   await withEtcd({ user }, async (lab) => {
     const permission = {

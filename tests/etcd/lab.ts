@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -56,6 +56,14 @@ process.on("exit", () => {
 /** `ChildProcess.kill` does nothing the second time under Deno. */
 function sendSignal({ pid }: ChildProcess, signal: NodeJS.Signals): void {
   if (pid !== undefined) process.kill(pid, signal);
+}
+
+/** Whether every thread has stopped (proc_pid_stat(5): the state follows the name). */
+function isStopped({ pid }: ChildProcess): boolean {
+  const tasks = `/proc/${pid}/task`;
+  return readdirSync(tasks).every((task) => {
+    return /\) [Tt] /.test(readFileSync(`${tasks}/${task}/stat`, "utf8"));
+  });
 }
 
 function canListen(port: number): Promise<boolean> {
@@ -189,9 +197,14 @@ export class EtcdMember {
     return this.#end("SIGTERM");
   }
 
-  /** SIGSTOP: its sockets stand, and nothing answers. */
-  pause(): void {
-    if (this.#child !== null) sendSignal(this.#child, "SIGSTOP");
+  /** SIGSTOP: its sockets stand, and nothing answers. Waits until all its threads have stopped. */
+  async pause(): Promise<void> {
+    const child = this.#child;
+    if (child === null) return;
+    sendSignal(child, "SIGSTOP");
+    while (this.#child === child && !isStopped(child)) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
   }
 
   /** SIGCONT. */

@@ -61,9 +61,14 @@ function sendSignal({ pid }: ChildProcess, signal: NodeJS.Signals): void {
 /** Whether every thread has stopped (proc_pid_stat(5): the state follows the name). */
 function isStopped({ pid }: ChildProcess): boolean {
   const tasks = `/proc/${pid}/task`;
-  return readdirSync(tasks).every((task) => {
-    return /\) [Tt] /.test(readFileSync(`${tasks}/${task}/stat`, "utf8"));
-  });
+  try {
+    return readdirSync(tasks).every((task) => {
+      return /\) [Tt] /.test(readFileSync(`${tasks}/${task}/stat`, "utf8"));
+    });
+  } catch {
+    // A thread has ended since.
+    return false;
+  }
 }
 
 function canListen(port: number): Promise<boolean> {
@@ -111,6 +116,7 @@ interface MemberPlan {
 /** One etcd server. */
 export class EtcdMember {
   #child: ChildProcess | null = null;
+  #isPaused = false;
   #log = "";
 
   constructor(private readonly plan: MemberPlan) {}
@@ -201,14 +207,16 @@ export class EtcdMember {
   async pause(): Promise<void> {
     const child = this.#child;
     if (child === null) return;
+    this.#isPaused = true;
     sendSignal(child, "SIGSTOP");
-    while (this.#child === child && !isStopped(child)) {
+    while (this.#isPaused && this.#child === child && !isStopped(child)) {
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
   }
 
   /** SIGCONT. */
   resume(): void {
+    this.#isPaused = false;
     if (this.#child !== null) sendSignal(this.#child, "SIGCONT");
   }
 

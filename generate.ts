@@ -9,14 +9,26 @@ import { spawnSync } from "node:child_process";
 
 const PROTO_DIR = "src/etcd/client";
 const OUTPUT = `${PROTO_DIR}/generated`;
-const PACKAGES = ["@bufbuild/buf-linux-x64@1.75.0", "@bufbuild/protoc-gen-es@2.17.0"];
+const PACKAGES = ["@bufbuild/buf-linux-x64@1.75.0", "ts-proto@2.18.0"];
+
+/** Plain functions over a reader and a writer: a tenth of the memory of messages by description. */
+const OPTIONS = [
+  "esModuleInterop=true",
+  "forceLong=bigint",
+  "importSuffix=.ts",
+  "oneof=unions",
+  "outputJsonMethods=false",
+  "outputServices=generic-definitions",
+  "unrecognizedEnum=false",
+];
 
 const template = {
   version: "v2",
-  plugins: [{ local: "protoc-gen-es", out: OUTPUT, opt: ["target=ts", "import_extension=ts"] }],
+  plugins: [{ local: "protoc-gen-ts_proto", out: OUTPUT, opt: OPTIONS }],
 };
 // The package of the compiler has it at a path, and not as a command.
-const compiler = '"$(dirname "$(command -v protoc-gen-es)")/../@bufbuild/buf-linux-x64/bin/buf"';
+const compiler =
+  '"$(dirname "$(command -v protoc-gen-ts_proto)")/../@bufbuild/buf-linux-x64/bin/buf"';
 const run = spawnSync("npx", [
   "--yes",
   ...PACKAGES.flatMap((name) => ["--package", name]),

@@ -23,6 +23,8 @@ export interface SnapshotParts {
   readonly linkProblem: string | null;
   /** Who else publishes our lease; null: nobody. */
   readonly rivalProblem: string | null;
+  /** Why a new configuration of the network is not obeyed; null: it is. The node works as before. */
+  readonly configProblem: string | null;
   /** Every lease but our own, in the order of the subnets. */
   readonly peers: readonly Lease[];
   readonly store: StoreState | null;
@@ -100,7 +102,8 @@ export function snapshot(parts: SnapshotParts): Status {
     },
     peers: parts.peers.map((peer) => peerStatus(peer, path)),
     problems: [
-      ...[parts.linkProblem, parts.rivalProblem].filter((problem) => problem !== null),
+      ...[parts.linkProblem, parts.rivalProblem, parts.configProblem]
+        .filter((problem) => problem !== null),
       ...(path?.problems ?? []),
     ],
     skippedPeers: path?.skipped ?? [],

@@ -50,6 +50,13 @@ interface Position {
   readonly revision: number;
 }
 
+/** What a watch has yielded so far; null before it has read anything. */
+interface Told {
+  table: LeaseTable | null;
+  /** Null: the leases must be listed. */
+  position: Position | null;
+}
+
 /** A line of a watch stream, as far as it could be read. */
 interface WatchStep {
   readonly revision: number;
@@ -62,13 +69,6 @@ function asError(error: unknown): SelvageError {
   return error instanceof SelvageError
     ? error
     : new SelvageError("internal", errorText(error), { cause: error });
-}
-
-/** What a watch has yielded so far; null before it has read anything. */
-interface Told {
-  table: LeaseTable | null;
-  /** Null: the leases must be listed. */
-  position: Position | null;
 }
 
 /** A lease store whose every call is one to the registry. */
@@ -223,9 +223,9 @@ export class RemoteStore implements LeaseStore {
           if (told.position === null) yield* this.#relist(told, signal);
           for await (const line of this.#follow(told.position!, ended.signal, backoff)) {
             told.table = (told.table ?? LeaseTable.EMPTY).apply(line.changes);
-            const passedCount = line.revision - told.position!.revision;
-            if (passedCount > line.changeCount) this.#configBell.ring();
-            told.position = { id: told.position!.id, revision: line.revision };
+            const { id, revision } = told.position!;
+            if (line.revision - revision > line.changeCount) this.#configBell.ring();
+            told.position = { id, revision: line.revision };
             yield line.changes;
           }
         } catch (error) {

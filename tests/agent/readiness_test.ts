@@ -23,6 +23,7 @@ const READY: SnapshotParts = {
   path: pathOf([], { running: true }),
   linkProblem: null,
   rivalProblem: null,
+  configProblem: null,
   peers: [],
   store: null,
   registry: null,

@@ -19,6 +19,7 @@ const NOTHING: SnapshotParts = {
   path: null,
   linkProblem: null,
   rivalProblem: null,
+  configProblem: null,
   peers: [],
   store: null,
   registry: null,
@@ -109,6 +110,7 @@ test("peers carry their counters; one that is not served has zeros", () => {
     path,
     linkProblem: null,
     rivalProblem: null,
+    configProblem: null,
     peers: [lease("10.1.7.0-24", "192.0.2.7"), lease("10.1.9.0-24", "192.0.2.9")],
   });
   assert.deepEqual(status.lease, { subnets: ["10.1.5.0/24"], expiry_ms: 5000, renewal_ms: 4000 });

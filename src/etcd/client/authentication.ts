@@ -1,9 +1,8 @@
 /** Who we are to etcd: a token, got by user and password, that goes with every call. */
-import { create } from "@bufbuild/protobuf";
 import { Metadata } from "@grpc/grpc-js";
 import { isObject } from "../../net/checked.ts";
 import type { Connection } from "./connection.ts";
-import { Auth, AuthenticateRequestSchema } from "./generated/rpc_pb.ts";
+import { AUTHENTICATE } from "./methods.ts";
 import { Status, StatusError } from "./status.ts";
 
 export interface User {
@@ -78,11 +77,10 @@ export class Authenticator {
     timeout_ms: number,
     signal: AbortSignal,
   ): Promise<string | null> {
-    const request = create(AuthenticateRequestSchema, { name, password });
+    const request = { name, password };
     const metadata = new Metadata();
     try {
-      const { authenticate } = Auth.method;
-      return (await connection.unary(authenticate, request, metadata, timeout_ms, signal)).token;
+      return (await connection.unary(AUTHENTICATE, request, metadata, timeout_ms, signal)).token;
     } catch (error) {
       // A server without authentication serves everyone; flannel goes on there as well.
       const isOff = error instanceof StatusError && error.code === Status.FAILED_PRECONDITION;

@@ -1,16 +1,16 @@
 /** From keys, compares and operations to etcd's messages, and back. */
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import {
+  type Compare as CompareMessage,
   Compare_CompareResult,
   Compare_CompareTarget,
-  CompareSchema,
   type Event,
   Event_Type,
   type KeyValue as KeyValueMessage,
-  RequestOpSchema,
+  RangeRequest,
+  type RequestOp,
   type ResponseOp,
-  TxnRequestSchema,
-} from "./generated/rpc_pb.ts";
+  type TxnRequest,
+} from "./generated/rpc.ts";
 import type { Compare, KeyEvent, KeyValue, Operation } from "./kv.ts";
 
 const encoder = new TextEncoder();
@@ -66,47 +66,48 @@ export function toKeyEvent(event: Event): KeyEvent | null {
   return { type, entry: toKeyValue(event.kv) };
 }
 
-function toCompare(compare: Compare): MessageInitShape<typeof CompareSchema> {
+function toCompare(compare: Compare): CompareMessage {
   const key = toBytes(compare.key);
   const result = Compare_CompareResult.EQUAL;
   switch (compare.target) {
     case "version": {
-      const targetUnion = { case: "version", value: compare.is } as const;
+      const targetUnion = { $case: "version", version: compare.is } as const;
       return { key, result, target: Compare_CompareTarget.VERSION, targetUnion };
     }
     case "createRevision": {
-      const targetUnion = { case: "createRevision", value: compare.is } as const;
+      const targetUnion = { $case: "createRevision", createRevision: compare.is } as const;
       return { key, result, target: Compare_CompareTarget.CREATE, targetUnion };
     }
     case "modRevision": {
-      const targetUnion = { case: "modRevision", value: compare.is } as const;
+      const targetUnion = { $case: "modRevision", modRevision: compare.is } as const;
       return { key, result, target: Compare_CompareTarget.MOD, targetUnion };
     }
     case "lease": {
-      const targetUnion = { case: "lease", value: compare.is } as const;
+      const targetUnion = { $case: "lease", lease: compare.is } as const;
       return { key, result, target: Compare_CompareTarget.LEASE, targetUnion };
     }
     case "value": {
-      const targetUnion = { case: "value", value: toBytes(compare.is) } as const;
+      const targetUnion = { $case: "value", value: toBytes(compare.is) } as const;
       return { key, result, target: Compare_CompareTarget.VALUE, targetUnion };
     }
   }
 }
 
-function toRequest(operation: Operation): MessageInitShape<typeof RequestOpSchema> {
+function toRequest(operation: Operation): RequestOp {
   if ("put" in operation) {
     const { put, value, leaseId } = operation;
     const message = { key: toBytes(put), value: toBytes(value), lease: leaseId };
-    return { request: { case: "requestPut", value: message } };
+    return { request: { $case: "requestPut", requestPut: message } };
   }
   if ("delete" in operation) {
-    const message = { key: toBytes(operation.delete) };
-    return { request: { case: "requestDeleteRange", value: message } };
+    const message = { key: toBytes(operation.delete), rangeEnd: new Uint8Array() };
+    return { request: { $case: "requestDeleteRange", requestDeleteRange: message } };
   }
   const message = "get" in operation
     ? { key: toBytes(operation.get) }
     : prefixRange(operation.list);
-  return { request: { case: "requestRange", value: message } };
+  const requestRange = RangeRequest.fromPartial(message);
+  return { request: { $case: "requestRange", requestRange } };
 }
 
 /** One transaction as its message. */
@@ -114,17 +115,17 @@ export function toTxnRequest(
   compares: readonly Compare[],
   then: readonly Operation[],
   otherwise: readonly Operation[],
-) {
-  return create(TxnRequestSchema, {
+): TxnRequest {
+  return {
     compare: compares.map(toCompare),
     success: then.map(toRequest),
     failure: otherwise.map(toRequest),
-  });
+  };
 }
 
 /** What each operation found. */
 export function foundBy(responses: readonly ResponseOp[]): KeyValue[][] {
   return responses.map(({ response }) =>
-    response.case === "responseRange" ? response.value.kvs.map(toKeyValue) : []
+    response?.$case === "responseRange" ? response.responseRange.kvs.map(toKeyValue) : []
   );
 }

@@ -1,21 +1,12 @@
 /** The client: keys, leases and watches of etcd over gRPC. */
-import { create, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
 import { hasCode, SelvageError } from "../../errors.ts";
 import { LinkedSignal } from "../../net/linked_signal.ts";
 import { foundBy, keyAfter, prefixRange, toBytes, toKeyValue, toTxnRequest } from "./calls.ts";
-import type { UnaryMethod } from "./connection.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { CompactedError } from "./error.ts";
-import {
-  KV,
-  Lease,
-  LeaseGrantRequestSchema,
-  LeaseRevokeRequestSchema,
-  LeaseTimeToLiveRequestSchema,
-  type RangeRequest,
-  RangeRequestSchema,
-} from "./generated/rpc_pb.ts";
+import { RangeRequest, type RangeResponse } from "./generated/rpc.ts";
 import type { Compare, Etcd, KeyEvent, KeyValue, Operation, TransactionResult } from "./kv.ts";
+import { GRANT_LEASE, LEASE_TTL, type Method, RANGE, REVOKE_LEASE, TRANSACT } from "./methods.ts";
 import { ConnectError, judgeStatus, StatusError } from "./status.ts";
 import { WatchStream, type WatchTimes } from "./watch_stream.ts";
 
@@ -65,12 +56,12 @@ export class EtcdClient implements Etcd {
     }
   }
 
-  #call<I extends DescMessage, O extends DescMessage>(
-    method: UnaryMethod<I, O>,
-    message: MessageShape<I>,
+  #call<Request, Answer>(
+    method: Method<Request, Answer>,
+    message: Request,
     isRepeatable: boolean,
     signal: AbortSignal | undefined,
-  ): Promise<MessageShape<O>> {
+  ): Promise<Answer> {
     return this.#linked(signal, (both) => {
       return this.dispatcher.run(isRepeatable, both, ({ connection, metadata, timeout_ms }) => {
         return connection.unary(method, message, metadata, timeout_ms, both);
@@ -101,7 +92,7 @@ export class EtcdClient implements Etcd {
     let revision = 0n;
     for (let { key } = range;;) {
       const request = { key, rangeEnd: range.rangeEnd, limit: BigInt(limit), revision };
-      const page = await this.#range(create(RangeRequestSchema, request), signal).catch((error) => {
+      const page = await this.#range(RangeRequest.fromPartial(request), signal).catch((error) => {
         if (!hasCode(error, "too_large") || limit === 1) throw error;
         return null;
       });
@@ -117,15 +108,15 @@ export class EtcdClient implements Etcd {
     }
   }
 
-  #range(request: RangeRequest, signal: AbortSignal | undefined) {
-    return this.#call(KV.method.range, request, true, signal);
+  #range(request: RangeRequest, signal: AbortSignal | undefined): Promise<RangeResponse> {
+    return this.#call(RANGE, request, true, signal);
   }
 
   async get(
     key: string,
     signal?: AbortSignal,
   ): Promise<{ revision: bigint; entry: KeyValue | null }> {
-    const answer = await this.#range(create(RangeRequestSchema, { key: toBytes(key) }), signal);
+    const answer = await this.#range(RangeRequest.fromPartial({ key: toBytes(key) }), signal);
     const [message] = answer.kvs;
     const entry = message === undefined ? null : toKeyValue(message);
     return { revision: answer.header?.revision ?? 0n, entry };
@@ -139,7 +130,7 @@ export class EtcdClient implements Etcd {
   ): Promise<TransactionResult> {
     const request = toTxnRequest(compares, then, otherwise);
     const isRead = [...then, ...otherwise].every((one) => "get" in one || "list" in one);
-    const answer = await this.#call(KV.method.txn, request, isRead, signal);
+    const answer = await this.#call(TRANSACT, request, isRead, signal);
     return {
       succeeded: answer.succeeded,
       revision: answer.header?.revision ?? 0n,
@@ -148,8 +139,8 @@ export class EtcdClient implements Etcd {
   }
 
   async grantLease(ttl_s: number, signal?: AbortSignal): Promise<{ id: bigint; ttl_s: number }> {
-    const request = create(LeaseGrantRequestSchema, { TTL: BigInt(Math.ceil(ttl_s)) });
-    const answer = await this.#call(Lease.method.leaseGrant, request, false, signal);
+    const request = { TTL: BigInt(Math.ceil(ttl_s)), ID: 0n };
+    const answer = await this.#call(GRANT_LEASE, request, false, signal);
     if (answer.error !== "") {
       throw new SelvageError("unavailable", `etcd grants no lease: ${answer.error}`);
     }
@@ -157,17 +148,15 @@ export class EtcdClient implements Etcd {
   }
 
   async revokeLease(id: bigint, signal?: AbortSignal): Promise<void> {
-    const request = create(LeaseRevokeRequestSchema, { ID: id });
     try {
-      await this.#call(Lease.method.leaseRevoke, request, true, signal);
+      await this.#call(REVOKE_LEASE, { ID: id }, true, signal);
     } catch (error) {
       if (!hasCode(error, "not_found")) throw error;
     }
   }
 
   async leaseTtl_s(id: bigint, signal?: AbortSignal): Promise<number> {
-    const request = create(LeaseTimeToLiveRequestSchema, { ID: id });
-    const answer = await this.#call(Lease.method.leaseTimeToLive, request, true, signal);
+    const answer = await this.#call(LEASE_TTL, { ID: id }, true, signal);
     return Number(answer.TTL);
   }
 

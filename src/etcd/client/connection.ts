@@ -1,6 +1,4 @@
 /** The connection to one endpoint: its gRPC channel, and what it takes to be rid of it. */
-import type { DescMessage, DescMethod, MessageShape } from "@bufbuild/protobuf";
-import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
   type ChannelOptions,
   Client,
@@ -13,6 +11,7 @@ import {
 import { connectReason } from "./connect_reason.ts";
 import { makeCredentials, type readTlsFiles, type WatchedCredentials } from "./credentials.ts";
 import type { Endpoint } from "./endpoint.ts";
+import { type Method, RANGE } from "./methods.ts";
 import { ConnectError, StatusError } from "./status.ts";
 
 /** One answer. A page of a list is made smaller where it would be larger. */
@@ -47,21 +46,10 @@ type Bytes = Buffer<ArrayBufferLike>;
 const asIs = (bytes: Bytes): Bytes => bytes;
 
 /** A message in the form that gRPC sends. */
-function encoded<S extends DescMessage>(schema: S, message: MessageShape<S>): Bytes {
-  const bytes = toBinary(schema, message);
+export function encoded<Request>(method: Method<Request, unknown>, message: Request): Bytes {
+  const bytes = method.request.encode(message).finish();
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
-
-function pathOf(method: DescMethod): string {
-  return `/${method.parent.typeName}/${method.name}`;
-}
-
-/** One request, one answer. */
-export type UnaryMethod<I extends DescMessage, O extends DescMessage> = DescMethod & {
-  readonly methodKind: "unary";
-  readonly input: I;
-  readonly output: O;
-};
 
 /** A stream of messages, each as bytes, and how to send and end it. */
 export interface RawStream {
@@ -120,7 +108,7 @@ export class Connection {
   async #whyNot(signal: AbortSignal): Promise<ConnectError> {
     const details = await new Promise<string>((resolve) => {
       const options = { deadline: Date.now() + 250 };
-      const path = "/etcdserverpb.KV/Range";
+      const { path } = RANGE;
       const request = Buffer.alloc(0);
       this.#client.makeUnaryRequest(path, asIs, asIs, request, new Metadata(), options, (error) => {
         resolve(error?.details ?? "the connection broke");
@@ -135,22 +123,22 @@ export class Connection {
    * Makes one call. Throws `StatusError` where it ends with another status than OK, or after
    * `timeout_ms`; the signal's reason when that is aborted.
    */
-  unary<I extends DescMessage, O extends DescMessage>(
-    method: UnaryMethod<I, O>,
-    message: MessageShape<I>,
+  unary<Request, Answer>(
+    method: Method<Request, Answer>,
+    message: Request,
     metadata: Metadata,
     timeout_ms: number,
     signal: AbortSignal,
-  ): Promise<MessageShape<O>> {
+  ): Promise<Answer> {
     return new Promise((resolve, reject) => {
       signal.throwIfAborted();
       const onAbort = () => call.cancel();
       this.#callsRunning++;
       const call = this.#client.makeUnaryRequest(
-        pathOf(method),
+        method.path,
         asIs,
         asIs,
-        encoded(method.input, message),
+        encoded(method, message),
         metadata,
         { deadline: Date.now() + timeout_ms },
         (error, answer) => {
@@ -159,7 +147,7 @@ export class Connection {
           if (signal.aborted) return reject(signal.reason);
           if (error !== null) return reject(new StatusError(error.code, error.details));
           try {
-            resolve(fromBinary(method.output, answer!));
+            resolve(method.answer.decode(answer!));
           } catch (cause) {
             reject(new ConnectError(`an answer that cannot be read (${String(cause)})`));
           }
@@ -170,9 +158,9 @@ export class Connection {
   }
 
   /** Opens a stream of messages both ways; it has no deadline. */
-  stream(method: DescMethod, metadata: Metadata): RawStream {
+  stream({ path }: Method<unknown, unknown>, metadata: Metadata): RawStream {
     this.#callsRunning++;
-    const call = this.#client.makeBidiStreamRequest(pathOf(method), asIs, asIs, metadata);
+    const call = this.#client.makeBidiStreamRequest(path, asIs, asIs, metadata);
     return { call, release: () => this.#release() };
   }
 
@@ -218,9 +206,4 @@ function stateChange(
 /** A time for people. */
 export function seconds(time_ms: number): string {
   return `${Number((time_ms / 1000).toFixed(1))} s`;
-}
-
-/** A message of a stream, for sending. */
-export function encodedMessage<S extends DescMessage>(schema: S, message: MessageShape<S>): Bytes {
-  return encoded(schema, message);
 }

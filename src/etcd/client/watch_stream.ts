@@ -1,16 +1,11 @@
 /** One watch: a stream of its own, from its opening to its first failure. */
-import { create, fromBinary } from "@bufbuild/protobuf";
-import { toKeyEvent } from "./calls.ts";
-import { encodedMessage, type RawStream, seconds } from "./connection.ts";
+import { encoded, type RawStream, seconds } from "./connection.ts";
 import type { Attempt } from "./dispatcher.ts";
 import { CompactedError } from "./error.ts";
-import {
-  Watch,
-  WatchRequestSchema,
-  type WatchResponse,
-  WatchResponseSchema,
-} from "./generated/rpc_pb.ts";
+import { FragmentJoiner } from "./fragment_joiner.ts";
+import { WatchCreateRequest, type WatchRequest, type WatchResponse } from "./generated/rpc.ts";
 import type { KeyEvent } from "./kv.ts";
+import { WATCH } from "./methods.ts";
 import { MessageQueue } from "./message_queue.ts";
 import { ConnectError, judgeCancelReason, Status, StatusError } from "./status.ts";
 
@@ -19,38 +14,6 @@ export interface WatchTimes {
   readonly progress_ms: number;
   /** After so long without a message the stream counts as dead. */
   readonly silence_ms: number;
-}
-
-/** Fragments of one response that are put together; more go out earlier, by whole revisions. */
-const JOINED_SIZE_MAX_BYTES = 16 * 1024 * 1024;
-
-/** Puts the fragments of responses together, so that no batch ends within a revision. */
-class FragmentJoiner {
-  #events: KeyEvent[] = [];
-  #size_bytes = 0;
-
-  /** The events that are complete with this response; null: more of it follows. */
-  add(response: WatchResponse): readonly KeyEvent[] | null {
-    for (const message of response.events) {
-      const event = toKeyEvent(message);
-      if (event === null) continue;
-      this.#events.push(event);
-      this.#size_bytes += message.kv!.key.length + message.kv!.value.length;
-    }
-    if (!response.fragment) return this.#take(this.#events.length);
-    if (this.#size_bytes < JOINED_SIZE_MAX_BYTES) return null;
-    const last = this.#events.at(-1)?.entry.modRevision;
-    const whole = this.#events.findIndex(({ entry }) => entry.modRevision === last);
-    return whole > 0 ? this.#take(whole) : null;
-  }
-
-  #take(count: number): KeyEvent[] {
-    const taken = this.#events.splice(0, count);
-    this.#size_bytes = this.#events.reduce((sum, { entry }) => {
-      return sum + entry.key.length + entry.value.length;
-    }, 0);
-    return taken;
-  }
 }
 
 export class WatchStream {
@@ -83,7 +46,7 @@ export class WatchStream {
     signal: AbortSignal,
   ): Promise<WatchStream> {
     signal.throwIfAborted();
-    const stream = attempt.connection.stream(Watch.method.watch, attempt.metadata);
+    const stream = attempt.connection.stream(WATCH, attempt.metadata);
     const watch = new WatchStream(stream, attempt, signal);
     try {
       await watch.#create(range, fromRevision);
@@ -99,13 +62,13 @@ export class WatchStream {
     range: { readonly key: Uint8Array; readonly rangeEnd: Uint8Array },
     fromRevision: bigint,
   ): Promise<void> {
-    const value = {
+    const createRequest = WatchCreateRequest.fromPartial({
       ...range,
       startRevision: fromRevision,
       progressNotify: true,
       fragment: true,
-    };
-    this.#send({ case: "createRequest", value });
+    });
+    this.#send({ $case: "createRequest", createRequest });
     const message = await this.#queue.next(this.attempt.timeout_ms);
     if (message === null) throw new StatusError(Status.DEADLINE_EXCEEDED, "");
     const response = decode(message);
@@ -120,9 +83,8 @@ export class WatchStream {
     this.revision = response.header?.revision ?? 0n;
   }
 
-  #send(requestUnion: WatchRequestUnion): void {
-    const request = create(WatchRequestSchema, { requestUnion });
-    this.stream.call.write(encodedMessage(WatchRequestSchema, request));
+  #send(requestUnion: WatchRequest["requestUnion"]): void {
+    this.stream.call.write(encoded(WATCH, { requestUnion }));
   }
 
   #cancelled({ compactRevision, cancelReason }: WatchResponse): Error {
@@ -152,7 +114,7 @@ export class WatchStream {
         // The reader may have taken its time, while the server was not listened to.
         heard_ms = performance.now();
       } else if (performance.now() - heard_ms < silence_ms) {
-        this.#send({ case: "progressRequest", value: {} });
+        this.#send({ $case: "progressRequest", progressRequest: {} });
       } else if (this.#hasAnsweredProgress) {
         const text = `no sign of life for ${seconds(silence_ms)}`;
         throw new StatusError(Status.UNAVAILABLE, text);
@@ -181,13 +143,9 @@ export class WatchStream {
   }
 }
 
-type WatchRequestUnion = NonNullable<
-  Parameters<typeof create<typeof WatchRequestSchema>>[1]
->["requestUnion"];
-
 function decode(message: Uint8Array): WatchResponse {
   try {
-    return fromBinary(WatchResponseSchema, message);
+    return WATCH.answer.decode(message);
   } catch (error) {
     throw new ConnectError(`a message that cannot be read (${String(error)})`);
   }

@@ -1,7 +1,6 @@
 /** Servers that hold a watch open and say nothing on it: old ones that are well, and dead ones. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
   Server,
   ServerCredentials,
@@ -10,10 +9,10 @@ import {
 } from "@grpc/grpc-js";
 import { hasCode } from "../../../src/errors.ts";
 import {
-  RangeResponseSchema,
-  WatchRequestSchema,
-  WatchResponseSchema,
-} from "../../../src/etcd/client/generated/rpc_pb.ts";
+  RangeResponse,
+  WatchRequest,
+  WatchResponse,
+} from "../../../src/etcd/client/generated/rpc.ts";
 import { openEtcd } from "../../../src/etcd/client/open_etcd.ts";
 
 interface Behaviour {
@@ -47,20 +46,20 @@ async function fakeServer(behaviour: Behaviour) {
     ) => {
       rangeCount++;
       if (!behaviour.answersRange) return;
-      const message = create(RangeResponseSchema, { header: { revision: 9n } });
-      answer(null, Buffer.from(toBinary(RangeResponseSchema, message)));
+      const message = RangeResponse.fromPartial({ header: { revision: 9n } });
+      answer(null, Buffer.from(RangeResponse.encode(message).finish()));
     },
   });
   server.addService({ Watch: method("/etcdserverpb.Watch/Watch", true) }, {
     Watch: (call: ServerDuplexStream<Buffer, Buffer>) => {
       let progressLeft = behaviour.progressAnswers;
       const send = (created: boolean) => {
-        const message = create(WatchResponseSchema, { header: { revision: 9n }, created });
-        call.write(Buffer.from(toBinary(WatchResponseSchema, message)));
+        const message = WatchResponse.fromPartial({ header: { revision: 9n }, created });
+        call.write(Buffer.from(WatchResponse.encode(message).finish()));
       };
       call.on("data", (bytes: Buffer) => {
-        const { requestUnion } = fromBinary(WatchRequestSchema, bytes);
-        if (requestUnion.case === "createRequest") send(true);
+        const { requestUnion } = WatchRequest.decode(bytes);
+        if (requestUnion?.$case === "createRequest") send(true);
         else if (progressLeft-- > 0) send(false);
       });
       call.on("error", () => {});

@@ -1,0 +1,48 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { judgeConfigChange } from "../../src/agent/config_change.ts";
+import { parseNetworkConfig } from "../../src/config/parse_network_config.ts";
+
+const config = (changes: Record<string, unknown>) =>
+  parseNetworkConfig(
+    JSON.stringify({ Network: "10.5.0.0/16", Backend: { Type: "vxlan", VNI: 1 }, ...changes }),
+    "test",
+  );
+const before = config({});
+
+test("the same configuration in other words is no change", () => {
+  assert.deepEqual(judgeConfigChange(before, config({ EnableIPv4: true })), { kind: "none" });
+});
+
+test("which subnets are given out concerns the next lease alone", () => {
+  const after = config({ SubnetLen: 25, SubnetMin: "10.5.8.0" });
+  assert.deepEqual(judgeConfigChange(before, after), { kind: "none" });
+});
+
+test("the backend's options are obeyed, each named", () => {
+  const after = config({ Backend: { Type: "VXLAN", VNI: 7, Port: 4789 } });
+  assert.deepEqual(judgeConfigChange(before, after), {
+    kind: "obeyed",
+    what: "VNI 1 → 7, Port unset → 4789",
+  });
+  assert.deepEqual(judgeConfigChange(after, before), {
+    kind: "obeyed",
+    what: "VNI 7 → 1, Port 4789 → unset",
+  });
+});
+
+test("another network, family or backend needs a new start", () => {
+  assert.deepEqual(judgeConfigChange(before, config({ Network: "10.6.0.0/16" })), {
+    kind: "refused",
+    what: "the network 10.6.0.0/16 in place of 10.5.0.0/16",
+  });
+  const dual = config({ EnableIPv6: true, IPv6Network: "fd00:5::/48" });
+  assert.deepEqual(judgeConfigChange(before, dual), {
+    kind: "refused",
+    what: "the network 10.5.0.0/16 and fd00:5::/48 in place of 10.5.0.0/16",
+  });
+  assert.deepEqual(judgeConfigChange(before, config({ Backend: { Type: "host-gw" } })), {
+    kind: "refused",
+    what: "the backend host-gw in place of vxlan",
+  });
+});

@@ -92,7 +92,8 @@ class FlannelNetwork {
   /** `/healthz` or `/readyz` of a host: the status code. */
   health(host: number, path: string): string {
     const script = `exec 3<>/dev/tcp/127.0.0.1/8080 && ` +
-      `printf 'GET ${path} HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n' >&3 && head -1 <&3`;
+      `printf 'GET ${path} HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n' >&3 && ` +
+      "head -1 <&3";
     const { stdout } = this.lab.exec(this.lab.network(host).host, "bash", "-c", script);
     return stdout.split(" ")[1] ?? "";
   }

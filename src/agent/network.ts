@@ -31,9 +31,17 @@ export function judgeNetwork(
 }
 
 /**
+ * Whether waiting mends nothing: the registry does not take the join string, and a host needs
+ * another. A user of etcd and the rights there are put right in etcd.
+ */
+export function isFinal(store: LeaseStore, error: unknown): boolean {
+  return hasCode(error, "unauthorized") && store.state().kind !== "etcd";
+}
+
+/**
  * Waits until the store has a configuration that this host can obey; `link` says which outer link
  * it has now. `onWaiting` is told the phase and the reason each time they change. Rejects with
- * `unauthorized`, which waiting does not mend, and with the signal's reason.
+ * what waiting does not mend, and with the signal's reason.
  */
 export async function awaitNetwork(
   store: LeaseStore,
@@ -49,9 +57,11 @@ export async function awaitNetwork(
       return judgeNetwork(await store.readConfig(signal), link(), host);
     } catch (error) {
       signal.throwIfAborted();
-      if (hasCode(error, "unauthorized")) throw error;
+      if (isFinal(store, error)) throw error;
       const reason = errorText(error);
-      const phase = hasCode(error, "unavailable") ? "waiting_for_store" : "waiting_for_config";
+      const isStore = hasCode(error, "unavailable") || hasCode(error, "unauthorized") ||
+        hasCode(error, "forbidden");
+      const phase = isStore ? "waiting_for_store" : "waiting_for_config";
       if (reason !== told) logger("agent").warning`waiting: ${reason}`;
       told = reason;
       onWaiting(phase, reason);

@@ -117,6 +117,19 @@ describe("reading", () => {
 });
 
 describe("changing", () => {
+  test("the configuration is replaced by the one in the body", async () => {
+    const { api, control } = setUp();
+    const put = (body: unknown) => api.request("/v1/config", { ...json(body), method: "PUT" });
+    const answer = await put({ Network: "10.9.0.0/16", Backend: { Type: "host-gw" } });
+    assert.equal(answer.status, 200);
+    assert.equal((await answer.json()).SubnetMax, "10.9.255.0");
+    assert.equal(control.store.config?.backend.type, "host-gw");
+    for (const wrong of [{ Network: "10.9.0.0/30" }, [], "x", {}]) {
+      assert.equal((await problemOf(await put(wrong), 400)).code, "invalid_argument");
+    }
+    assert.equal(control.store.config?.backend.type, "host-gw");
+  });
+
   test("a reservation is made, listed, revoked", async () => {
     const { api, control } = setUp();
     const made = await api.request(

@@ -220,6 +220,22 @@ describe("selvage config", () => {
   });
 });
 
+test("selvage config set through the daemon", async () => {
+  const control = new FakeControl();
+  const socket = join(directory, "api.sock");
+  const listener = await listenUnix(control, socket, { watchers: new WatcherPool() });
+  try {
+    const io = new FakeIo({ SELVAGE_API_SOCKET: socket });
+    io.input = '{"Network":"10.5.0.0/16","SubnetLen":26}';
+    const text = await done(["config", "set", "-"], io);
+    assert.match(text, /SubnetLen +24 +26\n/);
+    assert.match(text, /It is in force/);
+    assert.equal(control.store.config?.ranges[0]?.subnetLength, 26);
+  } finally {
+    await listener.close();
+  }
+});
+
 describe("selvage migrate", () => {
   const HOUR_MS = 3_600_000;
 

@@ -1,4 +1,4 @@
-/** Real daemons over a real etcd, in namespaces: what they write, and what they do when it fails. */
+/** Daemons over a real etcd, in namespaces: what they write, and what they do when it fails. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Status } from "../../src/agent/status.ts";

@@ -1,15 +1,13 @@
 /** The executable by the name of flanneld, as a unit of flannel's starts it, over a real etcd. */
 import assert from "node:assert/strict";
-import { type ChildProcess, spawnSync } from "node:child_process";
-import { mkdtempSync, openSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { existsSync } from "node:fs";
-import { tmpdir } from "node:os";
+import type { ChildProcess } from "node:child_process";
+import { openSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { withNetns } from "../../ffi/netns.ts";
 import type { Status } from "../../src/agent/status.ts";
 import { endProcess, spawnInNetns } from "../../src/demo/child.ts";
 import { EXECUTABLE, type Lab, withLab } from "./lab.ts";
+import { LabEtcd } from "./lab_etcd.ts";
 
 const CONFIG = '{"Network":"10.210.0.0/16","Backend":{"Type":"vxlan"}}';
 const TIMEOUT_MS = 30_000;
@@ -27,27 +25,15 @@ async function until<T>(what: string, look: () => T | null): Promise<T> {
 
 class FlannelNetwork {
   readonly children: ChildProcess[] = [];
-  readonly data = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "selvage-"));
-  readonly url: string;
+  readonly etcd: LabEtcd;
 
   constructor(readonly lab: Lab) {
-    this.url = `http://${lab.network(1).outerAddress}:2379`;
+    this.etcd = new LabEtcd(lab);
     symlinkSync(EXECUTABLE.command, this.path("flanneld"));
   }
 
   path(name: string): string {
     return join(this.lab.directory, name);
-  }
-
-  /** etcd on host 1. */
-  startEtcd(): void {
-    const peer = "http://127.0.0.1:2380";
-    this.children.push(spawnInNetns(this.lab.network(1).host, "etcd", [
-      ...["--name", "one", "--data-dir", this.data, "--log-level", "error", "--logger", "zap"],
-      ...["--listen-client-urls", this.url, "--advertise-client-urls", this.url],
-      ...["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer],
-      ...["--initial-cluster", `one=${peer}`],
-    ], ["ignore", "ignore", "ignore"]));
   }
 
   /** What a unit of flannel's has, flags and environment; the rest keeps hosts apart. */
@@ -65,7 +51,7 @@ class FlannelNetwork {
       args,
       ["ignore", log, log],
       {
-        FLANNELD_ETCD_ENDPOINTS: `http://127.0.0.1:4001,${this.url}`,
+        FLANNELD_ETCD_ENDPOINTS: `http://127.0.0.1:4001,${this.etcd.url}`,
         FLANNELD_IPTABLES_RESYNC: "9",
         SELVAGE_STATE_DIR: directory,
         SELVAGE_API_SOCKET: join(directory, "api.sock"),
@@ -75,15 +61,6 @@ class FlannelNetwork {
     return child;
   }
 
-  /** A command of selvage in a host's namespace. */
-  run(host: number, ...args: string[]) {
-    const options = { encoding: "utf8", timeout: TIMEOUT_MS } as const;
-    return withNetns(
-      this.lab.network(host).host,
-      () => spawnSync(EXECUTABLE.command, args, options),
-    );
-  }
-
   status(host: number): Status | null {
     const { status, stdout } = this.lab.run(host, ["status", "--json"]);
     return status === 0 ? JSON.parse(stdout) as Status : null;
@@ -91,16 +68,15 @@ class FlannelNetwork {
 
   /** `/healthz` or `/readyz` of a host: the status code. */
   health(host: number, path: string): string {
-    const script = `exec 3<>/dev/tcp/127.0.0.1/8080 && ` +
-      `printf 'GET ${path} HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n' >&3 && ` +
-      "head -1 <&3";
+    const request = `GET ${path} HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n`;
+    const script = `exec 3<>/dev/tcp/127.0.0.1/8080 && printf '${request}' >&3 && head -1 <&3`;
     const { stdout } = this.lab.exec(this.lab.network(host).host, "bash", "-c", script);
     return stdout.split(" ")[1] ?? "";
   }
 
   async close(): Promise<void> {
     await Promise.all(this.children.map(endProcess));
-    rmSync(this.data, { recursive: true, force: true });
+    await this.etcd.close();
   }
 }
 
@@ -120,14 +96,13 @@ test("flanneld by a link: waits for etcd and its configuration, then all is in p
         "503",
       ]);
 
-      network.startEtcd();
+      network.etcd.start();
       await until(
         "no configuration",
         () => network.status(1)?.phase === "waiting_for_config" || null,
       );
       writeFileSync(network.path("net-conf.json"), CONFIG);
-      const at = ["--etcd-endpoints", network.url];
-      const set = network.run(2, "config", "set", network.path("net-conf.json"), ...at);
+      const set = network.etcd.run(2, "config", "set", network.path("net-conf.json"));
       assert.equal(set.status, 0, set.stderr);
       network.startFlanneld(2);
 
@@ -150,7 +125,7 @@ test("flanneld by a link: waits for etcd and its configuration, then all is in p
       assert.match(routes, new RegExp(`^blackhole ${one.lease!.subnets[0]} proto 83 metric`));
       assert.match(lab.exec(host, "nft", "list", "table", "ip", "selvage").stdout, /masquerade/);
 
-      const listed = network.run(1, "leases", "list", "--json", ...at);
+      const listed = network.etcd.run(1, "leases", "list", "--json");
       assert.equal(JSON.parse(listed.stdout).length, 2, listed.stderr);
       const text = lab.run(1, ["status"]).stdout;
       assert.match(text, /^Store +etcd, http:\/\/198\.18\.0\.1:2379.*, connected for /m);

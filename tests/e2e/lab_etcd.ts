@@ -1,31 +1,33 @@
 /** A real etcd on the first host of a lab, where all hosts reach it. */
 import assert from "node:assert/strict";
-import type { ChildProcess } from "node:child_process";
+import { type ChildProcess, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
+import { withNetns } from "../../ffi/netns.ts";
 import { spawnInNetns } from "../../src/demo/child.ts";
 import type { Status } from "../../src/agent/status.ts";
 import { EXECUTABLE, type Lab } from "./lab.ts";
 
 const START_TIMEOUT_MS = 20_000;
+const COMMAND_TIMEOUT_MS = 30_000;
 const RETRY_MS = 100;
 const CHILD = resolve("tests/e2e/etcd_child.ts");
 export const ETCD_PREFIX = "/coreos.com/network";
 
 export class LabEtcd {
-  readonly endpoint: string;
+  readonly url: string;
   readonly #data = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "selvage-"));
   #child: ChildProcess | null = null;
 
   constructor(readonly lab: Lab) {
-    this.endpoint = `http://${lab.network(1).outerAddress}:2379`;
+    this.url = `http://${lab.network(1).outerAddress}:2379`;
   }
 
   get flag(): string {
-    return `--etcd-endpoints=${this.endpoint}`;
+    return `--etcd-endpoints=${this.url}`;
   }
 
   /** Starts it, with what it had; whoever asks it waits until it answers. */
@@ -33,7 +35,7 @@ export class LabEtcd {
     const peer = "http://127.0.0.1:2380";
     this.#child = spawnInNetns(this.lab.network(1).host, "etcd", [
       ...["--name", "one", "--data-dir", this.#data, "--log-level", "error", "--logger", "zap"],
-      ...["--listen-client-urls", this.endpoint, "--advertise-client-urls", this.endpoint],
+      ...["--listen-client-urls", this.url, "--advertise-client-urls", this.url],
       ...["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer],
       ...["--initial-cluster", `one=${peer}`],
     ], ["ignore", "ignore", "ignore"]);
@@ -61,8 +63,21 @@ export class LabEtcd {
     }
   }
 
+  /** Runs a command of selvage on a host, with this etcd's endpoint as its last arguments. */
+  run(host: number, ...args: string[]) {
+    const env = {
+      ...process.env,
+      SELVAGE_API_SOCKET: join(this.lab.hostDirectory(host), "api.sock"),
+    };
+    const options = { encoding: "utf8", timeout: COMMAND_TIMEOUT_MS, env } as const;
+    return withNetns(
+      this.lab.network(host).host,
+      () => spawnSync(EXECUTABLE.command, [...args, this.flag], options),
+    );
+  }
+
   #act(...args: string[]): string {
-    const all = ["run", "-A", CHILD, this.endpoint, ...args];
+    const all = ["run", "-A", CHILD, this.url, ...args];
     const done = this.lab.exec(this.lab.network(1).host, process.execPath, ...all);
     assert.equal(done.status, 0, done.stderr);
     return done.stdout;

@@ -95,6 +95,15 @@ describe("reading", () => {
     ]);
   });
 
+  test("a lease whose end the store does not know has no expiry", async () => {
+    const { api, control } = setUp();
+    const unknown = { ...lease("10.5.60.0/24", "192.0.2.6"), expiry_ms: undefined };
+    control.store.change({ type: "put", key: "10.5.60.0-24", lease: unknown });
+    const { leases } = await (await api.request("/v1/leases")).json();
+    const shown = leases.find(({ key }: { key: string }) => key === "10.5.60.0-24");
+    assert.equal("expiry_ms" in shown, false);
+  });
+
   test("every answer has the security headers and none allows another site", async () => {
     const { api } = setUp();
     for (const path of ["/healthz", "/v1/status", "/nowhere", "/v1/leases/x"]) {

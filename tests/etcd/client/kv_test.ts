@@ -144,7 +144,7 @@ describe("keys, leases and transactions", () => {
   test("an aborted call ends with the signal's reason, at once", async () => {
     const reason = new Error("enough");
     await assert.rejects(etcd.get("/a", AbortSignal.abort(reason)), reason);
-    lab.members[0]!.pause();
+    await lab.members[0]!.pause();
     try {
       const abort = new AbortController();
       const call = etcd.get("/a", abort.signal);
@@ -170,7 +170,7 @@ describe("keys, leases and transactions", () => {
   test("closing ends running calls and refuses later ones", async () => {
     const other = openEtcd(lab.clientOptions);
     await other.get("/none");
-    lab.members[0]!.pause();
+    await lab.members[0]!.pause();
     try {
       const call = other.get("/none");
       const watch = other.watch("/w/", 1n, new AbortController().signal)[Symbol.asyncIterator]();

@@ -1,4 +1,6 @@
 /** The entry point. It alone knows its own URL, by which workers and children are started. */
+import { calledName } from "../ffi/self_command.ts";
+import { FLANNELD } from "./cli/commands/flanneld.ts";
 import { runCli } from "./cli/program.ts";
 import { PROBE_COMMAND } from "./demo/probe_protocol.ts";
 import { VERSION } from "./version.ts";
@@ -11,7 +13,8 @@ async function main(args: string[]): Promise<number> {
     const { runProbe } = await import("./demo/probe.ts");
     return await runProbe();
   }
-  return await runCli(args, {
+  const isFlanneld = calledName() === FLANNELD;
+  return await runCli(isFlanneld ? [FLANNELD, ...args] : args, {
     version: VERSION,
     // Each loads its part of the program, so that `selvage status` does not load the daemon.
     run: async (options) => {
@@ -21,6 +24,10 @@ async function main(args: string[]): Promise<number> {
     demo: async (options) => {
       const { runDemo } = await import("./demo/demo.ts");
       return await runDemo(options, import.meta.url);
+    },
+    openEtcd: async (options) => {
+      const { openEtcdClient } = await import("./etcd/open_etcd_store.ts");
+      return openEtcdClient(options);
     },
     check: async (options) => {
       const { runCheck } = await import("./check/check.ts");

@@ -1,4 +1,4 @@
-/** Telling a sender why its packet goes no further. Egress only. */
+/** Telling a sender why its packet goes no further. */
 import {
   COUNTER_ICMP_FAILED,
   COUNTER_ICMP_LIMITED,

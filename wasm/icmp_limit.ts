@@ -1,5 +1,5 @@
 /**
- * How many ICMP errors an egress loop sends: RFC 1812 section 4.3.2.8 asks for a limit, lest a
+ * How many ICMP errors a loop sends: RFC 1812 section 4.3.2.8 asks for a limit, lest a
  * flood to nowhere be answered by another. Token buckets, all loops together as fast as Linux's own
  * (`net.ipv4.icmp_msgs_per_sec`). "Too big" has one to itself: path MTU discovery must go on
  * whatever else is answered.

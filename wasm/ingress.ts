@@ -16,6 +16,8 @@ import {
 import { count } from "./counters.ts";
 import * as encapsulation from "./encapsulation.ts";
 import { enter, leave } from "./epoch.ts";
+import * as icmpError from "./icmp_error.ts";
+import { startLimit } from "./icmp_limit.ts";
 import * as ip from "./ip.ts";
 import { MSG_DONTWAIT, MSG_TRUNC } from "./kernel.ts";
 import * as lane from "./lane.ts";
@@ -51,7 +53,10 @@ function forward(datagram: i32, datagramSize: i32, from: i32): void {
   if (ip.isLinkScope(packet)) return count(DROP_LINK_SCOPE, 1);
   if (!lookup.maySend(packet, from)) return count(DROP_SOURCE_SPOOFED, 1);
   // A frame crosses a link; a router is only its sender. flannel's udp takes one off at both ends.
-  if (!isFrame && !ip.decrementTtl(packet)) return count(DROP_TTL_EXPIRED, 1);
+  if (!isFrame && !ip.decrementTtl(packet)) {
+    icmpError.answer(icmpError.TIME_EXCEEDED, packet, size, 0);
+    return count(DROP_TTL_EXPIRED, 1);
+  }
   heardPackets++;
   heardBytes += size;
   tun.deliver(packet, size);
@@ -105,6 +110,7 @@ export function runIngress(base: f64, index: i32): i32 {
   lookup.setUp();
   prepareIngress();
   tun.setUp();
+  startLimit();
   startWaiting();
   const fd = lane.field(LANE_RECEIVE_FD_OFFSET);
   let end = 0;

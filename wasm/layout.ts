@@ -53,7 +53,7 @@ export const LANE_WAKE_FD_OFFSET = 20;
 export const LANE_OFFLOADS_OFFSET = 24;
 /** Bytes of the largest inner packet. */
 export const LANE_MTU_OFFSET = 28;
-/** ICMP errors a second at most. */
+/** ICMP errors a second at most, of each of the lane's loops. */
 export const LANE_ICMP_RATE_OFFSET = 32;
 /** VXLAN network identifier; -1: a datagram is an inner packet and nothing else. */
 export const LANE_VNI_OFFSET = 36;
@@ -89,12 +89,12 @@ export const COUNTER_PACKETS_IN = 0;
  */
 export const COUNTER_PACKETS_OUT = 2;
 export const COUNTER_BYTES_OUT = 3;
-/** Egress: ICMP errors sent, and those that the kernel did not take. */
+/** ICMP errors sent, and those that the kernel did not take. */
 export const COUNTER_ICMP_SENT = 4;
 export const COUNTER_ICMP_FAILED = 5;
 /** Reads or receives that failed for another reason than that nothing was there. */
 export const COUNTER_READ_ERRORS = 6;
-/** Egress: ICMP errors not sent, because there had been too many. */
+/** ICMP errors not sent, because there had been too many. */
 export const COUNTER_ICMP_LIMITED = 7;
 export const DROP_TRUNCATED = 8;
 /** Egress: an IPv6 packet on a TUN of an IPv4 network. */
@@ -237,7 +237,14 @@ export const WORK_POLL_OFFSET = 0;
 export const WORK_MESSAGES_OFFSET = 64;
 export const WORK_NAMES_OFFSET = WORK_MESSAGES_OFFSET + BATCH_SIZE_MAX * MMSGHDR_SIZE;
 export const WORK_CONTROLS_OFFSET = WORK_NAMES_OFFSET + BATCH_SIZE_MAX * NAME_SIZE;
-export const WORK_COMMON_SIZE = WORK_CONTROLS_OFFSET + BATCH_SIZE_MAX * CONTROL_SIZE;
+/** The message of an ICMP error: mmsghdr, iovec, name; 16 bytes reserved. Then the error itself. */
+export const ICMP_MESSAGE_OFFSET = WORK_CONTROLS_OFFSET + BATCH_SIZE_MAX * CONTROL_SIZE;
+export const ICMP_IOVEC_OFFSET = ICMP_MESSAGE_OFFSET + MMSGHDR_SIZE;
+export const ICMP_NAME_OFFSET = ICMP_IOVEC_OFFSET + IOVEC_SIZE;
+export const ICMP_ERROR_OFFSET = ICMP_NAME_OFFSET + NAME_SIZE + 16;
+/** RFC 4443 section 2.4 (c): what every IPv6 link carries. */
+export const ICMP_ERROR_SIZE_MAX = 1280;
+export const WORK_COMMON_SIZE = ICMP_ERROR_OFFSET + ICMP_ERROR_SIZE_MAX;
 
 /** Egress. A message: slot of its peer, packets, bytes, bytes of each packet but the last. */
 export const SEND_INFO_OFFSET = WORK_COMMON_SIZE;
@@ -250,18 +257,11 @@ export const SINGLE_MESSAGE_OFFSET = SEND_INFO_OFFSET + BATCH_SIZE_MAX * SEND_IN
 /** Two iovecs and a header: a fragment of such a packet. */
 export const FRAGMENT_IOVECS_OFFSET = SINGLE_MESSAGE_OFFSET + MMSGHDR_SIZE;
 export const FRAGMENT_HEADER_OFFSET = FRAGMENT_IOVECS_OFFSET + 2 * IOVEC_SIZE;
-/** The message of an ICMP error: mmsghdr, iovec, name; 16 bytes reserved. */
-export const ICMP_MESSAGE_OFFSET = FRAGMENT_HEADER_OFFSET + SEND_HEADER_SIZE;
-export const ICMP_IOVEC_OFFSET = ICMP_MESSAGE_OFFSET + MMSGHDR_SIZE;
-export const ICMP_NAME_OFFSET = ICMP_IOVEC_OFFSET + IOVEC_SIZE;
-/** The first headers of a packet of many, which the error quotes; then the error itself. */
-export const ICMP_QUOTE_OFFSET = ICMP_NAME_OFFSET + NAME_SIZE + 16;
-export const ICMP_ERROR_OFFSET = ICMP_QUOTE_OFFSET + SEGMENT_HEADER_SIZE;
-/** RFC 4443 section 2.4 (c): what every IPv6 link carries. */
-export const ICMP_ERROR_SIZE_MAX = 1280;
+/** The first headers of a packet of many, which an ICMP error quotes. */
+export const ICMP_QUOTE_OFFSET = FRAGMENT_HEADER_OFFSET + SEND_HEADER_SIZE;
 /** What all messages of a batch together consist of: two iovecs and a header a packet at most. */
 export const SEND_PACKET_COUNT_MAX = 1024;
-export const SEND_IOVECS_OFFSET = ICMP_ERROR_OFFSET + ICMP_ERROR_SIZE_MAX;
+export const SEND_IOVECS_OFFSET = ICMP_QUOTE_OFFSET + SEGMENT_HEADER_SIZE;
 export const SEND_HEADERS_OFFSET = SEND_IOVECS_OFFSET + SEND_PACKET_COUNT_MAX * 2 * IOVEC_SIZE;
 /** What was read from the TUN, one after the other; a batch ends where no packet has room. */
 export const ARENA_OFFSET = SEND_HEADERS_OFFSET + SEND_PACKET_COUNT_MAX * SEND_HEADER_SIZE;

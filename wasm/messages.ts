@@ -103,6 +103,19 @@ function prepare(): void {
     setName(at, name(i));
     store<u64>(at + MSG_CONTROL, lane.base + <u64> control(i));
   }
+  const icmp = lane.work + ICMP_MESSAGE_OFFSET;
+  setName(icmp, lane.work + ICMP_NAME_OFFSET);
+  setIovecs(icmp, lane.work + ICMP_IOVEC_OFFSET, 1);
+}
+
+/** Makes the ICMP message carry `size` bytes to the IP address at `to`; returns the message. */
+export function addressIcmp(to: i32, size: i32): i32 {
+  const at = lane.work + ICMP_NAME_OFFSET;
+  store<u16>(at, lane.isV6 ? AF_INET6 : AF_INET);
+  if (lane.isV6) memory.copy(at + SIN6_ADDR, to, 16);
+  else store<u32>(at + SIN_ADDR, load<u32>(to));
+  setIovec(lane.work + ICMP_IOVEC_OFFSET, lane.work + ICMP_ERROR_OFFSET, size);
+  return lane.work + ICMP_MESSAGE_OFFSET;
 }
 
 // ---------------------------------------------------------------- egress
@@ -116,21 +129,7 @@ export function prepareEgress(): void {
     store<i32>(at + CMSG_LEVEL, SOL_UDP);
     store<i32>(at + CMSG_TYPE, UDP_SEGMENT);
   }
-  const icmp = lane.work + ICMP_MESSAGE_OFFSET;
   memory.fill(lane.work + SINGLE_MESSAGE_OFFSET, 0, MMSGHDR_SIZE);
-  memory.fill(icmp, 0, MMSGHDR_SIZE + IOVEC_SIZE + NAME_SIZE);
-  setName(icmp, lane.work + ICMP_NAME_OFFSET);
-  setIovecs(icmp, lane.work + ICMP_IOVEC_OFFSET, 1);
-}
-
-/** Makes the ICMP message carry `size` bytes to the IP address at `to`; returns the message. */
-export function addressIcmp(to: i32, size: i32): i32 {
-  const at = lane.work + ICMP_NAME_OFFSET;
-  store<u16>(at, lane.isV6 ? AF_INET6 : AF_INET);
-  if (lane.isV6) memory.copy(at + SIN6_ADDR, to, 16);
-  else store<u32>(at + SIN_ADDR, load<u32>(to));
-  setIovec(lane.work + ICMP_IOVEC_OFFSET, lane.work + ICMP_ERROR_OFFSET, size);
-  return lane.work + ICMP_MESSAGE_OFFSET;
 }
 
 /**

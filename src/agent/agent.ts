@@ -10,6 +10,7 @@ import type { VtepMacs } from "../backend/backend.ts";
 import { withCommandData } from "../backend/extension.ts";
 import type { HostFeatures } from "../backend/select.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
+import { parseNetworkConfig } from "../config/parse_network_config.ts";
 import { LoopHangs } from "../dataplane/dataplane.ts";
 import { errorText, SelvageError } from "../errors.ts";
 import { probeWritable } from "../files.ts";
@@ -50,6 +51,8 @@ const MOVE_RETRY_FIRST_MS = 1_000;
 const MOVE_RETRY_MAX_MS = 5_000;
 /** How long a tidy end waits for a registry that may be away. */
 const RELEASE_TIMEOUT_MS = 3_000;
+/** What errors call a configuration that came by the API. */
+const CONFIG_SOURCE = "network configuration";
 
 export interface Closable {
   close(): Promise<void>;
@@ -441,6 +444,20 @@ export class Agent implements AgentControl {
 
   config(): Promise<NetworkConfig> {
     return this.store.readConfig();
+  }
+
+  /** A configuration that this host could not obey is refused. */
+  async setConfig(text: string): Promise<void> {
+    const { store } = this;
+    const { setConfig } = this.#opened!;
+    if (setConfig === null) {
+      const text = `the network's configuration is kept elsewhere: ${store.state().location}`;
+      throw new SelvageError("unsupported", text, {
+        hint: "Call selvage config set on the registry's host.",
+      });
+    }
+    judgeNetwork(parseNetworkConfig(text, CONFIG_SOURCE), this.#link, this.#host);
+    await setConfig(text, CONFIG_SOURCE);
   }
 
   get #parts(): SnapshotParts {

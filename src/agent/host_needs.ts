@@ -2,13 +2,15 @@
 import { planFirewall } from "../backend/plan_firewall.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import type { DesiredTable } from "../kernel/firewall_state.ts";
-import type { DesiredSysctl } from "../kernel/state.ts";
+import type { DesiredBlackhole, DesiredSysctl } from "../kernel/state.ts";
 import type { Lease } from "../lease/lease.ts";
 import type { RunOptions } from "./options.ts";
 
 export interface HostNeeds {
   readonly firewallTables: readonly DesiredTable[];
   readonly sysctls: readonly DesiredSysctl[];
+  /** Where packets end that nothing better takes. */
+  readonly blackholes: readonly DesiredBlackhole[];
 }
 
 export function hostNeeds(
@@ -16,7 +18,7 @@ export function hostNeeds(
   { subnets }: Lease,
   options: Pick<
     RunOptions,
-    "ipMasq" | "isMasqFullyRandom" | "forwardRules" | "setsSysctls"
+    "ipMasq" | "isMasqFullyRandom" | "forwardRules" | "setsSysctls" | "blackholeRoute"
   >,
 ): HostNeeds {
   const { ipMasq, isMasqFullyRandom: isFullyRandom, forwardRules, setsSysctls } = options;
@@ -29,5 +31,6 @@ export function hostNeeds(
       value: "1",
       isSet: setsSysctls,
     })),
+    blackholes: options.blackholeRoute ? subnets.map((destination) => ({ destination })) : [],
   };
 }

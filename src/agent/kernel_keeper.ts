@@ -9,7 +9,12 @@ import type { DesiredTable } from "../kernel/firewall_state.ts";
 import type { Firewall } from "../kernel/firewall.ts";
 import type { Reconciler } from "../kernel/reconciler.ts";
 import type { Interest } from "../kernel/relevance.ts";
-import { type DesiredSysctl, type KernelState, NO_KERNEL_STATE } from "../kernel/state.ts";
+import {
+  type DesiredBlackhole,
+  type DesiredSysctl,
+  type KernelState,
+  NO_KERNEL_STATE,
+} from "../kernel/state.ts";
 import { logger } from "../log.ts";
 import type { Miss } from "../netlink/neighbour.ts";
 import { Retry } from "../retry.ts";
@@ -28,6 +33,8 @@ export interface KernelKeeperOptions {
   readonly firewallTables: readonly DesiredTable[];
   /** Of the host, beside those of the plan. */
   readonly sysctls: readonly DesiredSysctl[];
+  /** Likewise. */
+  readonly blackholes: readonly DesiredBlackhole[];
   readonly outerLink: Interest["outerLink"];
   /** Whether the store was read: before that, what an earlier run left may be of use. */
   readonly arePeersKnown: () => boolean;
@@ -81,7 +88,8 @@ export class KernelKeeper {
   }
 
   #setDesired(kernel: KernelState): void {
-    this.#desired = { ...kernel, sysctls: [...kernel.sysctls, ...this.#options.sysctls] };
+    const { sysctls, blackholes } = this.#options;
+    this.#desired = { ...kernel, blackholes, sysctls: [...kernel.sysctls, ...sysctls] };
   }
 
   #checkNow(): void {

@@ -9,6 +9,7 @@ import type { IpPrefix } from "../net/ip.ts";
 import { LinkedSignal } from "../net/linked_signal.ts";
 import { Backoff, pause } from "../retry.ts";
 import { LEASE_TTL_MS, type LeaseStore } from "../store/store.ts";
+import { isFinal } from "./network.ts";
 
 const RETRY_FIRST_MS = 1_000;
 /** flannel's: a renewal that failed is tried again each minute at the latest. */
@@ -150,7 +151,7 @@ export class LeaseKeeper {
         return this.#take(lease);
       } catch (error) {
         signal.throwIfAborted();
-        if (this.#lease === null && hasCode(error, "unauthorized")) throw error;
+        if (this.#lease === null && isFinal(this.#options.store, error)) throw error;
         this.#options.onWaiting(`no lease: ${errorText(error)}`);
         this.#log.warning`cannot take a lease: ${errorText(error)}`;
         await pause(backoff.next_ms(), signal);

@@ -14,7 +14,8 @@ import type { Phase } from "./status.ts";
 const RETRY_MS = 1_000;
 
 /** What a host does without a configuration. */
-const UNTIL_READ = "until it answers, what an earlier run left in the kernel serves its peers, " +
+const UNTIL_READ =
+  "until it can be read, what an earlier run left in the kernel serves its peers, " +
   "but is not mended";
 
 export interface Network {
@@ -40,9 +41,17 @@ export function tellConfigWarnings(config: NetworkConfig): void {
 }
 
 /**
+ * Whether waiting mends nothing: the registry does not take the join string, and a host needs
+ * another. A user of etcd and the rights there are put right in etcd.
+ */
+export function isFinal(store: LeaseStore, error: unknown): boolean {
+  return hasCode(error, "unauthorized") && store.state().kind !== "etcd";
+}
+
+/**
  * Waits until the store has a configuration that this host can obey; `link` says which outer link
  * it has now. `onWaiting` is told the phase and the reason each time they change. Rejects with
- * `unauthorized`, which waiting does not mend, and with the signal's reason.
+ * what waiting does not mend, and with the signal's reason.
  */
 export async function awaitNetwork(
   store: LeaseStore,
@@ -52,7 +61,6 @@ export async function awaitNetwork(
   onWaiting: (phase: Phase, reason: string) => void,
 ): Promise<Network> {
   let told = "";
-  const isAway = (error: unknown) => hasCode(error, "unavailable");
   while (true) {
     signal.throwIfAborted();
     try {
@@ -61,9 +69,11 @@ export async function awaitNetwork(
       return network;
     } catch (error) {
       signal.throwIfAborted();
-      if (hasCode(error, "unauthorized")) throw error;
-      const reason = isAway(error) ? `${errorText(error)}; ${UNTIL_READ}` : errorText(error);
-      const phase = isAway(error) ? "waiting_for_store" : "waiting_for_config";
+      if (isFinal(store, error)) throw error;
+      const isStore = hasCode(error, "unavailable") || hasCode(error, "unauthorized") ||
+        hasCode(error, "forbidden");
+      const phase = isStore ? "waiting_for_store" : "waiting_for_config";
+      const reason = isStore ? `${errorText(error)}; ${UNTIL_READ}` : errorText(error);
       if (reason !== told) logger("agent").warning`waiting: ${reason}`;
       told = reason;
       onWaiting(phase, reason);

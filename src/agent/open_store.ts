@@ -3,6 +3,7 @@ import { mkdirSync } from "node:fs";
 import type { CreatedToken, TokenAdmin, TokenRequest } from "../api/control.ts";
 import { parseNetworkConfig } from "../config/parse_network_config.ts";
 import { errorText, SelvageError } from "../errors.ts";
+import type { EtcdOptions } from "../etcd/options.ts";
 import { readFileBounded } from "../files.ts";
 import type { HostFeatures } from "../backend/select.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
@@ -23,6 +24,8 @@ export interface OpenedStore {
   readonly registry: Status["registry"];
   /** The configuration that `--net-config` named, read and judged, not yet in force; null: none. */
   readonly newConfig: { readonly network: Network; put(): void } | null;
+  /** Makes a text the network's configuration, naming its source in errors; null: not from here. */
+  readonly setConfig: ((text: string, where: string) => Promise<void>) | null;
   close(): Promise<void>;
 }
 
@@ -131,6 +134,8 @@ async function openEmbedded(
         network: netConfig.network,
         put: () => void store.setConfig(netConfig.text, options.netConfigFile!),
       },
+      // deno-lint-ignore require-await -- so that a failure is a rejection
+      setConfig: async (text, where) => void store.setConfig(text, where),
       async close() {
         await server?.close();
         await store.close();
@@ -154,9 +159,11 @@ async function listenIfAsked(
   return await listenRegistry({ listen: options.registryListen, store, tokens, certificate });
 }
 
-function logState({ connected, location, lastError }: StoreState): void {
-  if (connected) logger("store").info`connected to the registry at ${location}`;
-  else logger("store").warning`registry lost: ${lastError}`;
+function logState({ kind, connected, location, lastError }: StoreState): void {
+  const name = kind === "etcd" ? kind : "registry";
+  const shown = kind === "etcd" ? kind : "the registry";
+  if (connected) logger("store").info`connected to ${shown} at ${location}`;
+  else logger("store").warning`${name} lost: ${lastError}`;
 }
 
 async function openRemote(
@@ -171,8 +178,38 @@ async function openRemote(
     tokens: new HostTokens(tokens, null, null, link),
     registry: null,
     newConfig: null,
+    setConfig: null,
     close: () => store.close(),
   };
+}
+
+async function openEtcd(
+  etcd: EtcdOptions,
+  link: OuterLink,
+  tokens: TokenStore,
+): Promise<OpenedStore> {
+  // What speaks gRPC takes memory that hosts without etcd need not pay for.
+  const { openEtcdStore } = await import("../etcd/open_etcd_store.ts");
+  const store = openEtcdStore(etcd, { onStateChange: logState });
+  return {
+    store,
+    tokens: new HostTokens(tokens, null, null, link),
+    registry: null,
+    newConfig: null,
+    setConfig: async (text, where) => void await store.setConfig(text, where),
+    close: () => store.close(),
+  };
+}
+
+function openChosen(
+  options: RunOptions,
+  thisHost: ThisHost,
+  tokens: TokenStore,
+): Promise<OpenedStore> {
+  const { etcd, join } = options;
+  if (etcd !== null) return openEtcd(etcd, thisHost.link, tokens);
+  if (join !== null) return openRemote(join, thisHost.link, tokens);
+  return openEmbedded(options, thisHost, tokens);
 }
 
 function makeStateDir(path: string): void {
@@ -188,7 +225,8 @@ function makeStateDir(path: string): void {
 
 /**
  * Opens the store. Throws, with nothing left open, on a configuration that breaks its rules, a
- * join string that is none, a state directory that cannot be used, or a port in use.
+ * join string that is none, an endpoint or file of etcd's that will not do, a state directory that
+ * cannot be used, or a port in use.
  */
 export async function openStore(options: RunOptions, thisHost: ThisHost): Promise<OpenedStore> {
   makeStateDir(options.stateDir);
@@ -196,9 +234,7 @@ export async function openStore(options: RunOptions, thisHost: ThisHost): Promis
   try {
     // A damaged file is told of now, and not to the first host that wants to join.
     tokens.list();
-    const opened = options.join === null
-      ? await openEmbedded(options, thisHost, tokens)
-      : await openRemote(options.join, thisHost.link, tokens);
+    const opened = await openChosen(options, thisHost, tokens);
     return {
       ...opened,
       async close() {

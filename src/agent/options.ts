@@ -1,5 +1,6 @@
 /** What `selvage run` was asked to do: its flags, read and checked. */
 import type { OuterLinkChoice } from "../kernel/outer_link.ts";
+import type { EtcdOptions } from "../etcd/options.ts";
 import type { HostPort } from "../net/host_port.ts";
 import type { JoinString } from "../registry/join_string.ts";
 import type { Level } from "../log.ts";
@@ -28,10 +29,16 @@ export interface RunOptions {
   readonly registryListen: HostPort | null;
   /** Another host's registry; null: the registry is embedded here. */
   readonly join: JoinString | null;
+  /** The cluster's etcd, in place of any registry; null: none. */
+  readonly etcd: EtcdOptions | null;
   readonly stateDir: string;
   /** null: off. */
   readonly apiListen: HostPort | null;
   readonly apiSocket: string;
+  /** Where `/healthz` and `/readyz` are served, and nothing else; null: nowhere. */
+  readonly healthListen: HostPort | null;
+  /** Drop what goes to addresses of the own subnet that nobody has. */
+  readonly blackholeRoute: boolean;
   /** Give the lease back on a tidy end; otherwise it is kept for the next start. */
   readonly releaseOnExit: boolean;
   /** The kernel's offloads to use, as far as it has them; "auto": all. */
@@ -40,6 +47,8 @@ export interface RunOptions {
   readonly workers: "auto" | number;
   /** What is logged: this level and all above it. */
   readonly logLevel: Level;
+  /** Flags that were given and mean nothing here, a sentence each; logged at the start. */
+  readonly notices: readonly string[];
 }
 
 export const DEFAULTS = {
@@ -47,6 +56,7 @@ export const DEFAULTS = {
   renewMargin_minutes: 60,
   stateDir: "/var/lib/selvage",
   apiListen: "127.0.0.1:8285",
+  healthAddress: "0.0.0.0",
   apiSocket: "/run/selvage/api.sock",
   registryPort: 8286,
   logLevel: "info",

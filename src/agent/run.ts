@@ -1,5 +1,6 @@
 /** `selvage run`: the agent, its API and the signals that end it. */
 import { endWithParent } from "../../ffi/process.ts";
+import { listenHealth } from "../api/health.ts";
 import { type ApiListener, listenTcp, listenUnix } from "../api/listener.ts";
 import { WatcherPool } from "../api/watch_stream.ts";
 import { errorText } from "../errors.ts";
@@ -23,6 +24,9 @@ async function listen(agent: Agent, options: RunOptions): Promise<Closable> {
       // A pool of its own: who has no rights cannot take the places of who has.
       const watchers = new WatcherPool(TCP_WATCHER_COUNT_MAX);
       listeners.push(await listenTcp(agent, options.apiListen, { watchers, ...certificate }));
+    }
+    if (options.healthListen !== null) {
+      listeners.push(await listenHealth(agent, options.healthListen));
     }
     logger("api").info`listening at ${listeners.map((one) => one.location).join(" and ")}`;
     return { close };
@@ -63,6 +67,7 @@ export async function runAgent(options: RunOptions, workerUrl: URL): Promise<num
     });
   }
   surviveDefects();
+  for (const notice of options.notices) logger("agent").warning`${notice}`;
   const agent = new Agent(options, workerUrl);
   await agent.run(ending.signal, () => listen(agent, options));
   return 0;

@@ -5,7 +5,7 @@ import { type Lease, leaseKey, parseLeaseKey } from "../lease/lease.ts";
 import { logger } from "../log.ts";
 import { jsonBody } from "../net/json_body.ts";
 import { problemResponse } from "../net/problem.ts";
-import { reservationSchema, tokenSchema } from "./body.ts";
+import { configSchema, reservationSchema, tokenSchema } from "./body.ts";
 import type { AgentControl } from "./control.ts";
 import { guard, type GuardOptions } from "./guard.ts";
 import { configView, leaseView } from "./views.ts";
@@ -147,10 +147,14 @@ function readingRoutes(control: AgentControl, options: ApiOptions) {
     });
 }
 
-/** Changing: reservations, revocations, tokens. */
+/** Changing: the configuration, reservations, revocations, tokens. */
 function changingRoutes(control: AgentControl, options: ApiOptions) {
   const timeout_ms = options.storeTimeout_ms ?? STORE_TIMEOUT_MS;
   return new Hono()
+    .put("/v1/config", jsonBody(configSchema), async (context) => {
+      await control.setConfig(JSON.stringify(context.req.valid("json")));
+      return context.json(configView(await control.config()));
+    })
     .post("/v1/leases", jsonBody(reservationSchema), async (context) => {
       const { subnets, publicAddresses, backendType } = context.req.valid("json");
       const type = backendType ?? (await control.config()).backend.type;

@@ -40,6 +40,9 @@ export const reservationSchema = z.strictObject({
   backendType: z.string().regex(/^[a-z0-9-]{1,32}$/).optional(),
 });
 
+/** The body of PUT /v1/config: flannel's `net-conf.json`, whose rules its own parser knows. */
+export const configSchema = z.record(z.string(), z.unknown());
+
 /** The body of POST /v1/tokens. */
 export const tokenSchema = z.strictObject({
   scope: z.enum(["join", "api"]).default("join"),

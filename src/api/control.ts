@@ -52,6 +52,11 @@ export interface AgentControl {
   readiness(): Readiness;
   /** Throws `config_missing` while the store holds none. */
   config(): Promise<NetworkConfig>;
+  /**
+   * Makes the text the network's configuration. Throws `invalid_argument` or what the backend says
+   * if this host could not obey it, and `unsupported` on a host that joined another's registry.
+   */
+  setConfig(text: string): Promise<void>;
   /** Throws `unavailable` before it is open. */
   readonly store: LeaseStore;
   readonly tokens: TokenAdmin;

@@ -78,6 +78,12 @@ export function guard(options: GuardOptions): MiddlewareHandler {
     if (/^\/v1\/tokens(\/|$)/.test(context.req.path)) {
       throw new SelvageError("not_found", "tokens are only managed over the Unix socket");
     }
+    // With backend `extension` it has commands run on every host, which is the owner's alone.
+    if (context.req.path === "/v1/config" && !READING.has(context.req.method)) {
+      throw new SelvageError("forbidden", "the configuration is only set over the Unix socket", {
+        hint: "Call selvage config set on the host itself.",
+      });
+    }
     await next();
   };
 }

@@ -156,32 +156,51 @@ export async function listenUnix(
   };
 }
 
-function listenError(where: string, error: unknown): SelvageError {
-  const code = (error as { code?: unknown }).code;
-  const cause = error;
+/** `where` with what it is, such as `API address 127.0.0.1:8285`; `hint`: how to choose another. */
+function listenError(where: string, hint: string, cause: unknown): SelvageError {
+  const code = (cause as { code?: unknown }).code;
   if (code === "EADDRINUSE") {
-    return new SelvageError("conflict", `API address ${where} is in use`, {
-      cause,
-      hint: "Choose another with --api-listen ADDR:PORT, or turn it off with --api-listen=off.",
-    });
+    return new SelvageError("conflict", `${where} is in use`, { cause, hint });
   }
   if (code === "EADDRNOTAVAIL") {
-    return new SelvageError(
-      "invalid_argument",
-      `API address ${where}: this host does not have it`,
-      {
-        cause,
-        hint: "Choose another with --api-listen ADDR:PORT.",
-      },
-    );
+    return new SelvageError("invalid_argument", `${where}: this host does not have it`, {
+      cause,
+      hint,
+    });
   }
   if (code === "EACCES" || code === "EPERM") {
-    return new SelvageError("permission", `API address ${where}: permission denied`, {
+    return new SelvageError("permission", `${where}: permission denied`, {
       cause,
       hint: "Ports below 1024 need root.",
     });
   }
-  return new SelvageError("unavailable", `API address ${where}: ${errorText(error)}`, { cause });
+  return new SelvageError("unavailable", `${where}: ${errorText(cause)}`, { cause });
+}
+
+/** What is served without TLS, wherever it is asked for. */
+export interface PlainListenOptions {
+  /** What the address is, for errors, and how to choose another. */
+  readonly what: string;
+  readonly hint: string;
+  readonly limits: ListenerLimits;
+}
+
+/** Serves `fetch` over plain HTTP. Throws `conflict` if the address is in use. */
+export async function listenPlain(
+  fetch: (request: Request) => Response,
+  where: HostPort,
+  { what, hint, limits }: PlainListenOptions,
+): Promise<ApiListener> {
+  const server = makeServer(fetch, limits, null);
+  await listen(server, where).catch((error) => {
+    throw listenError(`${what} ${formatHostPort(where)}`, hint, error);
+  });
+  const { port } = server.address() as AddressInfo;
+  return {
+    location: `http://${formatHostPort({ host: where.host, port })}`,
+    port,
+    close: () => closeServer(server, new AbortController(), limits.close_grace_ms),
+  };
 }
 
 /**
@@ -216,7 +235,8 @@ export async function listenTcp(
   const api = createApi(control, { guard: rules, shutdown: shutdown.signal, watchers });
   const server = makeServer((request) => api.fetch(request), limits, certificate);
   await listen(server, where).catch((error) => {
-    throw listenError(shown, error);
+    const hint = "Choose another with --api-listen ADDR:PORT, or turn it off: --api-listen=off.";
+    throw listenError(`API address ${shown}`, hint, error);
   });
   port = (server.address() as AddressInfo).port;
   return {

@@ -141,6 +141,7 @@ function planKernel(
       ...entries.filter(isDirect).map((entry) => directRoute(entry, link.name)),
     ],
     misses: tables.flatMap(({ misses }) => misses),
+    blackholes: [],
     sysctls: tables.flatMap(({ sysctls }) => sysctls),
   };
 }

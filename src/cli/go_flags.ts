@@ -57,7 +57,9 @@ function unknownFlag(command: Command, typed: string, name: string): UsageError 
 function subcommand(command: Command, arg: string): Command {
   const names = command.commands.map((one) => one.name());
   if (names.length === 0 || arg === "help") return command;
-  const found = command.commands.find((one) => one.name() === arg);
+  const found = command.commands.find((one) => {
+    return one.name() === arg || one.aliases().includes(arg);
+  });
   if (found !== undefined) return found;
   const guess = nearest(arg, names);
   throw new UsageError(

@@ -1,10 +1,13 @@
-/** What a command has of the outside: its output, its environment, its clock. */
+/** What a command has of the outside: input and output, its environment, its clock. */
+import { SelvageError } from "../errors.ts";
 
 export interface CliIo {
   /** For results. */
   out(text: string): void;
   /** For errors and advice. */
   err(text: string): void;
+  /** All of what is piped in, as text. Throws `too_large` beyond the bound. */
+  readInput(sizeMax_bytes: number): Promise<string>;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Whether `out` is a terminal. */
   readonly isTerminal: boolean;
@@ -12,6 +15,19 @@ export interface CliIo {
   now_ms(): number;
   /** Aborted on Ctrl-C, and when nobody reads `out` any more; from the first call on. */
   interrupted(): AbortSignal;
+}
+
+async function readInput(sizeMax_bytes: number): Promise<string> {
+  const parts: Uint8Array[] = [];
+  let size_bytes = 0;
+  for await (const part of process.stdin as AsyncIterable<Uint8Array>) {
+    size_bytes += part.length;
+    if (size_bytes > sizeMax_bytes) {
+      throw new SelvageError("too_large", `standard input: larger than ${sizeMax_bytes} bytes`);
+    }
+    parts.push(part);
+  }
+  return new TextDecoder().decode(Buffer.concat(parts));
 }
 
 /** The process's own. */
@@ -24,6 +40,7 @@ export function processIo(): CliIo {
   return {
     out: (text) => void process.stdout.write(text),
     err: (text) => void process.stderr.write(text),
+    readInput,
     env: process.env,
     isTerminal: process.stdout.isTTY === true,
     now_ms: () => Date.now(),

@@ -5,7 +5,9 @@ import { toProblem } from "../net/problem.ts";
 import { addCheck } from "./commands/check.ts";
 import { addConfig } from "./commands/config.ts";
 import { addDemo } from "./commands/demo.ts";
+import { addFlanneld, FLANNELD, withoutEmpty } from "./commands/flanneld.ts";
 import { addLeases } from "./commands/leases.ts";
+import { addMigrate } from "./commands/migrate.ts";
 import { addRun } from "./commands/run.ts";
 import { addStatus } from "./commands/status.ts";
 import { addToken } from "./commands/token.ts";
@@ -29,6 +31,19 @@ Flags are Go's: one dash or two, a space or "=". A flag counts more than its env
 variable, and that more than the default.
 `;
 
+const COMMANDS = [
+  addRun,
+  addStatus,
+  addLeases,
+  addConfig,
+  addToken,
+  addMigrate,
+  addFlanneld,
+  addCheck,
+  addDemo,
+  addVersion,
+];
+
 /** The whole program, ready to parse. Heavy modules are loaded by the command that needs them. */
 export function buildProgram(context: CommandContext): Command {
   const { io, deps } = context;
@@ -46,9 +61,7 @@ export function buildProgram(context: CommandContext): Command {
     })
     .configureHelp({ optionTerm: (option) => option.flags.replace(" [bool]", "") })
     .hook("preAction", (_program, command) => applyEnv(command, io.env));
-  for (
-    const add of [addRun, addStatus, addLeases, addConfig, addToken, addCheck, addDemo, addVersion]
-  ) add(program, context);
+  for (const add of COMMANDS) add(program, context);
   return program;
 }
 
@@ -93,7 +106,9 @@ export async function runCli(args: readonly string[], deps: CliDeps): Promise<nu
   const context: CommandContext = { io, deps, exitWith: (code) => exitCode = code };
   try {
     const program = buildProgram(context);
-    await program.parseAsync(normaliseGoFlags(program, args), { from: "user" });
+    const words = normaliseGoFlags(program, args);
+    const typed = words[0] === FLANNELD ? withoutEmpty(words) : words;
+    await program.parseAsync(typed, { from: "user" });
     return exitCode;
   } catch (error) {
     return report(error, wantsJson(args), io);

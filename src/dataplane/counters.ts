@@ -110,6 +110,7 @@ export function readCounters(shared: SharedMemory): LoopCounters {
     }
     return sum;
   };
+  const both = (slot: number): number => read("egress", slot) + read("ingress", slot);
   return {
     tunPackets: read("egress", COUNTER_PACKETS_IN),
     sentPackets: read("egress", COUNTER_PACKETS_OUT),
@@ -117,11 +118,11 @@ export function readCounters(shared: SharedMemory): LoopCounters {
     datagrams: read("ingress", COUNTER_PACKETS_IN),
     receivedPackets: read("ingress", COUNTER_PACKETS_OUT),
     receivedBytes: read("ingress", COUNTER_BYTES_OUT),
-    icmpErrorsSent: read("egress", COUNTER_ICMP_SENT),
-    icmpErrorsFailed: read("egress", COUNTER_ICMP_FAILED),
-    icmpErrorsLimited: read("egress", COUNTER_ICMP_LIMITED),
+    icmpErrorsSent: both(COUNTER_ICMP_SENT),
+    icmpErrorsFailed: both(COUNTER_ICMP_FAILED),
+    icmpErrorsLimited: both(COUNTER_ICMP_LIMITED),
     narrowPaths: read("egress", COUNTER_NARROW_PATHS),
-    readErrors: read("egress", COUNTER_READ_ERRORS) + read("ingress", COUNTER_READ_ERRORS),
+    readErrors: both(COUNTER_READ_ERRORS),
     drops: Object.fromEntries(DROP_REASONS.map((r) => [r.name, read(r.role, r.slot)])),
   };
 }

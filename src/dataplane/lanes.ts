@@ -25,7 +25,7 @@ import type { MacAddress } from "../net/mac_address.ts";
 import type { SharedMemory } from "./memory.ts";
 import { type Offload, offloadBits } from "./offloads.ts";
 
-/** As fast as Linux sends its own (`net.ipv4.icmp_msgs_per_sec`): all lanes together. */
+/** As fast as Linux sends its own (`net.ipv4.icmp_msgs_per_sec`): all loops together. */
 const ICMP_ERRORS_PER_SECOND = 1000;
 const NO_VNI = -1;
 
@@ -108,7 +108,7 @@ export function writeLanes(
     setNumber(LANE_WAKE_FD_OFFSET, wake_fd);
     setNumber(LANE_OFFLOADS_OFFSET, offloadBits(overlay.offloads));
     setNumber(LANE_MTU_OFFSET, overlay.mtu_bytes);
-    setNumber(LANE_ICMP_RATE_OFFSET, Math.ceil(ICMP_ERRORS_PER_SECOND / count));
+    setNumber(LANE_ICMP_RATE_OFFSET, Math.ceil(ICMP_ERRORS_PER_SECOND / (2 * count)));
     const isVxlan = encapsulation.type === "vxlan";
     setNumber(LANE_VNI_OFFSET, isVxlan ? encapsulation.vni : NO_VNI);
     setWide(LANE_VTEP_MAC_OFFSET, isVxlan ? macNumber(encapsulation.vtepMac) : 0n);

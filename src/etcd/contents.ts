@@ -1,6 +1,6 @@
 /** What lies under the prefix at one revision. */
 import type { NetworkConfig } from "../config/network_config.ts";
-import { errorText, SelvageError } from "../errors.ts";
+import { SelvageError } from "../errors.ts";
 import { type Lease, leaseKey } from "../lease/lease.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
 import type { KeyValue } from "./client/kv.ts";
@@ -74,7 +74,7 @@ export async function listContents(
   const untyped = untypedBackend(config);
   const leases: Lease[] = [];
   const placeholders: Lease[] = [];
-  const reasons = new Map<string, string>();
+  const unread = new Map<string, unknown>();
   const byName = new Map<string, KeyValue>();
   for (const entry of entries) {
     if (!entry.key.startsWith(keys.subnets)) continue;
@@ -82,12 +82,12 @@ export async function listContents(
     try {
       leases.push(readEntry(entry, keys, untyped));
     } catch (error) {
-      reasons.set(entry.key, errorText(error));
+      unread.set(entry.key, error);
       const one = placeholder(context, entry);
       if (one !== null) placeholders.push(one);
     }
   }
-  unreadable.replace(reasons);
+  unreadable.replace(unread);
   const table = LeaseTable.of(leases);
   return {
     revision,

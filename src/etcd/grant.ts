@@ -12,11 +12,6 @@ export class Grant {
 
   constructor(readonly context: StoreContext) {}
 
-  /** The id, or null while there is none. */
-  get id(): bigint | null {
-    return this.#id;
-  }
-
   /** When the key under it ends, in ms since 1970, by our clock. */
   get expiry_ms(): number {
     return this.#expiry_ms;

@@ -69,6 +69,8 @@ export class PrefixWatch {
   /** All up to this revision is in the table; null: it is not known. */
   #position: bigint | null = null;
   #isRead = false;
+  /** Since etcd answered again no watch has lived: answers alone say little. */
+  #isDeceptive = false;
   /** A fresh list that someone has made. */
   #start: Contents | null;
 
@@ -92,7 +94,7 @@ export class PrefixWatch {
     while (!signal.aborted) {
       try {
         if (this.#position === null) await this.#list(signal);
-        else if (wasBroken) await this.#checkContinuity(signal);
+        else if (wasBroken) await this.#resume(this.#position, signal);
         wasBroken = false;
         if (this.#position !== null) await this.#follow(this.#position, signal, backoff);
       } catch (error) {
@@ -130,11 +132,13 @@ export class PrefixWatch {
    * Before going on from an old revision: that it is this etcd's. One that lost its data counts
    * from the start again: it would send nothing until it has come so far, and then not all.
    */
-  async #checkContinuity(signal: AbortSignal): Promise<void> {
+  async #resume(position: bigint, signal: AbortSignal): Promise<void> {
     const { etcd, keys } = this.#context;
     const known = this.#witness;
     const { revision, entry } = await etcd.get(known?.key ?? keys.config, signal);
-    const position = this.#position!;
+    // The watch may be silent for long; that etcd answers will do, unless it has deceived already.
+    if (!this.#isDeceptive) this.#health.watchTold(null);
+    this.#isDeceptive = true;
     if (revision >= position && (known === null || isContinued(known, entry, position))) return;
     // It may also have been deleted meanwhile: then listing is a little more work, and no harm.
     this.#log.info`listing anew: ${known?.key ?? keys.config} is not what it was`;
@@ -156,6 +160,7 @@ export class PrefixWatch {
         if (link.signal.aborted) break;
         // Not for a stream that breaks as soon as it has begun.
         if (performance.now() - opened_ms > backoffMax_ms) backoff.reset();
+        this.#isDeceptive = false;
         this.#health.watchTold(null);
         this.#apply(events);
         // What the values mean has changed with the configuration.
@@ -165,6 +170,7 @@ export class PrefixWatch {
         }
       }
     } catch (error) {
+      if (performance.now() - opened_ms > backoffMax_ms) this.#isDeceptive = false;
       if (!link.signal.aborted) throw error;
     } finally {
       link.dispose();
@@ -228,7 +234,7 @@ export class PrefixWatch {
     this.#table = this.#table.apply(changes);
     for (const subscriber of this.#subscribers) {
       if (changes.length > 0) subscriber.push(changes);
-      else subscriber.bell.ring();
+      else subscriber.beat();
     }
   }
 

@@ -14,6 +14,7 @@ export class Subscriber {
   #waitingCount = 0;
   /** Whether more has happened than is kept. */
   #isBehind = false;
+  #isBeatDue = false;
 
   constructor(readonly waitingCountMax = WAITING_COUNT_MAX) {}
 
@@ -32,6 +33,12 @@ export class Subscriber {
     this.bell.ring();
   }
 
+  /** etcd has given a sign of life; the reader is to have one too. */
+  beat(): void {
+    this.#isBeatDue = true;
+    this.bell.ring();
+  }
+
   /** What the reader is to be told next; `now` are all leases. Null: nothing. */
   next(now: LeaseTable): readonly LeaseChange[] | null {
     if (this.#told === null) {
@@ -45,10 +52,16 @@ export class Subscriber {
       return changes.length > 0 ? changes : null;
     }
     const changes = this.#waiting.shift();
-    if (changes === undefined) return null;
+    if (changes === undefined) return this.#takeBeat();
     this.#waitingCount -= changes.length;
     // The whole is made anew only where it is not at hand.
     this.#told = this.#waiting.length === 0 ? now : this.#told.apply(changes);
     return changes;
+  }
+
+  #takeBeat(): readonly LeaseChange[] | null {
+    if (!this.#isBeatDue) return null;
+    this.#isBeatDue = false;
+    return [];
   }
 }

@@ -2,49 +2,50 @@
 import { errorText } from "../errors.ts";
 import { logger } from "../log.ts";
 
-/** How many are named one by one; of more the number is said. */
+/** So many are named in so long; of more the number is said. */
 const NAMED_COUNT_MAX = 20;
+const NAMED_WITHIN_MS = 60_000;
 
 /** What cannot be read now, and why. */
 export class UnreadableKeys {
   readonly #reasons = new Map<string, string>();
   readonly #log = logger("etcd");
+  #since_ms = -Infinity;
+  #namedCount = 0;
 
   get count(): number {
     return this.#reasons.size;
   }
 
-  /** Why the key cannot be read; undefined if it can. */
-  reason(key: string): string | undefined {
-    return this.#reasons.get(key);
+  /** A foreign program that writes without end must not fill the log. */
+  #mayName(): boolean {
+    const now_ms = performance.now();
+    if (now_ms - this.#since_ms > NAMED_WITHIN_MS) {
+      const unnamedCount = this.#namedCount - NAMED_COUNT_MAX;
+      if (unnamedCount > 0) this.#log.warning`keys were left out ${unnamedCount} more times`;
+      this.#since_ms = now_ms;
+      this.#namedCount = 0;
+    }
+    return ++this.#namedCount <= NAMED_COUNT_MAX;
   }
 
-  #name(key: string, reason: string): void {
-    this.#log.warning`key ${JSON.stringify(key.slice(0, 200))} is left out: ${reason}`;
-  }
-
+  /** The key cannot be read. It is named if that is new. */
   add(key: string, error: unknown): void {
     const reason = errorText(error);
     if (this.#reasons.get(key) === reason) return;
     this.#reasons.set(key, reason);
-    this.#name(key, reason);
+    const name = JSON.stringify(key.slice(0, 200));
+    if (this.#mayName()) this.#log.warning`key ${name} is left out: ${reason}`;
   }
 
   /** The key is gone, or can be read now. */
   delete(key: string): void {
-    if (this.#reasons.delete(key)) this.#log.info`key ${JSON.stringify(key)} is in order now`;
+    this.#reasons.delete(key);
   }
 
   /** These, and no others, cannot be read. */
-  replace(now: ReadonlyMap<string, string>): void {
+  replace(now: ReadonlyMap<string, unknown>): void {
     for (const key of [...this.#reasons.keys()]) if (!now.has(key)) this.delete(key);
-    let newCount = 0;
-    for (const [key, reason] of now) {
-      if (this.#reasons.get(key) === reason) continue;
-      this.#reasons.set(key, reason);
-      if (++newCount <= NAMED_COUNT_MAX) this.#name(key, reason);
-    }
-    const others = newCount - NAMED_COUNT_MAX;
-    if (others > 0) this.#log.warning`${others} more keys are left out, for reasons like these`;
+    for (const [key, error] of now) this.add(key, error);
   }
 }

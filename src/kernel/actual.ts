@@ -45,7 +45,8 @@ export function dumpKernel(
   desired: KernelState,
   linkIndexes: ReadonlyMap<string, number>,
 ): ActualState {
-  const destinations = new Set(desired.routes.map(({ destination }) => `${destination}`));
+  const { routes, blackholes } = desired;
+  const destinations = new Set([...routes, ...blackholes].map((one) => `${one.destination}`));
   const keep = (route: Route): boolean =>
     isOwnRoute(route) || destinations.has(`${route.destination}`);
   const links = listLinks(connection);

@@ -129,6 +129,7 @@ export function diffKernelState(
     isPartial: context.isPartial,
   });
   const routes = diffRoutes(desired.routes, actual.routes, usable, {
+    blackholes: desired.blackholes,
     linkNames: new Map(actual.links.map((link) => [link.index, link.name])),
     held: context.heldRoutes,
     nexthopIdOf: nexthops.idOf,

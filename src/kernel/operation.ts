@@ -19,7 +19,13 @@ import {
 import { deleteNexthopRequest, type NewNexthop, putNexthopRequest } from "../netlink/nexthop.ts";
 import type { NetlinkRequest } from "../netlink/request.ts";
 import type { Route } from "../netlink/route.ts";
-import { addRouteRequest, deleteRouteRequest, type NewRoute } from "../netlink/route_request.ts";
+import {
+  addBlackholeRequest,
+  addRouteRequest,
+  deleteRouteRequest,
+  type NewBlackhole,
+  type NewRoute,
+} from "../netlink/route_request.ts";
 import type {
   DesiredAddress,
   DesiredFdbEntry,
@@ -42,6 +48,7 @@ export type KernelOperation =
   | { readonly type: "put_nexthop"; readonly nexthop: NewNexthop; readonly peerKey: string | null }
   | { readonly type: "delete_nexthop"; readonly id: number }
   | { readonly type: "delete_route"; readonly route: Route }
+  | { readonly type: "add_blackhole"; readonly route: NewBlackhole }
   | {
     readonly type: "add_route" | "replace_route";
     readonly route: NewRoute;
@@ -114,6 +121,8 @@ export function requestFor(
       return putNexthopRequest(operation.nexthop);
     case "delete_nexthop":
       return deleteNexthopRequest(operation.id);
+    case "add_blackhole":
+      return addBlackholeRequest(operation.route);
     default:
       return requestForRoute(operation, linkNames);
   }

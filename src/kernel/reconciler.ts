@@ -68,7 +68,9 @@ export class Reconciler {
       linkNames: new Set(names),
       linkIndexes: new Set(names.map(indexOf).filter((index) => index !== undefined)),
       outerLink,
-      destinations: new Set(desired.routes.map(({ destination }) => `${destination}`)),
+      destinations: new Set(
+        [...desired.routes, ...desired.blackholes].map(({ destination }) => `${destination}`),
+      ),
       misses: new Map(
         desired.misses.flatMap((table) => {
           const index = indexOf(table.linkName);

@@ -1,11 +1,14 @@
 /** What is to be done about routes. Pure. */
 import type { Link } from "../netlink/link.ts";
-import { protocolName, type Route, RTN_UNICAST } from "../netlink/route.ts";
+import { protocolName, type Route, RTN_BLACKHOLE, RTN_UNICAST } from "../netlink/route.ts";
 import { defaultMetric, type NewRoute, routeText } from "../netlink/route_request.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import type { KernelOperation } from "./operation.ts";
 import type { PeerProblem } from "./problem.ts";
-import { type DesiredRoute, RTPROT_SELVAGE } from "./state.ts";
+import { type DesiredBlackhole, type DesiredRoute, RTPROT_SELVAGE } from "./state.ts";
+
+/** Of our routes that drop: any other route to the same addresses goes first. */
+export const BLACKHOLE_METRIC = 2 ** 31 - 1;
 
 /** Whether a route is of our making. */
 export function isOwnRoute(route: Route): boolean {
@@ -96,6 +99,23 @@ function diffPlace(
   return { operations: [...operations, { type: "add_route", ...add }], isKept: false };
 }
 
+/** What is to be done in the place of a route that drops; a text: another's is in the way. */
+function diffBlackhole(
+  { destination }: DesiredBlackhole,
+  same: readonly Route[],
+): KernelOperation[] | string {
+  const kept = same.find((route) => isOwnRoute(route) && route.type === RTN_BLACKHOLE);
+  const wrong = same.filter((route) => isOwnRoute(route) && route !== kept);
+  const operations = wrong.map((route): KernelOperation => ({ type: "delete_route", route }));
+  if (kept !== undefined) return operations;
+  if (same.length > wrong.length) {
+    return `route ${destination} metric ${BLACKHOLE_METRIC} that is not ours is in the way of ` +
+      "our blackhole route; remove it";
+  }
+  const route = { destination, protocol: RTPROT_SELVAGE, metric: BLACKHOLE_METRIC };
+  return [...operations, { type: "add_blackhole", route }];
+}
+
 /** Routes of ours beside another's that has the place; they have no use. */
 function withoutUse(same: readonly Route[]): KernelOperation[] {
   return same.filter(isOwnRoute).map((route) => ({ type: "delete_route", route }));
@@ -135,7 +155,8 @@ export function diffRoutes(
   desired: readonly DesiredRoute[],
   actual: readonly Route[],
   usable: ReadonlyMap<string, Link>,
-  { linkNames, held, nexthopIdOf, isPartial }: {
+  { blackholes, linkNames, held, nexthopIdOf, isPartial }: {
+    readonly blackholes: readonly DesiredBlackhole[];
     readonly linkNames: ReadonlyMap<number, string>;
     readonly held: ReadonlySet<string>;
     readonly nexthopIdOf: (desired: DesiredRoute) => number | null;
@@ -162,6 +183,13 @@ export function diffRoutes(
       problems.push({ peerKey: entry.peerKey, text: change });
       changes.push(...withoutUse(same));
     }
+  }
+  for (const entry of blackholes) {
+    const key = routeKey(entry.destination, BLACKHOLE_METRIC);
+    const change = diffBlackhole(entry, places.get(key) ?? []);
+    places.delete(key);
+    if (typeof change === "string") problems.push({ peerKey: null, text: change });
+    else changes.push(...change);
   }
   const stale = isPartial ? [] : [...places.values()].flatMap(withoutUse);
   return { held: nowHeld, operations: [...stale, ...changes], problems };

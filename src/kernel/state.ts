@@ -80,6 +80,15 @@ export interface DesiredRoute extends ForPeer {
   readonly isOnLink: boolean;
 }
 
+/**
+ * Packets to these addresses are dropped, if no better route leads anywhere. It has a metric of its
+ * own, the worst, so that a route of another's for just these addresses, as of a container bridge,
+ * goes before it.
+ */
+export interface DesiredBlackhole {
+  readonly destination: IpPrefix;
+}
+
 /** A value under `/proc/sys`. */
 export interface DesiredSysctl {
   /** Such as `net/ipv4/ip_forward`. */
@@ -112,6 +121,7 @@ export interface KernelState {
   readonly neighbours: readonly DesiredNeighbour[];
   readonly fdb: readonly DesiredFdbEntry[];
   readonly routes: readonly DesiredRoute[];
+  readonly blackholes: readonly DesiredBlackhole[];
   readonly sysctls: readonly DesiredSysctl[];
   readonly misses: readonly MissTable[];
 }
@@ -122,6 +132,7 @@ export const NO_KERNEL_STATE: KernelState = {
   neighbours: [],
   fdb: [],
   routes: [],
+  blackholes: [],
   sysctls: [],
   misses: [],
 };

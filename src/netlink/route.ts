@@ -59,6 +59,7 @@ const RTPROT_NAMES: Readonly<Record<number, string>> = {
 
 // rtm_type
 export const RTN_UNICAST = 1;
+export const RTN_BLACKHOLE = 6;
 
 // rtm_flags
 export const RTM_F_CLONED = 0x200;

@@ -25,6 +25,14 @@ export interface NewRoute {
   readonly metric?: number;
 }
 
+/** A route of table main by which packets are dropped. */
+export interface NewBlackhole {
+  readonly destination: IpPrefix;
+  /** `RTPROT_*`: who makes it. */
+  readonly protocol: number;
+  readonly metric: number;
+}
+
 /** What the kernel makes of a route that names no metric: 0, or IPv6's `IP6_RT_PRIO_USER`. */
 export function defaultMetric(family: Family): number {
   return family === 4 ? 0 : 1024;
@@ -92,6 +100,31 @@ export function addRouteRequest(
     payload: writer.finish(),
     operation: isReplace ? "replace route" : "add route",
     object: routeText(destination, gateway, linkName),
+  };
+}
+
+/** Adds a route that drops. Fails with EEXIST as `addRouteRequest`. */
+export function addBlackholeRequest(
+  { destination, protocol, metric }: NewBlackhole,
+  writer: PayloadWriter = new PayloadWriter(),
+): NetlinkRequest {
+  writeHeader(writer, {
+    family: destination.family,
+    length: destination.length,
+    table: route.RT_TABLE_MAIN,
+    protocol,
+    scope: RT_SCOPE_UNIVERSE,
+    type: route.RTN_BLACKHOLE,
+    flags: 0,
+  });
+  writer.attributeAddress(route.RTA_DST, destination.address);
+  writer.attributeU32(route.RTA_PRIORITY, metric);
+  return {
+    type: route.RTM_NEWROUTE,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    payload: writer.finish(),
+    operation: "add blackhole route",
+    object: `${destination}`,
   };
 }
 

@@ -5,7 +5,6 @@
  * Every change is on the disk before it is told to anyone. SQLite's calls block for a fraction of
  * a millisecond, so one call is one transaction and calls never interleave.
  */
-import { join } from "node:path";
 import { Bell } from "../bell.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { ConfigNews } from "../config/config_news.ts";
@@ -30,10 +29,7 @@ import { closedError } from "./closed_error.ts";
 import { type ChangesSince, RegistryState, type Snapshot } from "./registry_state.ts";
 import { LEASE_TTL_MS, type LeaseHolder, type LeaseStore, type StoreState } from "./store.ts";
 
-/** The registry's file in the state directory. */
-export function registryPath(stateDir: string): string {
-  return join(stateDir, "registry.db");
-}
+export { registryPath } from "./registry_database.ts";
 
 /** Of all but the path, the defaults are those of a real registry. */
 export interface EmbeddedStoreOptions {

@@ -3,7 +3,9 @@
  * kept as flannel's keys and values, so that they can be put into etcd as they are.
  */
 import { randomBytes } from "node:crypto";
+import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
+import { errorText, SelvageError } from "../errors.ts";
 import {
   knownExpiry_ms,
   type Lease,
@@ -13,7 +15,7 @@ import {
 } from "../lease/lease.ts";
 import { formatLeaseValue, parseLeaseValue } from "../lease/lease_value.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
-import { openSqlite, transact } from "./sqlite_file.ts";
+import { openSqlite, openSqliteReadOnly, transact } from "./sqlite_file.ts";
 
 const SCHEMA = {
   what: "registry",
@@ -36,6 +38,11 @@ const SCHEMA = {
     ) STRICT;
   `,
 };
+
+/** The registry's file in the state directory. */
+export function registryPath(stateDir: string): string {
+  return join(stateDir, "registry.db");
+}
 
 /** One entry of the log. `change` is null where it changed the configuration. */
 export interface RegistryEvent {
@@ -77,6 +84,45 @@ function readEvent(row: EventRow): RegistryEvent {
   return { revision, change: { type, key, lease: readLease(row) } };
 }
 
+/** Everything but the log, within a transaction. */
+function loadContents(database: DatabaseSync): RegistryContents {
+  const config = database.prepare("SELECT text FROM config").get();
+  const newest = database.prepare("SELECT max(revision) AS revision FROM events").get();
+  const leases: Lease[] = [];
+  let unreadableCount = 0;
+  for (const row of database.prepare("SELECT key, value, expiry_ms FROM leases").all()) {
+    try {
+      leases.push(readLease(row as unknown as LeaseRow));
+    } catch {
+      unreadableCount++;
+    }
+  }
+  return {
+    configText: config === undefined ? null : String(config.text),
+    table: LeaseTable.of(leases),
+    revision: Number(newest?.revision ?? 0),
+    unreadableCount,
+  };
+}
+
+/**
+ * Reads a registry that no process keeps, and changes nothing in it. Throws `not_found` if there is
+ * none, `conflict` while a process has it open, else as `openSqlite`.
+ */
+export function readRegistry(path: string): RegistryContents {
+  const database = openSqliteReadOnly(path, SCHEMA);
+  try {
+    database.exec("BEGIN");
+    return loadContents(database);
+  } catch (error) {
+    throw new SelvageError("unavailable", `registry ${path}: ${errorText(error)}`, {
+      cause: error,
+    });
+  } finally {
+    database.close();
+  }
+}
+
 /** The tables in one SQLite file. It keeps nothing in memory and decides nothing. */
 export class RegistryDatabase {
   readonly #database: DatabaseSync;
@@ -111,26 +157,7 @@ export class RegistryDatabase {
 
   /** Everything but the log. */
   load(): RegistryContents {
-    return this.transact(() => {
-      const config = this.#database.prepare("SELECT text FROM config").get();
-      const newest = this.#database.prepare("SELECT max(revision) AS revision FROM events").get();
-      const leases: Lease[] = [];
-      let unreadableCount = 0;
-      const rows = this.#database.prepare("SELECT key, value, expiry_ms FROM leases").all();
-      for (const row of rows) {
-        try {
-          leases.push(readLease(row as unknown as LeaseRow));
-        } catch {
-          unreadableCount++;
-        }
-      }
-      return {
-        configText: config === undefined ? null : String(config.text),
-        table: LeaseTable.of(leases),
-        revision: Number(newest?.revision ?? 0),
-        unreadableCount,
-      };
-    });
+    return this.transact(() => loadContents(this.#database));
   }
 
   /** Within `transact`: carries the changes out and logs them as the revisions after this one. */

@@ -49,14 +49,36 @@ function openError(schema: SqliteSchema, path: string, error: unknown): SelvageE
   return new SelvageError("unavailable", text, { hint, cause: error });
 }
 
-function applySchema(database: DatabaseSync, schema: SqliteSchema, path: string): void {
+function formatVersion(database: DatabaseSync, schema: SqliteSchema, path: string): number {
   const row = database.prepare("PRAGMA user_version").get() as { user_version: number };
-  if (row.user_version > schema.version) {
-    const text = `${schema.what} ${path}: version ${row.user_version} of its format, ` +
-      `and this Selvage knows up to ${schema.version}`;
-    throw new SelvageError("unsupported", text, { hint: "Run the newer Selvage that made it." });
+  if (row.user_version <= schema.version) return row.user_version;
+  const text = `${schema.what} ${path}: version ${row.user_version} of its format, ` +
+    `and this Selvage knows up to ${schema.version}`;
+  throw new SelvageError("unsupported", text, { hint: "Run the newer Selvage that made it." });
+}
+
+/**
+ * Opens a file that is there, for reading alone; what a process that was killed had committed is
+ * seen. Throws `not_found` if there is none, else as `openSqlite`: `conflict` also while a process
+ * has it open to itself. The caller closes the database.
+ */
+export function openSqliteReadOnly(path: string, schema: SqliteSchema): DatabaseSync {
+  if (statSync(path, { throwIfNoEntry: false }) === undefined) {
+    throw new SelvageError("not_found", `${schema.what} ${path}: there is no such file`);
   }
-  if (row.user_version === schema.version) return;
+  let database: DatabaseSync | null = null;
+  try {
+    database = new DatabaseSync(path, { readOnly: true });
+    if (formatVersion(database, schema, path) === schema.version) return database;
+    throw new SelvageError("invalid_argument", `${schema.what} ${path}: not a ${schema.what}`);
+  } catch (error) {
+    database?.close();
+    throw openError(schema, path, error);
+  }
+}
+
+function applySchema(database: DatabaseSync, schema: SqliteSchema, path: string): void {
+  if (formatVersion(database, schema, path) === schema.version) return;
   database.exec(schema.create);
   database.exec(`PRAGMA user_version = ${schema.version}`);
 }

@@ -51,6 +51,7 @@ async function withKeeper(
       forwardRules: true,
     }),
     sysctls: [],
+    blackholes: [],
     outerLink: { name: "eth0", index: 2 },
     arePeersKnown: () => true,
     onChecked: () => wake(),

@@ -33,6 +33,11 @@ class ScriptedStore {
     readonly renewAnswers: (Lease | Error)[] = [],
   ) {}
 
+  kind = "remote";
+  state() {
+    return { kind: this.kind };
+  }
+
   acquire(request: LeaseRequest): Promise<Lease> {
     this.acquired.push(request);
     this.#wake();
@@ -111,6 +116,15 @@ describe("lease keeper", () => {
     const store = new ScriptedStore([new SelvageError("unauthorized", "wrong token")]);
     await assert.rejects(keeperOf(store).acquire([], new AbortController().signal), /wrong token/);
     assert.equal(store.acquired.length, 1);
+  });
+
+  test("a wrong user of etcd is waited for: it may be put right", async () => {
+    const wrong = new SelvageError("unauthorized", "wrong user");
+    const store = new ScriptedStore([wrong, lease("10.1.0.0-24")]);
+    store.kind = "etcd";
+    const waits: (string | null)[] = [];
+    await keeperOf(store, { waits }).acquire([], new AbortController().signal);
+    assert.deepEqual(waits, ["no lease: wrong user", null]);
   });
 
   test("renews when due, publishes its own attributes, and takes what comes back", async () => {

@@ -95,6 +95,15 @@ describe("reading", () => {
     ]);
   });
 
+  test("a lease whose end the store does not know has no expiry", async () => {
+    const { api, control } = setUp();
+    const unknown = { ...lease("10.5.60.0/24", "192.0.2.6"), expiry_ms: undefined };
+    control.store.change({ type: "put", key: "10.5.60.0-24", lease: unknown });
+    const { leases } = await (await api.request("/v1/leases")).json();
+    const shown = leases.find(({ key }: { key: string }) => key === "10.5.60.0-24");
+    assert.equal("expiry_ms" in shown, false);
+  });
+
   test("every answer has the security headers and none allows another site", async () => {
     const { api } = setUp();
     for (const path of ["/healthz", "/v1/status", "/nowhere", "/v1/leases/x"]) {
@@ -108,6 +117,19 @@ describe("reading", () => {
 });
 
 describe("changing", () => {
+  test("the configuration is replaced by the one in the body", async () => {
+    const { api, control } = setUp();
+    const put = (body: unknown) => api.request("/v1/config", { ...json(body), method: "PUT" });
+    const answer = await put({ Network: "10.9.0.0/16", Backend: { Type: "host-gw" } });
+    assert.equal(answer.status, 200);
+    assert.equal((await answer.json()).SubnetMax, "10.9.255.0");
+    assert.equal(control.store.config?.backend.type, "host-gw");
+    for (const wrong of [{ Network: "10.9.0.0/30" }, [], "x", {}]) {
+      assert.equal((await problemOf(await put(wrong), 400)).code, "invalid_argument");
+    }
+    assert.equal(control.store.config?.backend.type, "host-gw");
+  });
+
   test("a reservation is made, listed, revoked", async () => {
     const { api, control } = setUp();
     const made = await api.request(

@@ -195,6 +195,10 @@ export class FakeControl implements AgentControl {
   config(): Promise<NetworkConfig> {
     return this.store.readConfig();
   }
+  // deno-lint-ignore require-await -- so that a refusal is a rejection
+  async setConfig(text: string): Promise<void> {
+    this.store.config = parseNetworkConfig(text, "test");
+  }
 }
 
 /** A host with two peers, one of which was never heard of. */

@@ -188,6 +188,7 @@ describe("loopback TCP: Host, Origin, token", () => {
       403,
     ],
     ["changing, token", DELETE, () => bearer(API_TOKEN), 204],
+    ["the configuration", { path: "/v1/config", method: "PUT" }, () => bearer(API_TOKEN), 403],
     ["tokens, reading", { path: "/v1/tokens" }, () => bearer(API_TOKEN), 404],
     ["tokens, making", { path: "/v1/tokens", method: "POST" }, () => bearer(API_TOKEN), 404],
   ];

@@ -110,6 +110,7 @@ describe("vxlan in the kernel", () => {
         through("selvage.1", "10.210.8.0/24", FAR_KEY),
       ],
       misses: [],
+      blackholes: [],
       sysctls: [],
     });
   });
@@ -137,6 +138,7 @@ describe("vxlan in the kernel", () => {
       fdb: FDB,
       routes: [NETWORK_ROUTE],
       misses,
+      blackholes: [],
       sysctls: SOLICIT,
     });
   });
@@ -151,6 +153,7 @@ describe("vxlan in the kernel", () => {
       fdb: [],
       routes: [NETWORK_ROUTE],
       misses,
+      blackholes: [],
       sysctls: SOLICIT,
     });
   });
@@ -196,6 +199,7 @@ describe("vxlan in the kernel", () => {
         through("selvage-v6.1", "fc00:0:0:9::/64", BOTH_KEY),
       ],
       misses: [],
+      blackholes: [],
       sysctls: [],
     });
   });

@@ -79,6 +79,9 @@ SUBNET        PUBLIC IP  BACKEND  EXPIRES
       "reserved 10.5.9.0-24 for 192.0.2.9\n",
     );
     assert.equal(JSON.parse(await ok("leases list -json")).length, 3);
+    const reserved = control.store.leases.get("10.5.9.0-24")!;
+    control.store.leases.set("10.5.9.0-24", { ...reserved, expiry_ms: undefined });
+    assert.match(await ok("leases"), /^10\.5\.9\.0\/24 +192\.0\.2\.9 +udp +unknown$/m);
     assert.equal(await ok("leases revoke 10.5.9.0/24"), "revoked 10.5.9.0-24\n");
     const revoked = JSON.parse(await ok("leases revoke 10.5.7.0/24 -json"));
     assert.deepEqual(revoked, { revoked: "10.5.7.0-24" });

@@ -1,8 +1,11 @@
 /** The outside of a command, in memory. */
+import assert from "node:assert/strict";
 import type { CliDeps, DemoOptions } from "../../src/cli/context.ts";
 import type { CheckOptions } from "../../src/check/options.ts";
 import type { CheckReport } from "../../src/check/report.ts";
 import type { CliIo } from "../../src/cli/io.ts";
+import type { Etcd } from "../../src/etcd/client/kv.ts";
+import type { EtcdOptions } from "../../src/etcd/options.ts";
 import { runCli } from "../../src/cli/program.ts";
 import type { RunOptions } from "../../src/agent/options.ts";
 import { NOW_MS } from "../api/fake_control.ts";
@@ -22,6 +25,11 @@ export class FakeIo implements CliIo {
   }
   err(text: string): void {
     this.stderr += text;
+  }
+  /** What is piped in. */
+  input = "";
+  readInput(): Promise<string> {
+    return Promise.resolve(this.input);
   }
   now_ms(): number {
     return NOW_MS;
@@ -53,8 +61,12 @@ export interface CliResult {
   readonly check: CheckOptions | null;
 }
 
-/** Runs one command line, given as words. */
-export async function cli(args: readonly string[], io = new FakeIo()): Promise<CliResult> {
+/** Runs one command line, given as words; `etcd` is what it finds at any endpoint. */
+export async function cli(
+  args: readonly string[],
+  io = new FakeIo(),
+  etcd: (options: EtcdOptions) => Etcd = () => assert.fail("etcd is not part of this test"),
+): Promise<CliResult> {
   let run: RunOptions | null = null;
   let demo: DemoOptions | null = null;
   let check: CheckOptions | null = null;
@@ -72,6 +84,8 @@ export async function cli(args: readonly string[], io = new FakeIo()): Promise<C
       check = options;
       return Promise.resolve(REPORT);
     },
+    // deno-lint-ignore require-await -- so that a refusal is a rejection
+    openEtcd: async (options) => etcd(options),
     io,
   };
   const code = await runCli(args, deps);

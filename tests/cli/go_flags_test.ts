@@ -15,7 +15,7 @@ function program(): Command {
     .addOption(valueFlag({ term: "v <level>", description: "", parse: text }))
     .addOption(boolFlag({ term: "ip-masq", description: "" }));
   const nested = root.command("leases");
-  nested.command("list").addOption(boolFlag({ term: "json", description: "" }));
+  nested.command("list").alias("ls").addOption(boolFlag({ term: "json", description: "" }));
   nested.command("revoke").argument("<key>");
   return root;
 }
@@ -41,6 +41,7 @@ describe("Go's flag syntax", () => {
     ["run -", "run -"],
     ["leases list -json", "leases list --json=true"],
     ["leases revoke list", "leases revoke list"],
+    ["leases ls -json", "leases ls --json=true"],
     ["help leases", "help leases"],
     ["-version", "--version"],
     ["-version=true", "--version"],

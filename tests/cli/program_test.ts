@@ -42,13 +42,17 @@ describe("selvage run", () => {
       netConfigFile: null,
       registryListen: null,
       join: null,
+      etcd: null,
       stateDir: "/var/lib/selvage",
       apiListen: { host: "127.0.0.1", port: 8285 },
       apiSocket: "/run/selvage/api.sock",
+      healthListen: null,
+      blackholeRoute: false,
       releaseOnExit: false,
       offloads: "auto",
       workers: "auto",
       logLevel: "info",
+      notices: [],
     });
   });
 
@@ -57,7 +61,8 @@ describe("selvage run", () => {
       "-iface-can-reach 2001:DB8::1 -public-ip 198.51.100.1 -public-ipv6 2001:db8::0:1 " +
       "-subnet-file /s -subnet-lease-renew-margin 1439 -ip-masq -state-dir /d " +
       "-net-config /n -registry-listen [::]:9000 -api-listen [::1]:0 -api-socket /a " +
-      "-release-on-exit -offload tso,udp-gro -workers 8 -log-level warning -v 5";
+      "-release-on-exit -offload tso,udp-gro -workers 8 -log-level warning -v 5 " +
+      "-healthz-ip ::1 -healthz-port 8080 -ip-blackhole-route";
     const options = await runOptions(typed);
     const plain = JSON.parse(JSON.stringify(options));
     assert.deepEqual(plain, {
@@ -76,13 +81,17 @@ describe("selvage run", () => {
       netConfigFile: "/n",
       registryListen: { host: "::", port: 9000 },
       join: null,
+      etcd: null,
       stateDir: "/d",
       apiListen: { host: "::1", port: 0 },
       apiSocket: "/a",
+      healthListen: { host: "::1", port: 8080 },
+      blackholeRoute: true,
       releaseOnExit: true,
       offloads: ["tso", "udp-gro"],
       workers: 8,
       logLevel: "warning",
+      notices: [],
     });
   });
 
@@ -108,6 +117,8 @@ describe("selvage run", () => {
     ["run", { SELVAGE_WORKERS: "1" }, (o) => o.workers, 1],
     ["run -workers=auto", { SELVAGE_WORKERS: "1" }, (o) => o.workers, "auto"],
     ["run -subnet-file /a -subnet-file /b", {}, (o) => o.subnetFile, "/b"],
+    ["run -healthz-port 1", {}, (o) => o.healthListen, { host: "0.0.0.0", port: 1 }],
+    ["run -healthz-ip ::", {}, (o) => o.healthListen, null],
   ];
   for (const [typed, env, pick, expected] of fine) {
     test(`${typed} ${JSON.stringify(env)}`, async () => {
@@ -141,6 +152,33 @@ describe("selvage run", () => {
     ["run -api-listen 127.0.0.1", {}, /--api-listen "127\.0\.0\.1"/],
     ["run -join x -net-config y", {}, /--join and --net-config exclude/],
     ["run -join x", { SELVAGE_REGISTRY_LISTEN: "1.2.3.4:1" }, /--join and --registry-listen/],
+    ["run -join x -etcd-endpoints h:1", {}, /--etcd-endpoints and --join exclude/],
+    ["run -etcd-endpoints h:1 -net-config y", {}, /--etcd-endpoints and --net-config exclude/],
+    ["run -registry-listen 1.2.3.4:1", { FLANNELD_ETCD_ENDPOINTS: "h:1" }, /and --registry-listen/],
+    ["run -etcd-prefix /x", {}, /--etcd-prefix means nothing without --etcd-endpoints/],
+    ["run", { SELVAGE_ETCD_CAFILE: "/x" }, /--etcd-cafile means nothing without/],
+    ["run -etcd-endpoints ,", {}, /--etcd-endpoints ",": must be at least one URL/],
+    ["run -etcd-endpoints h:1 -etcd-prefix /a/../b", {}, /--etcd-prefix .*must not hold/],
+    ["run -etcd-endpoints h:1 -etcd-certfile /c", {}, /certfile and --etcd-keyfile go together/],
+    ["run -etcd-endpoints h:1 -etcd-username u", {}, /--etcd-username needs a password/],
+    ["run -etcd-endpoints h:1 -etcd-password p", {}, /--etcd-password needs --etcd-username/],
+    [
+      "run -etcd-endpoints h:1 -etcd-username u -etcd-password p -etcd-password-file f",
+      {},
+      /--etcd-password and --etcd-password-file exclude/,
+    ],
+    ["run -healthz-port 65536", {}, /--healthz-port "65536"/],
+    ["migrate", {}, /migrate needs --etcd-endpoints/],
+    [
+      "leases -etcd-endpoints h:1 -api-socket /s",
+      {},
+      /unknown flag -etcd-endpoints/,
+    ],
+    [
+      "leases list -etcd-endpoints h:1 -api-socket /s",
+      {},
+      /--etcd-endpoints and --api-socket exclude/,
+    ],
     ["run", { FLANNELD_IP_MASQ: "maybe" }, /FLANNELD_IP_MASQ "maybe": must be true or false/],
     ["run", { SELVAGE_PUBLIC_IP: "x" }, /SELVAGE_PUBLIC_IP "x": must be an IPv4 address/],
     ["run -iface", {}, /--iface needs a value/],
@@ -184,7 +222,10 @@ describe("selvage run", () => {
 
 describe("the program", () => {
   test("every command has help with examples, and exit 0", async () => {
-    const commands = ["run", "status", "leases", "config", "token", "check", "demo", "version"];
+    const commands = [
+      ...["run", "status", "leases", "config", "token", "migrate", "flanneld", "check", "demo"],
+      "version",
+    ];
     const all = await cli(["--help"]);
     for (const command of commands) {
       assert.match(all.stdout, new RegExp(`^  ${command} `, "m"));

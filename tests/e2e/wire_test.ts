@@ -25,8 +25,8 @@ function echoRequest(from: IpAddress, to: IpAddress, ttl = 64): Uint8Array {
   return packet;
 }
 
-async function drops(lab: Lab): Promise<Readonly<Record<string, number>>> {
-  return (await lab.host(1).status())!.dataPlane!.drops;
+async function drops(lab: Lab, host = 1): Promise<Readonly<Record<string, number>>> {
+  return (await lab.host(host).status())!.dataPlane!.drops;
 }
 
 test("the payload of each datagram is one raw IP packet, its TTL less one each way", () =>
@@ -118,10 +118,15 @@ function icmpErrorAbout(lab: Lab, host: number, to: IpAddress, ttl: number): Uin
   }
 }
 
-/** Type and code of an ICMP error that quotes a packet to `to`; the rest is checked here. */
-async function assertError(lab: Lab, error: Uint8Array | null, to: IpAddress): Promise<number[]> {
+/** Type and code of a host's ICMP error that quotes a packet to `to`; the rest is checked here. */
+async function assertError(
+  lab: Lab,
+  error: Uint8Array | null,
+  to: IpAddress,
+  host = 1,
+): Promise<number[]> {
   assert.ok(error, "no ICMP error came");
-  const tunAddress = (await lab.host(1).status())!.lease!.subnets[0]!.replace("/24", "");
+  const tunAddress = (await lab.host(host).status())!.lease!.subnets[0]!.replace("/24", "");
   assert.equal(String(IpAddress.fromBytes(error.subarray(12, 16))), tunAddress);
   assert.deepEqual([...error.subarray(16, 20)], [...lab.containers[0]!.toBytes()]);
   assert.equal(naiveChecksum(error.subarray(20)), 0);
@@ -147,4 +152,13 @@ test("a packet whose TTL ends here is answered with ICMP time exceeded", () =>
     const error = icmpErrorAbout(lab, 1, lab.containers[1]!, 2);
     assert.deepEqual(await assertError(lab, error, lab.containers[1]!), [11, 0]);
     assert.equal((await drops(lab))["egress_ttl_expired"], 1);
+  }));
+
+test("a packet whose TTL ends at the other host is answered from there", () =>
+  withLab(2, async (lab) => {
+    await lab.startAll();
+    const [, to] = lab.containers;
+    const error = icmpErrorAbout(lab, 1, to!, 3);
+    assert.deepEqual(await assertError(lab, error, to!, 2), [11, 0]);
+    assert.equal((await drops(lab, 2))["ingress_ttl_expired"], 1);
   }));

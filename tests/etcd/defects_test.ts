@@ -1,4 +1,7 @@
-/** flannel's defects of its store over etcd, each by the number that it has in our notes. */
+/**
+ * flannel's defects of its store over etcd, each by a number. The tenth is of the client, that an
+ * authority's file alone was ignored: tests/etcd/client/tls_test.ts.
+ */
 import assert from "node:assert/strict";
 import { afterEach, describe, test } from "node:test";
 import { leaseKey } from "../../src/lease/lease.ts";

@@ -348,9 +348,6 @@ export class FakeEtcd implements Etcd {
     this.#onClose.add(ring);
     let next = fromRevision;
     try {
-      this.#check(undefined);
-      // It stands.
-      if (next >= server.compacted) yield [];
       while (!signal.aborted) {
         const changed = new Promise<void>((resolve) => wake = resolve);
         this.#check(undefined);

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -58,6 +58,19 @@ function sendSignal({ pid }: ChildProcess, signal: NodeJS.Signals): void {
   if (pid !== undefined) process.kill(pid, signal);
 }
 
+/** Whether every thread has stopped (proc_pid_stat(5): the state follows the name). */
+function isStopped({ pid }: ChildProcess): boolean {
+  const tasks = `/proc/${pid}/task`;
+  try {
+    return readdirSync(tasks).every((task) => {
+      return /\) [Tt] /.test(readFileSync(`${tasks}/${task}/stat`, "utf8"));
+    });
+  } catch {
+    // A thread has ended since.
+    return false;
+  }
+}
+
 function canListen(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const server = createServer();
@@ -103,6 +116,7 @@ interface MemberPlan {
 /** One etcd server. */
 export class EtcdMember {
   #child: ChildProcess | null = null;
+  #isPaused = false;
   #log = "";
 
   constructor(private readonly plan: MemberPlan) {}
@@ -189,13 +203,20 @@ export class EtcdMember {
     return this.#end("SIGTERM");
   }
 
-  /** SIGSTOP: its sockets stand, and nothing answers. */
-  pause(): void {
-    if (this.#child !== null) sendSignal(this.#child, "SIGSTOP");
+  /** SIGSTOP: its sockets stand, and nothing answers. Waits until all its threads have stopped. */
+  async pause(): Promise<void> {
+    const child = this.#child;
+    if (child === null) return;
+    this.#isPaused = true;
+    sendSignal(child, "SIGSTOP");
+    while (this.#isPaused && this.#child === child && !isStopped(child)) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
   }
 
   /** SIGCONT. */
   resume(): void {
+    this.#isPaused = false;
     if (this.#child !== null) sendSignal(this.#child, "SIGCONT");
   }
 

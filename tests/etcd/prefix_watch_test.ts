@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, test } from "node:test";
 import { Subscriber } from "../../src/etcd/subscriber.ts";
+import { SelvageError } from "../../src/errors.ts";
 import { leaseKey } from "../../src/lease/lease.ts";
 import { equalLeases, LeaseTable, putChange } from "../../src/lease/lease_table.ts";
 import type { StoreState } from "../../src/store/store.ts";
@@ -206,6 +207,31 @@ describe("the watch of etcd", () => {
     ]);
     assert.deepEqual(states.map((state) => state.connected), [true, false, true]);
     assert.ok(etcd.callCount < 100);
+    await follower.stop();
+  });
+
+  test("does not take an etcd for found whose watches die as soon as they are open", async () => {
+    const there = start();
+    const states: boolean[] = [];
+    const { store, etcd } = there.node({ onStateChange: (state) => states.push(state.connected) });
+    const follower = new Follower(store);
+    await follower.until((self) => self.batches.length === 1);
+    const { watch } = etcd;
+    let openedCount = 0;
+    // deno-lint-ignore require-yield
+    etcd.watch = async function* () {
+      await Promise.resolve();
+      openedCount++;
+      throw new SelvageError("unavailable", "no watches today");
+    };
+    there.server.breakWatches();
+    await eventually(() => openedCount > 20);
+    assert.deepEqual(states, [true, false, true, false]);
+    assert.match(store.state().lastError!, /no watches today/);
+    etcd.watch = watch;
+    there.putLease("10.5.1.0-24", valueOf(1));
+    await follower.until((self) => self.table.size === 1);
+    assert.deepEqual(states, [true, false, true, false, true]);
     await follower.stop();
   });
 

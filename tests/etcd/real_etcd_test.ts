@@ -10,6 +10,7 @@ import type { IpPrefix } from "../../src/net/ip.ts";
 import { nodeNumber, seededRandom } from "../lease/sample.ts";
 import { describeLeaseStore } from "../store/contract.ts";
 import { ConfigFollower, FakeClock, Follower, rejectsWith, TTL_MS } from "../store/harness.ts";
+import { persist } from "./faults.ts";
 import { eventually } from "./harness.ts";
 import { EtcdLab, withEtcd } from "./lab.ts";
 
@@ -158,6 +159,34 @@ describe("on a real etcd", () => {
     await follower.until(({ table }) => table.size === 3);
     assert.equal(late.state().lastError, null);
     await follower.stop();
+    await network.close();
+  });
+
+  test("what a hanging etcd does with a write, or does not, leaves one lease", async () => {
+    const network = new RealNetwork(lab);
+    await network.store().setConfig(NETWORK, "test");
+    for (let round = 0; round < 8; round++) {
+      const etcd = openEtcd({ ...lab.clientOptions, deadline_ms: 150 });
+      let writeCount = 0;
+      // It hangs after the first, second, … call was sent, and comes back while we ask again.
+      const hang = () => {
+        if (writeCount++ !== round % 4) return;
+        setImmediate(() => lab.members[0]!.pause());
+        setTimeout(() => lab.members[0]!.resume(), 200 + 40 * round);
+      };
+      const { transact, grantLease } = etcd;
+      etcd.transact = (...args) => (hang(), transact.apply(etcd, args));
+      etcd.grantLease = (...args) => (hang(), grantLease.apply(etcd, args));
+      const store = new EtcdStore({ etcd, prefix: network.prefix });
+      const held = await persist(() => store.acquire(request(round)));
+      const renewed = await persist(() => store.renew({ ...held, backendType: "vxlan" }));
+      const mine = (await persist(() => store.list()))
+        .filter((lease) => lease.publicAddresses.join() === held.publicAddresses.join());
+      assert.deepEqual(mine.map(({ subnets }) => leaseKey(subnets)), [leaseKey(renewed.subnets)]);
+      assert.equal(mine[0]!.backendType, "vxlan");
+      lab.members[0]!.resume();
+      await store.close();
+    }
     await network.close();
   });
 

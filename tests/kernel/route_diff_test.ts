@@ -51,6 +51,7 @@ function diff(
     {},
 ) {
   const result = diffRoutes(desired, actual, new Map([["eth0", ETH]]), {
+    blackholes: [],
     linkNames: new Map([[2, "eth0"]]),
     held: new Set(held.map(({ destination }) => `${destination} 0`)),
     nexthopIdOf: () => id,

@@ -112,6 +112,8 @@ export class Follower extends StreamFollower<readonly LeaseChange[]> {
   }
 
   protected override take(batch: readonly LeaseChange[]): void {
+    // Signs of life, which come when they like.
+    if (batch.length === 0 && this.batches.length > 0) return;
     this.batches.push(batch);
     this.table = this.table.apply(batch);
   }

@@ -19,7 +19,7 @@ import {
   UDP_FD,
   WAKE_FD,
 } from "./scripted_io.ts";
-import { forwarded, fromHex, hex, packet, patched } from "./packets.ts";
+import { forwarded, fromHex, hex, naiveChecksum, packet, patched } from "./packets.ts";
 
 const EINTR = -4, EIO = -5, EAGAIN = -11, EINVAL = -22, EBADFD = -77, ENOTSOCK = -88;
 const ECONNREFUSED = -111;
@@ -143,6 +143,19 @@ describe("what is dropped, and counted by reason", () => {
     const four = new Array<Datagram>(4).fill(fromPeer(good));
     assertDrops(on, four, { ingress_tun_write_failed: 3 });
     assert.equal(on.io.written.length, 1);
+  });
+
+  test("the sender is told that the TTL is used up, but never about an ICMP error", async () => {
+    const on = await bench();
+    const late = inner({ ttl: 1 });
+    const unreachable = inner({ ttl: 1, protocol: 1, payload: Uint8Array.of(3, 0, 0, 0) });
+    assertDrops(on, [fromPeer(late), fromPeer(unreachable)], { ingress_ttl_expired: 2 });
+    assert.equal(on.io.icmpErrors.length, 1);
+    const [{ payload: error }] = on.io.icmpErrors as [(typeof on.io.icmpErrors)[number]];
+    assert.deepEqual([...error.subarray(20, 22)], [11, 0]);
+    assert.equal(hex(error.subarray(28)), hex(late.subarray(0, 28)));
+    assert.equal(naiveChecksum(error.subarray(20)), 0);
+    assert.equal(readCounters(on.shared).icmpErrorsSent, 1);
   });
 
   test("every ingress reason is reached by some test of this file", () => {

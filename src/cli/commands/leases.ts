@@ -3,10 +3,9 @@ import type { Command } from "commander";
 import type { ChangeLine, LeaseView } from "../../api/views.ts";
 import { SelvageError } from "../../errors.ts";
 import { leaseKey, parseLeaseKey } from "../../lease/lease.ts";
-import { readLines } from "../../net/line_reader.ts";
 import type { IpAddress } from "../../net/ip.ts";
-import { addClientFlags, type ClientFlags, openClient, succeeded } from "../client.ts";
 import type { CommandContext } from "../context.ts";
+import { addAccessFlags, withAccess } from "../open_access.ts";
 import { boolFlag, valueFlag } from "../flags.ts";
 import { printable, printableJson, printableLine } from "../../printable.ts";
 import { renderTable } from "../table.ts";
@@ -14,7 +13,7 @@ import { formatDuration, formatTime } from "../units.ts";
 import { UsageError } from "../usage_error.ts";
 import { hostAddress } from "../values.ts";
 
-interface LeaseFlags extends ClientFlags {
+interface LeaseFlags {
   readonly json?: boolean;
 }
 
@@ -58,12 +57,13 @@ export function changeText(change: ChangeLine["changes"][number], now_ms: number
   return printable(text);
 }
 
-function addList(leases: Command, { io }: CommandContext): void {
+function addList(leases: Command, context: CommandContext): void {
+  const { io } = context;
   const command = leases.command("list", { isDefault: true })
     .description("show all leases and reservations")
     .addOption(jsonFlag());
-  addClientFlags(command).action(async (flags: LeaseFlags) => {
-    const { leases } = await (await succeeded(openClient(flags).v1.leases.$get())).json();
+  addAccessFlags(command).action(async (flags: LeaseFlags) => {
+    const leases = await withAccess(command, context, (access) => access.leases());
     io.out(
       flags.json === true ? printableJson(leases) : leaseTable(leases, io.now_ms()),
     );
@@ -79,7 +79,8 @@ function subnetsOf(text: string): string[] {
   }
 }
 
-function addReserve(leases: Command, { io }: CommandContext): void {
+function addReserve(leases: Command, context: CommandContext): void {
+  const { io } = context;
   const command = leases.command("reserve")
     .description("set a subnet aside, for ever, for the host with this public address")
     .argument("<subnet>", "such as 10.5.9.0/24; dual-stack: 10.5.9.0/24,fc00:9::/64")
@@ -94,16 +95,17 @@ function addReserve(leases: Command, { io }: CommandContext): void {
       parse: hostAddress(6),
     }))
     .addOption(jsonFlag());
-  addClientFlags(command).action(async (subnet: string, flags: ReserveFlags) => {
+  addAccessFlags(command).action(async (subnet: string, flags: ReserveFlags) => {
     const publicAddresses = [flags.publicIp, flags.publicIpv6].flatMap((one) => {
       return one === undefined ? [] : [one.toString()];
     });
     if (publicAddresses.length === 0) {
       throw new UsageError("leases reserve needs --public-ip, or --public-ipv6", "Whose is it?");
     }
-    const json = { subnets: subnetsOf(subnet), publicAddresses };
-    const response = await succeeded(openClient(flags).v1.leases.$post({ json }));
-    const lease = await response.json();
+    const subnets = subnetsOf(subnet);
+    const lease = await withAccess(command, context, (access) => {
+      return access.reserve(subnets, publicAddresses);
+    });
     io.out(
       flags.json === true
         ? printableJson(lease)
@@ -112,37 +114,34 @@ function addReserve(leases: Command, { io }: CommandContext): void {
   });
 }
 
-function addRevoke(leases: Command, { io }: CommandContext): void {
+function addRevoke(leases: Command, context: CommandContext): void {
   const command = leases.command("revoke")
     .description("delete a lease or a reservation; its host takes a lease anew")
     .argument("<subnet>", "such as 10.5.9.0/24, or the lease's key 10.5.9.0-24")
     .addOption(jsonFlag());
-  addClientFlags(command).action(async (subnet: string, flags: LeaseFlags) => {
+  addAccessFlags(command).action(async (subnet: string, flags: LeaseFlags) => {
     subnetsOf(subnet);
     const key = leaseKey(parseLeaseKey(subnet.replaceAll(",", "&")));
-    const param = { key: encodeURIComponent(key) };
-    await succeeded(openClient(flags).v1.leases[":key"].$delete({ param }));
-    io.out(flags.json === true ? printableJson({ revoked: key }) : `revoked ${key}\n`);
+    await withAccess(command, context, (access) => access.revoke(key));
+    context.io.out(flags.json === true ? printableJson({ revoked: key }) : `revoked ${key}\n`);
   });
 }
 
-function addWatch(leases: Command, { io }: CommandContext): void {
+function addWatch(leases: Command, context: CommandContext): void {
+  const { io } = context;
+  const show = (line: ChangeLine, flags: LeaseFlags) => {
+    if (flags.json === true) return io.out(printableLine(JSON.stringify(line)));
+    io.out(line.changes.map((change) => `${changeText(change, io.now_ms())}\n`).join(""));
+  };
   const command = leases.command("watch")
     .description("show all leases, then every change, until Ctrl-C")
     .addOption(boolFlag({ term: "json", description: "one JSON line for each batch of changes" }));
-  addClientFlags(command).action(async (flags: LeaseFlags) => {
+  addAccessFlags(command).action(async (flags: LeaseFlags) => {
     const signal = io.interrupted();
     try {
-      const get = openClient(flags).v1.leases.watch.$get({}, { init: { signal } });
-      const response = await succeeded(get);
-      for await (const line of readLines(response.body!, { signal })) {
-        if (flags.json === true) {
-          io.out(printableLine(line));
-          continue;
-        }
-        const { changes } = JSON.parse(line) as ChangeLine;
-        io.out(changes.map((change) => `${changeText(change, io.now_ms())}\n`).join(""));
-      }
+      await withAccess(command, context, async (access) => {
+        for await (const line of access.watch(signal)) show(line, flags);
+      });
     } catch (error) {
       if (signal.aborted) return;
       throw error;
@@ -160,6 +159,7 @@ Examples:
   selvage leases reserve 10.5.9.0/24 --public-ip 192.0.2.9
   selvage leases revoke 10.5.9.0/24
   selvage leases watch --json
+  selvage leases list --etcd-endpoints http://192.0.2.1:2379   from etcd, without a daemon
 `;
 
 /** Adds `leases` with its subcommands to the program. */

@@ -196,8 +196,6 @@ export class EtcdClient implements Etcd {
       if (stream.revision < fromRevision - 1n) {
         await this.#checkHistory(prefix, fromRevision, signal);
       }
-      // It stands: nothing may happen for a long time.
-      yield [];
       yield* stream.batches(this.watchTimes, probe);
     } catch (error) {
       if (!(error instanceof StatusError) && !(error instanceof ConnectError)) throw error;

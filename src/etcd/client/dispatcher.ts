@@ -48,8 +48,9 @@ function unavailable(failures: readonly Failure[]): SelvageError {
   const [first] = failures;
   const text = failures.length === 1
     ? `etcd at ${first!.endpoint.text}: ${first!.why}`
+    // In one order, whichever was tried first: the same failure again is no news.
     : `no etcd endpoint serves: ${
-      failures.map(({ endpoint, why }) => `${endpoint.text}: ${why}`).join("; ")
+      failures.map(({ endpoint, why }) => `${endpoint.text}: ${why}`).sort().join("; ")
     }`;
   return new SelvageError("unavailable", text, { hint });
 }

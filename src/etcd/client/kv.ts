@@ -81,8 +81,7 @@ export interface Etcd {
 
   /**
    * Every event of keys with the prefix from this revision on: one batch a response, which never
-   * ends in the middle of a revision. Empty batches are a sign of life; the first of all says that
-   * the watch stands. Throws `CompactedError`
+   * ends in the middle of a revision. Empty batches are a sign of life. Throws `CompactedError`
    * where the revision is gone, and what the connection dies of; it never connects again by
    * itself. Returns when the signal is aborted.
    */

@@ -136,7 +136,7 @@ describe("three members", () => {
   test("a member that hangs is passed over for reads, and then avoided", async () => {
     const members = await followersFirst(lab);
     const etcd = await connect(members, { attempt_ms: 400 });
-    members[0]!.pause();
+    await members[0]!.pause();
     const first = await timed(etcd.get("/a"));
     assert.ok(first.took_ms >= 390 && first.took_ms < 1_500, `${first.took_ms} ms`);
     const next = await timed(etcd.get("/a"));
@@ -147,7 +147,7 @@ describe("three members", () => {
     const members = await followersFirst(lab);
     const etcd = await connect(members, { deadline_ms: 500 });
     const before = etcd.callCount;
-    members[0]!.pause();
+    await members[0]!.pause();
     const compares = [{ key: "/once", target: "version" as const, is: 0n }];
     const put = [{ put: "/once", value: "1", leaseId: 0n }];
     const error = await fails(etcd.transact(compares, put, []));
@@ -163,7 +163,7 @@ describe("three members", () => {
   test("a grant that hangs is in doubt as well", async () => {
     const members = await followersFirst(lab);
     const etcd = await connect(members, { deadline_ms: 300 });
-    members[0]!.pause();
+    await members[0]!.pause();
     assert.ok(await fails(etcd.grantLease(10)) instanceof AmbiguousError);
   });
 
@@ -199,7 +199,7 @@ describe("three members", () => {
     await watch.opened;
     // The server has to have answered once, to be known as one that does.
     await new Promise((resolve) => setTimeout(resolve, 250));
-    members[0]!.pause();
+    await members[0]!.pause();
     const { took_ms, result } = await timed(watch.failed);
     assert.match(result.message, /no sign of life for 0\.4 s/);
     assert.ok(took_ms < 1_500, `${took_ms} ms`);
@@ -218,7 +218,7 @@ describe("three members", () => {
     const etcd = await connect(members, { progress_ms: 60_000, silence_ms: 60_000 });
     const watch = watchUntilItFails(etcd);
     await watch.opened;
-    members[0]!.pause();
+    await members[0]!.pause();
     const { took_ms, result } = await timed(watch.failed);
     assert.match(result.message, /the watch broke/);
     assert.ok(took_ms < 15_000, `${took_ms} ms`);

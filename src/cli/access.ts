@@ -1,0 +1,23 @@
+/** Leases and configuration as commands see them, wherever they are kept. */
+import type { ChangeLine, ConfigView, LeaseView } from "../api/views.ts";
+
+export interface NetworkAccess {
+  /** Such as `the registry at 192.0.2.1:8286`, for what is told. */
+  readonly place: string;
+  leases(): Promise<readonly LeaseView[]>;
+  /** Subnets and addresses as texts. */
+  reserve(subnets: readonly string[], publicAddresses: readonly string[]): Promise<LeaseView>;
+  /** Throws `not_found` if there is no lease by that key. */
+  revoke(key: string): Promise<void>;
+  /** All leases, then every change, until the signal is aborted or who tells of them ends. */
+  watch(signal: AbortSignal): AsyncIterable<ChangeLine>;
+  /** Throws `config_missing` while there is none. */
+  config(): Promise<ConfigView>;
+  /**
+   * Replaces the configuration; `where` names the text's source in errors. Throws `conflict` where
+   * it is seen that another has replaced it since `config` was called.
+   */
+  setConfig(text: string, where: string): Promise<void>;
+  /** Lets go of what it holds. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,235 @@
+/** The flags of every command that is the daemon, wherever the leases are kept. */
+import type { Command } from "commander";
+import {
+  DEFAULTS,
+  type Offload,
+  OFFLOADS,
+  type RunOptions,
+  WORKER_COUNT_MAX,
+} from "../agent/options.ts";
+import { type Level, LOG_LEVELS } from "../log.ts";
+import type { HostPort } from "../net/host_port.ts";
+import type { IpAddress } from "../net/ip.ts";
+import { boolFlag, valueFlag } from "./flags.ts";
+import { linkChoice, type LinkFlags, linkFlags } from "./link_flags.ts";
+import { address, hostPort, integer, nonEmpty, oneOf } from "./values.ts";
+
+/** A renewal margin in minutes must lie within the 24 hours of a lease; flannel's bounds. */
+const RENEW_MARGIN_MAX_MINUTES = 24 * 60 - 1;
+const PORT_MAX = 65_535;
+
+export interface DaemonFlags extends LinkFlags {
+  readonly subnetFile: string;
+  readonly subnetLeaseRenewMargin: number;
+  readonly ipMasq?: boolean;
+  readonly ipMasqFullyRandomDisable?: boolean;
+  readonly iptablesForwardRules?: boolean;
+  readonly ipBlackholeRoute?: boolean;
+  readonly healthzIp: IpAddress;
+  readonly healthzPort: number;
+  readonly setSysctls?: boolean;
+  readonly stateDir: string;
+  readonly apiListen: HostPort | "off";
+  readonly apiSocket: string;
+  readonly releaseOnExit?: boolean;
+  readonly offload: "auto" | readonly Offload[];
+  readonly workers: "auto" | number;
+  readonly logLevel?: Level;
+  readonly v?: number;
+  readonly version?: boolean;
+}
+
+/** What these flags say of a run; the rest says where the network is found. */
+export type DaemonOptions = Omit<
+  RunOptions,
+  "netConfigFile" | "registryListen" | "join" | "etcd" | "notices"
+>;
+
+/** flannel's flags, so far as they mean something here. */
+function addFlannelFlags(command: Command): void {
+  const env = "flannel";
+  const flags = [
+    ...linkFlags(),
+    valueFlag({
+      term: "subnet-file <path>",
+      description: "where subnet.env is written",
+      parse: nonEmpty,
+      default: DEFAULTS.subnetFile,
+      env,
+    }),
+    valueFlag({
+      term: "subnet-lease-renew-margin <minutes>",
+      description: "how long before its end the lease is renewed",
+      parse: integer(1, RENEW_MARGIN_MAX_MINUTES),
+      default: DEFAULTS.renewMargin_minutes,
+      env,
+    }),
+    valueFlag({
+      term: "healthz-ip <address>",
+      description: "where /healthz and /readyz are served, without TLS, and nothing else",
+      parse: address(),
+      default: address()(DEFAULTS.healthAddress),
+      defaultText: DEFAULTS.healthAddress,
+      env,
+    }),
+    valueFlag({
+      term: "healthz-port <port>",
+      description: "the port there; 0: they are not served",
+      parse: integer(0, PORT_MAX),
+      default: 0,
+      env,
+    }),
+    valueFlag({
+      term: "v <level>",
+      description: "verbosity; 1 and more is --log-level=debug",
+      parse: integer(0, 99),
+      env,
+    }),
+    boolFlag({ term: "version", description: "print the version and exit" }),
+  ];
+  for (const flag of flags) command.addOption(flag);
+}
+
+function addFirewallFlags(command: Command): void {
+  const env = "flannel";
+  const flags = [
+    boolFlag({
+      term: "ip-masq",
+      description: "masquerade what leaves the network (nftables), and say so in subnet.env",
+      env,
+    }),
+    boolFlag({
+      term: "ip-masq-fully-random-disable",
+      description: "do not make the source ports of what is masqueraded random",
+      env,
+    }),
+    boolFlag({
+      term: "iptables-forward-rules",
+      description: "accept what is forwarded from and to the network (nftables; default: true)",
+      env,
+    }),
+    boolFlag({
+      term: "ip-blackhole-route",
+      description: "drop what goes to addresses of the own subnet that no container has",
+      env,
+    }),
+  ];
+  for (const flag of flags) command.addOption(flag);
+}
+
+/** `auto`, `off`, or names with commas between them. */
+function offloadList(text: string): "auto" | readonly Offload[] {
+  if (text === "auto") return text;
+  if (text === "off") return [];
+  return text.split(",").map((name) => {
+    const found = OFFLOADS.find((offload) => offload === name);
+    if (found === undefined) throw new Error(`must be auto, off, or some of ${OFFLOADS.join(",")}`);
+    return found;
+  });
+}
+
+/** `auto`, or how many. */
+function workerCount(text: string): "auto" | number {
+  if (text === "auto") return text;
+  const count = /^[0-9]+$/.test(text) ? Number(text) : 0;
+  if (count >= 1 && count <= WORKER_COUNT_MAX) return count;
+  throw new Error(`must be auto, or a number from 1 to ${WORKER_COUNT_MAX}`);
+}
+
+function addDataPlaneFlags(command: Command): void {
+  const env = "selvage";
+  command.addOption(valueFlag({
+    term: "offload <auto|off|list>",
+    description: `kernel offloads to use, as far as it has them: ${OFFLOADS.join(",")}`,
+    parse: offloadList,
+    default: "auto",
+    env,
+  }));
+  command.addOption(valueFlag<"auto" | number>({
+    term: "workers <auto|n>",
+    description: `pairs of packet loops for each tunnel, 1 to ${WORKER_COUNT_MAX}; ` +
+      "auto: one for each two cores",
+    parse: workerCount,
+    default: "auto",
+    env,
+  }));
+}
+
+function addOwnFlags(command: Command, apiListen: string): void {
+  const env = "selvage";
+  const parseApiListen = (text: string) => text === "off" ? text : hostPort()(text);
+  const flags = [
+    valueFlag({
+      term: "state-dir <path>",
+      description: "where registry and keys are kept",
+      parse: nonEmpty,
+      default: DEFAULTS.stateDir,
+      env,
+    }),
+    valueFlag({
+      term: "api-listen <addr:port|off>",
+      description: "HTTP API: reading for all local users, changing with a token",
+      parse: parseApiListen,
+      default: parseApiListen(apiListen),
+      defaultText: apiListen,
+      env,
+    }),
+    valueFlag({
+      term: "api-socket <path>",
+      description: "HTTP API, all of it, for the user who runs this",
+      parse: nonEmpty,
+      default: DEFAULTS.apiSocket,
+      env,
+    }),
+    boolFlag({
+      term: "set-sysctls",
+      description: "switch IP forwarding on where it is off (default: true)",
+      env,
+    }),
+    boolFlag({
+      term: "release-on-exit",
+      description: "at the end give the lease back and remove all there is in the kernel",
+      env,
+    }),
+    valueFlag({
+      term: "log-level <level>",
+      description: `what is logged: ${LOG_LEVELS.join(", ")} (default: ${DEFAULTS.logLevel})`,
+      parse: oneOf(LOG_LEVELS),
+      env,
+    }),
+  ];
+  for (const flag of flags) command.addOption(flag);
+}
+
+/** Adds them all. `apiListen` is the default of the flag of that name. */
+export function addDaemonFlags(command: Command, apiListen: string = DEFAULTS.apiListen): void {
+  addFlannelFlags(command);
+  addFirewallFlags(command);
+  addOwnFlags(command, apiListen);
+  addDataPlaneFlags(command);
+}
+
+function healthListen({ healthzIp, healthzPort }: DaemonFlags): HostPort | null {
+  return healthzPort === 0 ? null : { host: healthzIp.toString(), port: healthzPort };
+}
+
+export function daemonOptions(flags: DaemonFlags): DaemonOptions {
+  return {
+    link: linkChoice(flags),
+    subnetFile: flags.subnetFile,
+    renewMargin_ms: flags.subnetLeaseRenewMargin * 60_000,
+    ipMasq: flags.ipMasq ?? false,
+    isMasqFullyRandom: !(flags.ipMasqFullyRandomDisable ?? false),
+    forwardRules: flags.iptablesForwardRules ?? true,
+    blackholeRoute: flags.ipBlackholeRoute ?? false,
+    setsSysctls: flags.setSysctls ?? true,
+    stateDir: flags.stateDir,
+    apiListen: flags.apiListen === "off" ? null : flags.apiListen,
+    apiSocket: flags.apiSocket,
+    healthListen: healthListen(flags),
+    releaseOnExit: flags.releaseOnExit ?? false,
+    offloads: flags.offload,
+    workers: flags.workers,
+    logLevel: flags.logLevel ?? ((flags.v ?? 0) > 0 ? "debug" : DEFAULTS.logLevel),
+  };
+}

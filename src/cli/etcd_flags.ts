@@ -1,0 +1,129 @@
+/** The flags by which etcd is reached: flannel's, of every command that may use it. */
+import type { Command } from "commander";
+import { ETCD_DEFAULTS, type EtcdOptions } from "../etcd/options.ts";
+import { readFileBounded } from "../files.ts";
+import { valueFlag } from "./flags.ts";
+import { UsageError } from "./usage_error.ts";
+import { nonEmpty } from "./values.ts";
+
+export interface EtcdFlags {
+  /** Undefined: etcd is not used. */
+  readonly etcdEndpoints?: readonly string[];
+  readonly etcdPrefix?: string;
+  readonly etcdKeyfile?: string;
+  readonly etcdCertfile?: string;
+  readonly etcdCafile?: string;
+  readonly etcdUsername?: string;
+  readonly etcdPassword?: string;
+  readonly etcdPasswordFile?: string;
+}
+
+/** A password is short; of another file nothing is to be sent anywhere. */
+const PASSWORD_SIZE_MAX_BYTES = 4096;
+
+/** Endpoints with commas between them; what each must be is for the client to say. */
+function endpointList(text: string): string[] {
+  const endpoints = text.split(",").map((one) => one.trim()).filter((one) => one !== "");
+  if (endpoints.length === 0) throw new Error("must be at least one URL, such as https://h:2379");
+  return endpoints;
+}
+
+/** A prefix as flannel reads it, which joins keys to it by Go's `path.Join`. */
+function keyPrefix(text: string): string {
+  const parts = text.split("/").filter((part) => part !== "");
+  if (parts.some((part) => part === "." || part === "..")) throw new Error("must not hold . or ..");
+  const prefix = `${text.startsWith("/") ? "/" : ""}${parts.join("/")}`;
+  return nonEmpty(prefix);
+}
+
+/** Adds them; `usesByDefault`: with flannel's endpoints where none are given. */
+export function addEtcdFlags(command: Command, usesByDefault = false): Command {
+  const env = "flannel";
+  const file = (term: string, description: string) =>
+    valueFlag({ term: `${term} <file>`, description, parse: nonEmpty, env });
+  const flags = [
+    valueFlag({
+      term: "etcd-endpoints <urls>",
+      description: usesByDefault
+        ? "the cluster's etcd, with commas between the URLs of its members"
+        : "use the cluster's etcd, in flannel's layout; commas between the URLs of its members",
+      parse: endpointList,
+      ...(usesByDefault
+        ? { default: endpointList(ETCD_DEFAULTS.endpoints), defaultText: ETCD_DEFAULTS.endpoints }
+        : {}),
+      env,
+    }),
+    valueFlag({
+      term: "etcd-prefix <key>",
+      description: `what keys there begin with (default: ${ETCD_DEFAULTS.prefix})`,
+      parse: keyPrefix,
+      env,
+    }),
+    file("etcd-keyfile", "key (PEM) of the client certificate"),
+    file("etcd-certfile", "certificate (PEM) to show to etcd"),
+    file("etcd-cafile", "authorities (PEM) that etcd's certificates must be signed by"),
+    valueFlag({ term: "etcd-username <name>", description: "etcd user", parse: nonEmpty, env }),
+    valueFlag({
+      term: "etcd-password <secret>",
+      description: "its password; all users of the host see it here: better in the environment, or",
+      parse: nonEmpty,
+      env,
+    }),
+    file("etcd-password-file", "file whose first line is the password"),
+  ];
+  for (const flag of flags) command.addOption(flag);
+  return command;
+}
+
+function readPassword(flags: EtcdFlags): string | null {
+  const { etcdPassword, etcdPasswordFile } = flags;
+  if (etcdPasswordFile === undefined) return etcdPassword ?? null;
+  if (etcdPassword !== undefined) {
+    throw new UsageError("--etcd-password and --etcd-password-file exclude each other");
+  }
+  const text = readFileBounded(etcdPasswordFile, PASSWORD_SIZE_MAX_BYTES);
+  const password = text.split(/\r?\n/, 1)[0]!;
+  if (password === "") throw new UsageError(`--etcd-password-file ${etcdPasswordFile}: empty`);
+  return password;
+}
+
+/** Refuses what flannel's client would silently do without. */
+function checkPairs(flags: EtcdFlags): void {
+  const hasPassword = flags.etcdPassword !== undefined || flags.etcdPasswordFile !== undefined;
+  if ((flags.etcdKeyfile === undefined) !== (flags.etcdCertfile === undefined)) {
+    throw new UsageError("--etcd-certfile and --etcd-keyfile go together");
+  }
+  if (hasPassword !== (flags.etcdUsername !== undefined)) {
+    throw new UsageError(
+      hasPassword ? "--etcd-password needs --etcd-username" : "--etcd-username needs a password",
+      "Give both, or neither; the password best by --etcd-password-file.",
+    );
+  }
+}
+
+/**
+ * How etcd is reached; null if no endpoints are given. Throws `UsageError` if others of its flags
+ * are, or where two do not go together; and what reading the password's file throws.
+ */
+export function etcdOptions(flags: EtcdFlags): EtcdOptions | null {
+  const { etcdEndpoints: endpoints } = flags;
+  if (endpoints === undefined) {
+    const stray = Object.keys(flags).find((name) => name.startsWith("etcd"));
+    if (stray === undefined) return null;
+    const name = stray.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    throw new UsageError(
+      `--${name} means nothing without --etcd-endpoints`,
+      "Name the endpoints, or leave the flag (or its environment variable) out.",
+    );
+  }
+  checkPairs(flags);
+  return {
+    endpoints,
+    prefix: flags.etcdPrefix ?? ETCD_DEFAULTS.prefix,
+    keyfile: flags.etcdKeyfile ?? null,
+    certfile: flags.etcdCertfile ?? null,
+    cafile: flags.etcdCafile ?? null,
+    username: flags.etcdUsername ?? null,
+    password: readPassword(flags),
+  };
+}

@@ -1,0 +1,137 @@
+/** Daemons over a real etcd, in namespaces: what they write, and what they do when it fails. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Status } from "../../src/agent/status.ts";
+import { type Lab, withLab } from "./lab.ts";
+import { LabEtcd } from "./lab_etcd.ts";
+
+const vxlan = (options: Record<string, unknown> = {}) => ({
+  Network: "10.210.0.0/16",
+  Backend: { Type: "vxlan", ...options },
+});
+
+async function withEtcd(hostCount: number, run: (lab: Lab, etcd: LabEtcd) => Promise<void>) {
+  await withLab(hostCount, async (lab) => {
+    const etcd = new LabEtcd(lab);
+    try {
+      etcd.start();
+      await run(lab, etcd);
+    } finally {
+      await etcd.close();
+    }
+  });
+}
+
+/** That there is a way; whether each packet finds it on a busy machine is other tests' subject. */
+function assertPings(lab: Lab, ...pairs: [from: number, to: number][]): void {
+  for (const [from, to] of pairs) {
+    assert.ok(lab.ping(from, to).received > 0, `${from} to ${to}: nothing came back`);
+  }
+}
+
+const subnetOf = (status: Status): string => status.lease!.subnets[0]!;
+const keyOf = (status: Status): string => subnetOf(status).replace("/", "-");
+
+test("flannel's bytes, its entries served, foreign keys left out, and etcd may go and come", () =>
+  withEtcd(3, async (lab, etcd) => {
+    await etcd.setConfig(vxlan());
+    const [, second] = await etcd.startHosts([1, 2]);
+    assertPings(lab, [1, 2], [2, 1]);
+    const mac = second!.backend!.devices[0]!.vtepMac!;
+    assert.equal(
+      etcd.leases().get(keyOf(second!)),
+      `{"PublicIP":"${lab.network(2).outerAddress}","PublicIPv6":null,"BackendType":"vxlan",` +
+        `"BackendData":{"VNI":1,"VtepMAC":"${mac}"}}`,
+    );
+
+    // As flannel v0.20 wrote it; and an older one's, without VNI and PublicIPv6.
+    const data = { VNI: 1, VtepMAC: "ea:18:5c:b2:85:27" };
+    const flannels = { PublicIP: "198.18.0.77", PublicIPv6: null, BackendType: "vxlan" };
+    etcd.putLease("10.210.252.0-24", { ...flannels, BackendData: data });
+    etcd.putLease("10.210.253.0-24", {
+      PublicIP: "198.18.0.78",
+      BackendType: "vxlan",
+      BackendData: { VtepMAC: "aa:f3:68:3c:a3:48" },
+    });
+    etcd.putLease("no subnet", { PublicIP: "198.18.0.79" });
+    await lab.untilPeers(3, 1, 2);
+    const told = await lab.until(
+      2,
+      "no key is unreadable",
+      ({ store }) => store!.unreadableCount === 1,
+    );
+    assert.equal(told.store!.kind, "etcd");
+    const fdb = lab.exec(lab.network(2).host, "bridge", "fdb", "show", "dev", "selvage.1").stdout;
+    assert.match(fdb, /ea:18:5c:b2:85:27 dst 198\.18\.0\.77 self permanent/);
+    assert.match(fdb, /aa:f3:68:3c:a3:48 dst 198\.18\.0\.78 self permanent/);
+    etcd.deleteLease("10.210.252.0-24");
+    etcd.deleteLease("no subnet");
+    await lab.untilPeers(2, 1, 2);
+
+    await etcd.kill();
+    const lost = await lab.until(2, "etcd not missed", ({ store }) => !store!.connected);
+    assert.match(lost.store!.lastError!, /198\.18\.0\.1:2379/);
+    assertPings(lab, [1, 2], [2, 1]);
+    etcd.start();
+    await lab.until(2, "etcd not found again", ({ store }) => store!.connected);
+    lab.launch(3, [etcd.flag]);
+    await lab.ready(3);
+    await lab.untilPeers(3, 1, 2, 3);
+    await lab.attach(3);
+    assertPings(lab, [1, 3], [3, 2]);
+  }));
+
+test("a changed configuration: options are obeyed while running, another network is told of", () =>
+  withEtcd(2, async (lab, etcd) => {
+    await etcd.setConfig(vxlan());
+    const before = await etcd.startHosts([1, 2]);
+    await etcd.setConfig(vxlan({ VNI: 7, Port: 4789 }));
+    for (const host of [1, 2]) {
+      const status = await lab.until(
+        host,
+        "VNI 7 is not there",
+        ({ phase, backend, peers }) =>
+          phase === "ready" && backend?.devices[0]?.vni === 7 && peers.length === 1 &&
+          backend.peerCount === 1,
+      );
+      assert.equal(status.backend!.devices[0]!.port, 4789);
+      assert.equal(subnetOf(status), subnetOf(before[host - 1]!));
+    }
+    assertPings(lab, [1, 2], [2, 1]);
+    const links = lab.exec(lab.network(1).host, "ip", "-br", "link").stdout;
+    assert.ok(!links.includes("selvage.1 "), links);
+
+    await etcd.setConfig({ ...vxlan({ VNI: 7, Port: 4789 }), Network: "10.211.0.0/16" });
+    const told = await lab.until(1, "no problem", ({ problems }) => problems.length > 0);
+    assert.match(told.problems[0]!, /10\.211\.0\.0\/16 in place of 10\.210\.0\.0\/16; restart/);
+    assertPings(lab, [1, 2]);
+    await etcd.setConfig(vxlan({ VNI: 7, Port: 4789 }));
+    await lab.until(1, "the problem stays", ({ problems }) => problems.length === 0);
+  }));
+
+test("a paused node whose subnet another has taken meanwhile moves, and overwrites nothing", () =>
+  withEtcd(2, async (lab, etcd) => {
+    await etcd.setConfig(vxlan());
+    const [, paused] = await etcd.startHosts([1, 2]);
+    lab.signal(2, "SIGSTOP");
+    etcd.deleteLease(keyOf(paused!));
+    await lab.untilPeers(0, 1);
+    const other = {
+      PublicIP: "198.18.0.77",
+      PublicIPv6: null,
+      BackendType: "vxlan",
+      BackendData: { VNI: 1, VtepMAC: "ea:18:5c:b2:85:27" },
+    };
+    etcd.putLease(keyOf(paused!), other);
+    lab.signal(2, "SIGCONT");
+    const moved = await lab.until(
+      2,
+      "it keeps a lost subnet",
+      (status) =>
+        status.phase === "ready" && status.lease !== null && subnetOf(status) !== subnetOf(paused!),
+    );
+    const leases = etcd.leases();
+    assert.equal(leases.get(keyOf(paused!)), JSON.stringify(other));
+    assert.ok(leases.has(keyOf(moved)), [...leases.keys()].join(" "));
+    assert.match(lab.log(2), /the subnet is taken; this host moves to/);
+  }));

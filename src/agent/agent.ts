@@ -270,8 +270,8 @@ export class Agent implements AgentControl {
     this.#phase = "ready";
     this.#waitingFor = null;
     const state = `holding ${leaseKey(lease.subnets)}, backend ${config.backend.type}`;
-    const problems = this.#path.problems.length > 0 ? ", with problems" : "";
-    this.#log.info`selvage ${VERSION} is ready${problems}: ${state}`;
+    const how = this.readiness().ready ? "is ready" : "has started, but is not ready";
+    this.#log.info`selvage ${VERSION} ${how}: ${state}`;
     this.#notify(`READY=1\nSTATUS=${state}`);
   }
 
@@ -481,7 +481,7 @@ export class Agent implements AgentControl {
   }
 
   status(): Status {
-    return snapshot(this.#parts);
+    return snapshot(this.#parts, Date.now());
   }
 
   readiness(): Readiness {

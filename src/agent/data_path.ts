@@ -16,6 +16,7 @@ import { KernelKeeper, type KernelKeeperOptions } from "./kernel_keeper.ts";
 import { NarrowPaths } from "./narrow_paths.ts";
 import type { Network } from "./network.ts";
 import { Pace } from "./pace.ts";
+import { SkippedLog } from "./skipped_log.ts";
 import type { DataPlaneStatus } from "./status.ts";
 import { TunnelSupervisor } from "./tunnel_supervisor.ts";
 
@@ -47,6 +48,7 @@ export class DataPath {
   /** null where the kernel forwards. */
   readonly #supervisor: TunnelSupervisor | null;
   readonly #keeper: KernelKeeper;
+  readonly #skippedLog = new SkippedLog();
   #narrowPaths: NarrowPaths | null = null;
   #plan: Plan;
   /** Of how many peers the plan knows, also those that it leaves out. */
@@ -65,7 +67,14 @@ export class DataPath {
     const tunnels = backend.tunnels(config, link, vtepMacs);
     this.tunnels = tunnels;
     this.#plan = backend.plan({ ...options, peers: [] });
-    this.#keeper = new KernelKeeper({ ...options, outerLink: link });
+    this.#keeper = new KernelKeeper({
+      ...options,
+      outerLink: link,
+      onChecked: () => {
+        this.#tellSkipped();
+        options.onChecked();
+      },
+    });
     this.#supervisor = tunnels.length === 0 ? null : new TunnelSupervisor({
       ...options,
       tunnels,
@@ -104,12 +113,19 @@ export class DataPath {
     this.#isInKernel = true;
     this.#planAndApply();
     this.#keeper.begin(this.#plan.kernel);
+    this.#tellSkipped();
   }
 
   /** Brings everything in line with the peers of now. */
   #carryOut(): void {
     this.#planAndApply();
     this.#keeper.change(this.#plan.kernel);
+    this.#tellSkipped();
+  }
+
+  /** Those of the user's commands are told where the commands are run. */
+  #tellSkipped(): void {
+    this.#skippedLog.tell(this.#left);
   }
 
   /** All but the kernel; the peers come first, and are served also while that cannot be read. */
@@ -170,9 +186,13 @@ export class DataPath {
     return backend.shownOptions?.(config) ?? { generation: null, isDirectRouting: false };
   }
 
+  /** Peers that no packets can be carried to, but for those that commands see to. */
+  get #left(): readonly SkippedPeer[] {
+    return [...this.#plan.skipped, ...this.#refused, ...this.#keeper.failed];
+  }
+
   get skipped(): readonly SkippedPeer[] {
-    const commanded = this.#options.extension?.failed ?? [];
-    return [...this.#plan.skipped, ...this.#refused, ...this.#keeper.failed, ...commanded];
+    return [...this.#left, ...this.#options.extension?.failed ?? []];
   }
 
   /** How many peers are served. */

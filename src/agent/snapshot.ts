@@ -6,6 +6,7 @@ import { type Lease, leaseKey } from "../lease/lease.ts";
 import type { StoreState } from "../store/store.ts";
 import { VERSION } from "../version.ts";
 import type { DataPath } from "./data_path.ts";
+import { readinessOf } from "./readiness.ts";
 import type { DeviceStatus, PeerStatus, Phase, Status, TunnelStatus } from "./status.ts";
 
 export interface SnapshotParts {
@@ -72,13 +73,15 @@ function peerStatus(peer: Lease, path: DataPath | null): PeerStatus {
   };
 }
 
-export function snapshot(parts: SnapshotParts): Status {
+/** `now_ms` is since 1970. */
+export function snapshot(parts: SnapshotParts, now_ms: number): Status {
   const { link, config, lease, path } = parts;
   return {
     version: VERSION,
     pid: process.pid,
     started_ms: parts.started_ms,
     phase: parts.phase,
+    ready: readinessOf(parts, now_ms).ready,
     waitingFor: parts.waitingFor,
     interface: link && {
       name: link.name,

@@ -1,7 +1,7 @@
 /** The one snapshot from which the API, the CLI and whatever shows a node's state are drawn. */
 import type { StoreState } from "../store/store.ts";
 
-/** Where start-up has got to; "ready" once packets flow and subnet.env is written. */
+/** Where start-up has got to; "ready" once it is through and subnet.env is written. */
 export type Phase =
   | "starting"
   | "waiting_for_store"
@@ -16,7 +16,9 @@ export interface Status {
   readonly pid: number;
   readonly started_ms: number;
   readonly phase: Phase;
-  /** Why it is not ready, in one sentence; null when it is. */
+  /** As `/readyz` has it: it has started, and nothing is in the way of its work. */
+  readonly ready: boolean;
+  /** What it waits for, in one sentence; null once it has started. */
   readonly waitingFor: string | null;
   readonly interface: {
     readonly name: string;

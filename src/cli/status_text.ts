@@ -93,8 +93,10 @@ function workersText({ queueCount }: DataPlaneStatus): string {
   return queueCount === 1 ? "one pair a tunnel" : `${queueCount} pairs a tunnel`;
 }
 
-function hasProblems({ phase, problems }: Status): boolean {
-  return phase === "ready" && problems.length > 0;
+function phaseText({ phase, ready, problems }: Status): string {
+  if (phase !== "ready") return PHASES[phase];
+  if (!ready) return "started, but NOT ready: see below";
+  return problems.length > 0 ? "ready, with problems: see below" : "ready";
 }
 
 function header(status: Status, now_ms: number): string {
@@ -102,7 +104,7 @@ function header(status: Status, now_ms: number): string {
   const up = formatDuration(now_ms - status.started_ms);
   return renderPairs([
     ["Selvage", `${status.version}, pid ${status.pid}, up ${up}`],
-    ["Phase", PHASES[status.phase] + (hasProblems(status) ? ", with problems: see below" : "")],
+    ["Phase", phaseText(status)],
     ["Waiting", status.waitingFor],
     ["Interface", link === null ? null : interfaceText(link)],
     ["Network", status.network.length === 0 ? null : list(status.network)],

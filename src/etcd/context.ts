@@ -1,7 +1,7 @@
 /** What all that the store does is done with. */
+import type { UnreadableKeys } from "../lease/unreadable_keys.ts";
 import type { Etcd } from "./client/kv.ts";
 import type { KeySpace } from "./lease_key.ts";
-import type { UnreadableKeys } from "./unreadable_keys.ts";
 
 export interface StoreContext {
   readonly etcd: Etcd;

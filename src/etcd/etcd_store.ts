@@ -5,6 +5,7 @@
 import type { NetworkConfig } from "../config/network_config.ts";
 import type { SelvageError } from "../errors.ts";
 import type { Lease, LeaseAttributes, LeaseChange, LeaseRequest } from "../lease/lease.ts";
+import { UnreadableKeys } from "../lease/unreadable_keys.ts";
 import { LinkedSignal } from "../net/linked_signal.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import { closedError } from "../store/closed_error.ts";
@@ -30,7 +31,6 @@ import { Health } from "./health.ts";
 import { KeySpace } from "./lease_key.ts";
 import { PrefixWatch, WATCH_TIMES, type WatchTimes } from "./prefix_watch.ts";
 import { release, renew } from "./renew.ts";
-import { UnreadableKeys } from "./unreadable_keys.ts";
 
 /** A list this old is not gone on with: listing anew costs less than the events since. */
 const START_AGE_MAX_MS = 60_000;
@@ -71,7 +71,7 @@ export class EtcdStore implements LeaseStore {
     this.#context = {
       etcd: options.etcd,
       keys: new KeySpace(options.prefix),
-      unreadable: new UnreadableKeys(),
+      unreadable: new UnreadableKeys("etcd"),
       ttl_s: Math.ceil((options.ttl_ms ?? LEASE_TTL_MS) / 1000),
       raceLimit_ms: options.raceLimit_ms ?? 30_000,
       random: options.random ?? Math.random,

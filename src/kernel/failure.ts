@@ -4,6 +4,9 @@ import type { Link } from "../netlink/link.ts";
 import type { KernelOperation } from "./operation.ts";
 import type { DesiredVxlan } from "./state.ts";
 
+/** What a kernel says that cannot make devices of a kind. */
+const NO_SUCH_KIND = ["EOPNOTSUPP", "EAFNOSUPPORT", "EPROTONOSUPPORT"] as const;
+
 /** The kernel tells devices apart by both. */
 function vxlanInUse({ vni, port }: DesiredVxlan, links: readonly Link[]): string | null {
   const other = links.find(({ vxlan }) => vxlan?.vni === vni && vxlan.port === port);
@@ -21,6 +24,10 @@ export function failureText(
   if (operation.type === "create_link" && operation.desired.kind === "vxlan") {
     const text = hasErrno(error, "EEXIST") ? vxlanInUse(operation.desired, links) : null;
     if (text !== null) return text;
+  }
+  if (operation.type === "create_link" && hasErrno(error, ...NO_SUCH_KIND)) {
+    return `${error.message}; load the kernel module (modprobe ${operation.desired.kind}), or ` +
+      "choose another backend";
   }
   if (operation.type === "set_link" && hasErrno(error, "EADDRINUSE")) {
     const port = operation.link.vxlan?.port;

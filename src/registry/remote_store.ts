@@ -13,6 +13,7 @@ import {
   type LeaseRequest,
 } from "../lease/lease.ts";
 import { diffTables, LeaseTable } from "../lease/lease_table.ts";
+import { UnreadableKeys } from "../lease/unreadable_keys.ts";
 import { toLeaseValue } from "../lease/lease_value.ts";
 import { checkedJson } from "../net/checked.ts";
 import type { IpPrefix } from "../net/ip.ts";
@@ -30,6 +31,7 @@ import {
   listReply,
   readWireLease,
   watchLine,
+  wireKey,
 } from "./wire.ts";
 
 /** Times of a remote store; tests give shorter ones. */
@@ -79,7 +81,7 @@ export class RemoteStore implements LeaseStore {
   #connected = false;
   #since_ms = Date.now();
   #lastError: string | null = null;
-  #unreadableCount = 0;
+  readonly #unreadable = new UnreadableKeys("registry");
   /** Rings when a watch finds that the configuration may be another. */
   readonly #configBell = new Bell();
   #watchCount = 0;
@@ -181,18 +183,20 @@ export class RemoteStore implements LeaseStore {
     await this.#run(signal, (both) => this.#client.callText("POST", "/revoke", both, { key }));
   }
 
-  /** The leases that can be read; the others are counted. */
+  /** The leases that can be read; the others are named in the log, and counted. */
   async #list(signal: AbortSignal): Promise<Position & { leases: Lease[] }> {
     const reply = await this.#client.call("GET", "/leases", listReply, signal);
     const leases: Lease[] = [];
-    for (const wire of reply.leases) {
+    const unreadable = new Map<string, string>();
+    for (const [i, wire] of reply.leases.entries()) {
       try {
         leases.push(readWireLease(wire));
-      } catch {
+      } catch (error) {
         // A newer registry may know forms that this host does not.
+        unreadable.set(wireKey(wire) ?? `entry ${i}`, errorText(error));
       }
     }
-    this.#unreadableCount = reply.leases.length - leases.length;
+    this.#unreadable.replace(unreadable);
     return { id: reply.id, revision: reply.revision, leases };
   }
 
@@ -311,8 +315,9 @@ export class RemoteStore implements LeaseStore {
     for (const wire of line.changes) {
       try {
         changes.push(fromWireChange(wire));
-      } catch {
-        this.#unreadableCount++;
+        this.#unreadable.delete(wire.key);
+      } catch (error) {
+        this.#unreadable.add(wire.key, error);
       }
     }
     this.#setState(true, null);
@@ -326,7 +331,7 @@ export class RemoteStore implements LeaseStore {
       connected: this.#connected,
       since_ms: this.#since_ms,
       lastError: this.#lastError,
-      unreadableCount: this.#unreadableCount,
+      unreadableCount: this.#unreadable.count,
     };
   }
 

@@ -113,6 +113,11 @@ export function readWireLease(wire: unknown): Lease {
   throw new SelvageError("invalid_argument", "not a lease");
 }
 
+/** The key of what should be a lease of a list; null: it has none. */
+export function wireKey(wire: unknown): string | null {
+  return isObject(wire) && typeof wire.key === "string" ? wire.key : null;
+}
+
 /** As `leaseSchema`, without a copy. */
 function isWireLease(wire: unknown): wire is WireLease {
   if (!isObject(wire)) return false;

@@ -15,7 +15,10 @@ import {
 } from "../lease/lease.ts";
 import { formatLeaseValue, parseLeaseValue } from "../lease/lease_value.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
+import { UnreadableKeys } from "../lease/unreadable_keys.ts";
 import { openSqlite, openSqliteReadOnly, transact } from "./sqlite_file.ts";
+
+const LOG_SUBJECT = "store";
 
 const SCHEMA = {
   what: "registry",
@@ -85,23 +88,24 @@ function readEvent(row: EventRow): RegistryEvent {
 }
 
 /** Everything but the log, within a transaction. */
-function loadContents(database: DatabaseSync): RegistryContents {
+function loadContents(database: DatabaseSync, unreadable: UnreadableKeys): RegistryContents {
   const config = database.prepare("SELECT text FROM config").get();
   const newest = database.prepare("SELECT max(revision) AS revision FROM events").get();
   const leases: Lease[] = [];
-  let unreadableCount = 0;
+  const reasons = new Map<string, string>();
   for (const row of database.prepare("SELECT key, value, expiry_ms FROM leases").all()) {
     try {
       leases.push(readLease(row as unknown as LeaseRow));
-    } catch {
-      unreadableCount++;
+    } catch (error) {
+      reasons.set(String(row.key), errorText(error));
     }
   }
+  unreadable.replace(reasons);
   return {
     configText: config === undefined ? null : String(config.text),
     table: LeaseTable.of(leases),
     revision: Number(newest?.revision ?? 0),
-    unreadableCount,
+    unreadableCount: unreadable.count,
   };
 }
 
@@ -113,7 +117,7 @@ export function readRegistry(path: string): RegistryContents {
   const database = openSqliteReadOnly(path, SCHEMA);
   try {
     database.exec("BEGIN");
-    return loadContents(database);
+    return loadContents(database, new UnreadableKeys(LOG_SUBJECT));
   } catch (error) {
     throw new SelvageError("unavailable", `registry ${path}: ${errorText(error)}`, {
       cause: error,
@@ -126,6 +130,7 @@ export function readRegistry(path: string): RegistryContents {
 /** The tables in one SQLite file. It keeps nothing in memory and decides nothing. */
 export class RegistryDatabase {
   readonly #database: DatabaseSync;
+  readonly #unreadable = new UnreadableKeys(LOG_SUBJECT);
   /** Random, made with the file: a client that meets another one must list anew. */
   readonly registryId: string;
 
@@ -157,7 +162,7 @@ export class RegistryDatabase {
 
   /** Everything but the log. */
   load(): RegistryContents {
-    return this.transact(() => loadContents(this.#database));
+    return this.transact(() => loadContents(this.#database, this.#unreadable));
   }
 
   /** Within `transact`: carries the changes out and logs them as the revisions after this one. */

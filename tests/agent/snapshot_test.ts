@@ -36,8 +36,9 @@ function lease(key: string, address: string) {
 }
 
 test("before anything is known, everything is null or empty, and the reason is given", () => {
-  const status = snapshot(NOTHING);
+  const status = snapshot(NOTHING, 1000);
   assert.equal(status.phase, "waiting_for_store");
+  assert.equal(status.ready, false);
   assert.equal(status.waitingFor, "the registry cannot be reached");
   assert.equal(status.pid, process.pid);
   const { interface: link, lease: ours, backend, dataPlane, store, registry } = status;
@@ -112,7 +113,7 @@ test("peers carry their counters; one that is not served has zeros", () => {
     rivalProblem: null,
     configProblem: null,
     peers: [lease("10.1.7.0-24", "192.0.2.7"), lease("10.1.9.0-24", "192.0.2.9")],
-  });
+  }, 1000);
   assert.deepEqual(status.lease, { subnets: ["10.1.5.0/24"], expiry_ms: 5000, renewal_ms: 4000 });
   assert.deepEqual(status.backend, {
     peerCount: 1,

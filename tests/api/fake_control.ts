@@ -217,6 +217,7 @@ export function sampleStatus(): Status {
     pid: 4711,
     started_ms: NOW_MS - 3_700_000,
     phase: "ready",
+    ready: true,
     waitingFor: null,
     interface: {
       name: "eth0",

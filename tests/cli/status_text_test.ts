@@ -78,6 +78,20 @@ No peers yet.
   );
 });
 
+test("what is started and not ready is not called ready", () => {
+  const phase = (change: Partial<ReturnType<typeof sampleStatus>>) =>
+    /^Phase +(.*)$/m.exec(
+      statusText({ ...sampleStatus(), ...change }, { now_ms: NOW_MS, verbose: false }),
+    )?.[1];
+  const problems = ["create ipip selvage.ipip: EOPNOTSUPP"];
+  assert.equal(phase({ ready: false, problems }), "started, but NOT ready: see below");
+  assert.equal(
+    phase({ problems: ["a new configuration is not obeyed"] }),
+    "ready, with problems: see below",
+  );
+  assert.equal(phase({ ready: false, phase: "starting" }), "starting");
+});
+
 test("two tunnels of VXLAN, many workers, a path that carries less", () => {
   const status = sampleStatus();
   const common = { port: 8472, vni: 1 };

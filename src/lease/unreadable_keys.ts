@@ -1,4 +1,4 @@
-/** Keys among the leases that are none of flannel's: left out, named once, counted. */
+/** Keys among the leases of a store that cannot be read: left out, named once, counted. */
 import { errorText } from "../errors.ts";
 import { logger } from "../log.ts";
 
@@ -9,7 +9,12 @@ const NAMED_WITHIN_MS = 60_000;
 /** What cannot be read now, and why. */
 export class UnreadableKeys {
   readonly #reasons = new Map<string, string>();
-  readonly #log = logger("etcd");
+  readonly #log;
+
+  /** @param subject Of the log's records: the store. */
+  constructor(subject: string) {
+    this.#log = logger(subject);
+  }
   #since_ms = -Infinity;
   #namedCount = 0;
 

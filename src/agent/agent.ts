@@ -31,7 +31,7 @@ import { DataPath } from "./data_path.ts";
 import { judgeConfigChange } from "./config_change.ts";
 import { hostNeeds } from "./host_needs.ts";
 import { LeaseKeeper } from "./lease_keeper.ts";
-import { awaitNetwork, judgeNetwork, type Network } from "./network.ts";
+import { awaitNetwork, judgeNetwork, type Network, tellConfigWarnings } from "./network.ts";
 import { followFirewall, followTables } from "./notifications.ts";
 import { type OpenedStore, openStore } from "./open_store.ts";
 import { probeTunnel } from "./open_tunnel.ts";
@@ -182,6 +182,7 @@ export class Agent implements AgentControl {
       this.#keeper = keeper;
       this.#phase = "waiting_for_lease";
       const lease = await keeper.acquire(this.#previousSubnets(), signal);
+      this.#wait("bringing packets to flow");
       await this.#openPath(lease);
       this.#settling.begin();
       await Promise.race([
@@ -207,11 +208,18 @@ export class Agent implements AgentControl {
   /** Runs what the network's configuration names for before a lease is asked for. */
   async #prepare(network: Network, signal: AbortSignal): Promise<void> {
     this.#commandData = null;
-    this.#commandData = await prepareHost(network, signal, (reason) => {
-      if (reason !== this.#waitingFor) this.#log.warning`${reason}`;
-      this.#phase = "starting";
-      this.#waitingFor = reason;
+    this.#commandData = await prepareHost(network, signal, {
+      onRun: (text) => this.#wait(text),
+      onFailure: (reason) => {
+        if (reason !== this.#waitingFor) this.#log.warning`${reason}`;
+        this.#wait(reason);
+      },
     });
+  }
+
+  #wait(reason: string): void {
+    this.#phase = "starting";
+    this.#waitingFor = reason;
   }
 
   #awaitNetwork(signal: AbortSignal): Promise<Network> {
@@ -242,7 +250,9 @@ export class Agent implements AgentControl {
       lease,
       reconciler: this.#reconciler!,
       firewall: this.#firewall,
-      extension: await startExtension(network, lease, link, this.#signal!),
+      extension: await startExtension(network, lease, link, this.#signal!, (text) => {
+        this.#wait(text);
+      }),
       workerUrl: this.#workerUrl,
       peers: () => this.#peers(),
       arePeersKnown: () => this.#arePeersKnown,
@@ -371,6 +381,7 @@ export class Agent implements AgentControl {
     }
     this.#network = judgeNetwork(config, this.#link, this.#host);
     if (change.kind === "none") return;
+    tellConfigWarnings(config);
     this.#log.info`the network's configuration has changed: ${change.what}`;
     void this.#move(this.#keeper!, this.#signal!, false);
   }

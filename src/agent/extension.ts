@@ -4,6 +4,7 @@
  * is left alone.
  */
 import type { CommandPeer, ExtensionCommands, SkippedPeer } from "../backend/backend.ts";
+import { checkCommandData } from "../backend/extension.ts";
 import { errorText } from "../errors.ts";
 import { logger } from "../log.ts";
 import { LinkedSignal } from "../net/linked_signal.ts";
@@ -24,25 +25,36 @@ export interface ExtensionOptions {
   readonly publicAddress: string;
 }
 
+/** Told of a command that the start waits for. */
+export interface StartObserver {
+  /** It begins to run for the first time; `text` says so in one sentence. */
+  onRun(text: string): void;
+  /** It did not end well, and why; it is tried again. */
+  onFailure(reason: string): void;
+}
+
 /**
- * Runs PreStartupCommand until it ends well, and resolves with what it printed; with null if there
- * is none. `onFailure` is told each time why it did not. Rejects with the signal's reason.
+ * Runs PreStartupCommand until it ends well, having printed no more than a lease can hold, and
+ * resolves with that; with null if there is none. Rejects with the signal's reason.
  */
 export async function runPreStartup(
   { preStartup: text }: ExtensionCommands,
   signal: AbortSignal,
-  onFailure: (reason: string) => void,
+  observer: StartObserver,
 ): Promise<string | null> {
   if (text === null) return null;
+  observer.onRun("PreStartupCommand is running");
   const backoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
   const command = { name: "PreStartupCommand", text, environment: {}, input: "" };
   while (true) {
     signal.throwIfAborted();
     try {
-      return await runShellCommand(command, signal);
+      const data = await runShellCommand(command, signal);
+      checkCommandData(data);
+      return data;
     } catch (error) {
       signal.throwIfAborted();
-      onFailure(errorText(error));
+      observer.onFailure(errorText(error));
     }
     await pause(backoff.next_ms(), signal);
   }

@@ -1,6 +1,6 @@
 /** The network's configuration, and what it means on this host. */
 import type { Backend } from "../backend/backend.ts";
-import { type HostFeatures, selectBackend } from "../backend/select.ts";
+import { configWarnings, type HostFeatures, selectBackend } from "../backend/select.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { checkOuterAddresses } from "../config/parse_network_config.ts";
 import { errorText, hasCode } from "../errors.ts";
@@ -10,8 +10,15 @@ import { pause } from "../retry.ts";
 import type { LeaseStore } from "../store/store.ts";
 import type { Phase } from "./status.ts";
 
+/** What keeps the store from being read. */
+const AWAY_CODES = ["unavailable", "unauthorized", "forbidden"] as const;
+
 /** flannel's: a configuration that is missing or invalid is asked for each second, for ever. */
 const RETRY_MS = 1_000;
+
+/** What a host does without a configuration. */
+const UNTIL_READ = "until it answers, what an earlier run left in the kernel serves its peers, " +
+  "but is not mended";
 
 export interface Network {
   readonly config: NetworkConfig;
@@ -28,6 +35,11 @@ export function judgeNetwork(
   const backend = selectBackend(config, host);
   backend.check(config, link);
   return { config, backend };
+}
+
+/** Says in the log what is odd about a configuration that this host obeys. */
+export function tellConfigWarnings(config: NetworkConfig): void {
+  for (const warning of configWarnings(config)) logger("agent").warning`${warning}`;
 }
 
 /**
@@ -51,17 +63,18 @@ export async function awaitNetwork(
   onWaiting: (phase: Phase, reason: string) => void,
 ): Promise<Network> {
   let told = "";
+  const isAway = (error: unknown) => AWAY_CODES.some((code) => hasCode(error, code));
   while (true) {
     signal.throwIfAborted();
     try {
-      return judgeNetwork(await store.readConfig(signal), link(), host);
+      const network = judgeNetwork(await store.readConfig(signal), link(), host);
+      tellConfigWarnings(network.config);
+      return network;
     } catch (error) {
       signal.throwIfAborted();
       if (isFinal(store, error)) throw error;
-      const reason = errorText(error);
-      const isStore = hasCode(error, "unavailable") || hasCode(error, "unauthorized") ||
-        hasCode(error, "forbidden");
-      const phase = isStore ? "waiting_for_store" : "waiting_for_config";
+      const reason = isAway(error) ? `${errorText(error)}; ${UNTIL_READ}` : errorText(error);
+      const phase = isAway(error) ? "waiting_for_store" : "waiting_for_config";
       if (reason !== told) logger("agent").warning`waiting: ${reason}`;
       told = reason;
       onWaiting(phase, reason);

@@ -192,10 +192,20 @@ export class PeerCommands {
 
   /** Peers that are not, or not yet, as their commands are to make them. */
   get failed(): SkippedPeer[] {
-    return [...this.#places.values()].flatMap(({ wanted, present, isHalfDone, failure }) => {
+    return [...this.#places.values()].flatMap((place) => {
+      const { wanted, present, isHalfDone, failure } = place;
       if (wanted === null || (isSame(present, wanted) && !isHalfDone)) return [];
-      return [{ key: wanted.key, reason: failure ?? "its SubnetAddCommand has not ended yet" }];
+      return [{ key: wanted.key, reason: failure ?? this.#delay(place) }];
     });
+  }
+
+  /** Why nothing has come of a peer yet, where nothing failed. */
+  #delay({ isRunning }: Place): string {
+    if (isRunning) return "its SubnetAddCommand has not ended yet";
+    const what = this.#isBegun
+      ? "those of other peers"
+      : "PostStartupCommand, which has to end well";
+    return `its SubnetAddCommand is still to be run, after ${what}`;
   }
 
   /** What of peers that have gone cannot be removed. */

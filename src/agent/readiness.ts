@@ -15,5 +15,6 @@ export function readinessOf(parts: SnapshotParts, now_ms: number): Readiness {
   if (store !== null && !store.connected && now_ms - store.since_ms > STORE_LOSS_MS) {
     reasons.push(`the store cannot be reached: ${store.lastError ?? store.location}`);
   }
-  return { ready: phase === "ready" && reasons.length === 0, reasons };
+  if (reasons.length === 0 && phase !== "ready") reasons.push(phase.replaceAll("_", " "));
+  return { ready: reasons.length === 0, reasons };
 }

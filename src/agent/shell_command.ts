@@ -12,6 +12,8 @@ import { END_WITH_PARENT } from "./options.ts";
 const TIMEOUT_MS = 30_000;
 /** What a command prints beyond this is read and forgotten. */
 const OUTPUT_LENGTH_MAX = 64 * 1024;
+/** A command that prints more than this is ended: reading it for ever would cost a processor. */
+const PRINTED_MAX_BYTES = 1024 * 1024;
 /** How long the output of a command that has ended is waited for: others may hold the pipe. */
 const DRAIN_MS = 200;
 /** How much of what it said is in an error. */
@@ -29,11 +31,22 @@ export interface ShellCommand {
   readonly timeout_ms?: number;
 }
 
-/** Reads a stream to its end and keeps as much as is bounded; call it for what there is. */
-function collect(stream: Readable): () => string {
+/**
+ * Reads a stream to its end and keeps as much as is bounded; call it for what there is. `onTooMuch`
+ * is called once it has printed more than is read; then nothing more is.
+ */
+function collect(stream: Readable, onTooMuch: () => void): () => string {
+  const decoder = new TextDecoder();
   let text = "";
-  stream.setEncoding("utf8").on("data", (part: string) => {
-    if (text.length < OUTPUT_LENGTH_MAX) text += part.slice(0, OUTPUT_LENGTH_MAX - text.length);
+  let printed_bytes = 0;
+  stream.on("data", (part: Uint8Array) => {
+    printed_bytes += part.length;
+    if (text.length < OUTPUT_LENGTH_MAX) {
+      text += decoder.decode(part, { stream: true }).slice(0, OUTPUT_LENGTH_MAX - text.length);
+    }
+    if (printed_bytes <= PRINTED_MAX_BYTES) return;
+    stream.destroy();
+    onTooMuch();
   });
   return () => text.trim();
 }
@@ -70,18 +83,21 @@ function failure(name: string, how: string, said: string): SelvageError {
 /**
  * Runs a command to its end and resolves with what it printed to stdout, without space at either
  * end. Rejects with `unavailable` if its status is not 0, and if it has not ended in time (30 s) or
- * by the time the signal is aborted; it is then ended, with all processes of its group.
+ * by the time the signal is aborted, or printed more than 1 MiB; it is then ended, with all
+ * processes of its group.
  */
 export async function runShellCommand(command: ShellCommand, signal: AbortSignal): Promise<string> {
   const { name, timeout_ms = TIMEOUT_MS } = command;
   if (signal.aborted) throw failure(name, "was not run", "");
   const child = start(command);
-  const [output, errors] = [collect(child.stdout), collect(child.stderr)];
   let ending: string | null = null;
   const end = (why: string) => {
     ending ??= why;
-    endGroup(child);
+    // What a command that has ended left running is not ours to end.
+    if (child.exitCode === null && child.signalCode === null) endGroup(child);
   };
+  const onTooMuch = () => end(`printed more than ${PRINTED_MAX_BYTES / 2 ** 20} MiB`);
+  const [output, errors] = [collect(child.stdout, onTooMuch), collect(child.stderr, onTooMuch)];
   const onAbort = () => end("was ended, as this daemon ends");
   const timer = setTimeout(() => end(`did not end within ${timeout_ms / 1000} s`), timeout_ms);
   signal.addEventListener("abort", onAbort, { once: true });

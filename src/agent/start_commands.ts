@@ -3,31 +3,35 @@ import type { SubnetRange } from "../config/network_config.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import type { Lease } from "../lease/lease.ts";
 import { ofFamily } from "../net/ip.ts";
-import type { Extension } from "./extension.ts";
+import type { Extension, StartObserver } from "./extension.ts";
 import type { Network } from "./network.ts";
 
 /**
  * Runs what the network's configuration names for before a lease is asked for, until it ends well,
- * and resolves with what it printed; null: there is nothing to run. `onFailure` is told why it did
- * not. Rejects with the signal's reason.
+ * and resolves with what it printed; null: there is nothing to run. Rejects with the signal's
+ * reason.
  */
 export async function prepareHost(
   { backend, config }: Network,
   signal: AbortSignal,
-  onFailure: (reason: string) => void,
+  observer: StartObserver,
 ): Promise<string | null> {
   const commands = backend.commands?.(config);
   if (commands === undefined) return null;
   const { runPreStartup } = await import("./extension.ts");
-  return await runPreStartup(commands, signal, onFailure);
+  return await runPreStartup(commands, signal, observer);
 }
 
-/** Starts the commands that go with a lease; null: the backend has none. */
+/**
+ * Starts the commands that go with a lease, and resolves after the first try of PostStartupCommand;
+ * `onRun` is told when that begins. null: the backend has none.
+ */
 export async function startExtension(
   { backend, config }: Network,
   lease: Lease,
   link: OuterLink,
   signal: AbortSignal,
+  onRun: StartObserver["onRun"],
 ): Promise<Extension | null> {
   const commands = backend.commands?.(config);
   if (commands === undefined) return null;
@@ -38,6 +42,7 @@ export async function startExtension(
     subnet: `${ofFamily(lease.subnets, 4)!}`,
     publicAddress: `${ofFamily(link.publicAddresses, 4)!}`,
   });
+  if (commands.postStartup !== null) onRun("PostStartupCommand is running");
   await extension.start(signal);
   return extension;
 }

@@ -6,6 +6,7 @@ const ALLOC_TYPE = "alloc";
 
 export const allocBackend: Backend = {
   type: ALLOC_TYPE,
+  optionNames: [],
   check: () => {},
   tunnels: () => [],
   mtu_bytes: (_config, link) => link.mtu_bytes,

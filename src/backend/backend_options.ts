@@ -7,6 +7,8 @@ export interface NumberRule {
   readonly min: number;
   readonly max: number;
   readonly default: number;
+  /** The default in words, where the number says little. */
+  readonly defaultText?: string;
   /** What it is, in an error: `Backend.Port 0 is not a port`. */
   readonly what: string;
 }
@@ -28,11 +30,11 @@ function invalid(name: string, value: unknown, why: string, hint: string): Selva
 /** A whole number. Throws `invalid_argument`, which names the option and the rule. */
 export function numberOption(config: NetworkConfig, name: string, rule: NumberRule): number {
   const value = optionOf(config, name) ?? rule.default;
-  const { min, max } = rule;
+  const { min, max, defaultText = `${rule.default}` } = rule;
   if (typeof value === "number" && Number.isInteger(value) && value >= min && value <= max) {
     return value;
   }
-  const hint = `Give a number from ${min} to ${max}, or leave ${name} out for ${rule.default}.`;
+  const hint = `Give a number from ${min} to ${max}, or leave ${name} out for ${defaultText}.`;
   throw invalid(name, value, `is not ${rule.what}`, hint);
 }
 
@@ -43,16 +45,23 @@ export function booleanOption(config: NetworkConfig, name: string): boolean {
   throw invalid(name, value, "is neither true nor false", `Leave ${name} out for false.`);
 }
 
-/** One of some texts; the first is the default. Throws `invalid_argument`. */
+/** One of some texts, in any case; the first is the default. Throws `invalid_argument`. */
 export function choiceOption<T extends string>(
   config: NetworkConfig,
   name: string,
   choices: readonly [T, ...T[]],
 ): T {
   const value = optionOf(config, name) ?? choices[0];
-  const choice = choices.find((one) => one === value);
+  const lower = typeof value === "string" ? value.toLowerCase() : value;
+  const choice = choices.find((one) => one === lower);
   if (choice !== undefined) return choice;
   throw invalid(name, value, "is unknown", `Give one of ${choices.join(", ")}.`);
+}
+
+/** The options, as written, that are none of these. */
+export function otherOptions({ backend }: NetworkConfig, names: readonly string[]): string[] {
+  const known = new Set(names.map((name) => name.toLowerCase()));
+  return Object.keys(backend.options).filter((name) => !known.has(name.toLowerCase()));
 }
 
 /** A text without NUL; null where there is none, or an empty one. Throws `invalid_argument`. */

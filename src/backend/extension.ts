@@ -19,6 +19,14 @@ const EXTENSION_TYPE = "extension";
 /** A lease says more than this to nobody: see `LEASE_VALUE_SIZE_MAX_BYTES`. */
 const DATA_LENGTH_MAX = 8 * 1024;
 
+const OPTION_NAMES = [
+  "PreStartupCommand",
+  "PostStartupCommand",
+  "ShutdownCommand",
+  "SubnetAddCommand",
+  "SubnetRemoveCommand",
+] as const;
+
 /** Reads and checks the options. Throws `invalid_argument` for one that is no text. */
 function readCommands(config: NetworkConfig): ExtensionCommands {
   return {
@@ -41,14 +49,18 @@ function planPeer(peer: Lease, family: Family, input: PlanInput): CommandPeer | 
 
 /**
  * The attributes with what PreStartupCommand printed, for the peers' commands to read; null: there
- * is no such command. Throws `too_large` where that is more than a lease can hold.
+ * is no such command.
  */
 export function withCommandData(
   attributes: LeaseAttributes,
   data: string | null,
 ): LeaseAttributes {
-  if (data === null) return attributes;
-  if (data.length <= DATA_LENGTH_MAX) return { ...attributes, backendData: { 4: data } };
+  return data === null ? attributes : { ...attributes, backendData: { 4: data } };
+}
+
+/** Throws `too_large` if PreStartupCommand printed more than a lease can hold. */
+export function checkCommandData(data: string): void {
+  if (data.length <= DATA_LENGTH_MAX) return;
   throw new SelvageError(
     "too_large",
     `PreStartupCommand printed more than ${DATA_LENGTH_MAX} characters`,
@@ -58,6 +70,7 @@ export function withCommandData(
 
 export const extensionBackend: Backend = {
   type: EXTENSION_TYPE,
+  optionNames: OPTION_NAMES,
   check(config: NetworkConfig, link: OuterLink | null): void {
     readCommands(config);
     requireIpv4Network(config);

@@ -25,6 +25,7 @@ function planPeer(peer: Lease, family: Family, input: PlanInput): PeerEntry | st
 
 export const hostGwBackend: Backend = {
   type: HOST_GW_TYPE,
+  optionNames: [],
   check(config: NetworkConfig, link: OuterLink | null): void {
     if (link === null) return;
     for (const family of familiesOf(config)) {

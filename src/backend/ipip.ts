@@ -49,6 +49,7 @@ function planKernel(input: PlanInput, entries: readonly PeerEntry[]): KernelStat
 
 export const ipipBackend: Backend = {
   type: IPIP_TYPE,
+  optionNames: ["DirectRouting"],
   check(config: NetworkConfig, link: OuterLink | null): void {
     booleanOption(config, "DirectRouting");
     requireIpv4Network(config);

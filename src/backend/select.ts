@@ -3,6 +3,7 @@ import { SelvageError } from "../errors.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { allocBackend } from "./alloc.ts";
 import type { Backend } from "./backend.ts";
+import { otherOptions } from "./backend_options.ts";
 import { extensionBackend } from "./extension.ts";
 import { hostGwBackend } from "./host_gw.ts";
 import { ipipBackend } from "./ipip.ts";
@@ -54,5 +55,20 @@ export function selectBackend(config: NetworkConfig, host: HostFeatures): Backen
     "unsupported",
     `network configuration: Backend.Type "${type}" is not supported`,
     { hint: `This version has: ${known}.` },
+  );
+}
+
+/**
+ * What is odd about a configuration that can be obeyed, one sentence each: options that its backend
+ * does not have. They are no errors, as with flannel.
+ */
+export function configWarnings(config: NetworkConfig): string[] {
+  const backend = BACKENDS.find(({ type }) => type === config.backend.type);
+  if (backend === undefined) return [];
+  const { type, optionNames } = backend;
+  const known = optionNames.length === 0 ? "none" : optionNames.join(", ");
+  return otherOptions(config, optionNames).map((name) =>
+    `network configuration: Backend.${name.slice(0, 80)} is passed over: ${type} has no such ` +
+    `option (it has ${known})`
   );
 }

@@ -45,6 +45,7 @@ function planPeer(peer: Lease, family: Family, input: PlanInput): ForwardingEntr
 
 export const udpBackend: Backend = {
   type: UDP_TYPE,
+  optionNames: ["Port"],
   check(config: NetworkConfig, link: OuterLink | null): void {
     requireIpv4Network(config);
     portOf(config);

@@ -23,8 +23,14 @@ import type {
 import { type Family, ofFamily } from "../net/ip.ts";
 import type { Backend, Plan, PlanInput, ShownOptions } from "./backend.ts";
 import { deviceAddress, directRoute, familiesOf, networkOf, networkRoute } from "./desired.ts";
-import { readVxlanOptions, requireKernelOptions, type VxlanOptions } from "./vxlan_options.ts";
 import {
+  readVxlanOptions,
+  requireKernelOptions,
+  VXLAN_OPTION_NAMES,
+  type VxlanOptions,
+} from "./vxlan_options.ts";
+import {
+  checkOuterMtu,
   checkVxlanLink,
   deviceName,
   mtuOf,
@@ -142,8 +148,10 @@ function planKernel(
 
 export const vxlanBackend: Backend = {
   type: VXLAN_TYPE,
+  optionNames: VXLAN_OPTION_NAMES,
   check(config: NetworkConfig, link: OuterLink | null): void {
     requireKernelOptions(readVxlanOptions(config), familiesOf(config));
+    checkOuterMtu(config);
     if (link !== null) checkVxlanLink(config, link);
   },
   tunnels: () => [],

@@ -17,6 +17,19 @@ const DATAPATHS = ["auto", "userspace", "kernel"] as const;
 /** flannel's today, and as it was before; see `vxlan.ts`. */
 const GENERATIONS = [3, 2, 1] as const;
 
+export const VXLAN_OPTION_NAMES = [
+  "VNI",
+  "Port",
+  "MTU",
+  "Generation",
+  "DirectRouting",
+  "GBP",
+  "Learning",
+  "Datapath",
+  // flannel's on Windows.
+  "MacPrefix",
+] as const;
+
 export interface VxlanOptions {
   readonly datapath: typeof DATAPATHS[number];
   readonly vni: number;
@@ -36,7 +49,13 @@ const VNI_RULE = {
   default: DEFAULT_VNI,
   what: "a VXLAN network identifier",
 } as const;
-const MTU_RULE = { min: 0, max: MTU_BYTES_MAX, default: 0, what: "an MTU" } as const;
+const MTU_RULE = {
+  min: 0,
+  max: MTU_BYTES_MAX,
+  default: 0,
+  defaultText: "the interface's",
+  what: "an MTU",
+} as const;
 const GENERATION_RULE = { min: 1, max: 3, default: 3, what: "a generation of vxlan" } as const;
 
 /** What was read already: every peer is judged by the same options. */

@@ -26,6 +26,10 @@ export const VXLAN_TYPE = "vxlan";
 /** `IFNAMSIZ` without the NUL. */
 const DEVICE_NAME_LENGTH_MAX = 15;
 
+/** What ends it that two hosts have one MAC, as after copying a state directory. */
+const NEW_MAC_ADVICE = "on one of the two hosts remove vtep.json from the state directory and " +
+  "restart selvage";
+
 /** As flannel writes BackendData and BackendV6Data; before v0.9 without VNI. */
 const vtepSchema = z.object({ VNI: z.number().nullish(), VtepMAC: z.string() });
 
@@ -35,13 +39,33 @@ export function deviceName(family: Family, vni: number): string {
   return name.length <= DEVICE_NAME_LENGTH_MAX ? name : `selv${family}.${vni}`;
 }
 
+/** What lies around an inner packet of the family, in bytes. */
+function overhead_bytes(family: Family): number {
+  return ipHeaderBytes(family) + UDP_HEADER_BYTES + VXLAN_HEADER_BYTES + ETHERNET_HEADER_BYTES;
+}
+
+/** Throws `invalid_argument` if the MTU that is asked for is too small on every interface. */
+export function checkOuterMtu(config: NetworkConfig): void {
+  const { outerMtu_bytes } = readVxlanOptions(config);
+  if (outerMtu_bytes === 0) return;
+  for (const family of familiesOf(config)) {
+    const min_bytes = MTU_BYTES_MIN[family] + overhead_bytes(family);
+    if (outerMtu_bytes >= min_bytes) continue;
+    throw new SelvageError(
+      "invalid_argument",
+      `network configuration: Backend.MTU ${outerMtu_bytes} leaves no room for IPv${family} in ` +
+        "VXLAN",
+      { hint: `Give ${min_bytes} or more, or leave MTU out for the interface's.` },
+    );
+  }
+}
+
 /** Bytes of the largest inner packet of the family. Throws `unsupported` if that is too few. */
 export function mtuOf(config: NetworkConfig, link: OuterLink, family: Family): number {
   const { outerMtu_bytes } = readVxlanOptions(config);
   // More than the interface carries is more than can be sent.
   const outer_bytes = Math.min(outerMtu_bytes || link.mtu_bytes, link.mtu_bytes);
-  const mtu_bytes = outer_bytes - ipHeaderBytes(family) - UDP_HEADER_BYTES - VXLAN_HEADER_BYTES -
-    ETHERNET_HEADER_BYTES;
+  const mtu_bytes = outer_bytes - overhead_bytes(family);
   if (mtu_bytes >= MTU_BYTES_MIN[family]) return mtu_bytes;
   throw new SelvageError(
     "unsupported",
@@ -79,7 +103,7 @@ function readVtep(peer: Lease, family: Family, input: PlanInput): MacAddress | s
     return `VtepMAC ${JSON.stringify(VtepMAC.slice(0, 40))} in its ${field} is not a VTEP's`;
   }
   if (VNI !== undefined && VNI !== null && VNI !== vni) return `its VNI is ${VNI}, ours is ${vni}`;
-  if (mac.equals(input.vtepMacs[family])) return `it has our VtepMAC ${mac}`;
+  if (mac.equals(input.vtepMacs[family])) return `it has our VtepMAC ${mac}; ${NEW_MAC_ADVICE}`;
   return mac;
 }
 
@@ -91,7 +115,10 @@ function planPeer(peer: Lease, family: Family, input: PlanInput): VtepEntry | st
   return typeof vtepMac === "string" ? vtepMac : { ...reach, vtepMac };
 }
 
-/** Of entries with one VTEP the first is kept: a frame says by its MAC alone for whom it is. */
+/**
+ * Of entries with one VTEP the first is kept: a frame says by its MAC alone for whom it is. It is
+ * the first by subnet, not by time, so that all hosts keep the same one.
+ */
 function keepFirstOfVtep(
   { entries, skipped }: PlannedPeers<VtepEntry>,
 ): PlannedPeers<VtepEntry> {
@@ -104,7 +131,8 @@ function keepFirstOfVtep(
       first.set(vtep, entry);
       return true;
     }
-    const reason = `it has the VtepMAC ${entry.vtepMac} of ${other.key}`;
+    const reason = `it has the VtepMAC ${entry.vtepMac} of ${other.key}, which is served in its ` +
+      `place; ${NEW_MAC_ADVICE}`;
     twins.push({ key: entry.key, reason });
     return false;
   });

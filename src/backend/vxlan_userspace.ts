@@ -8,8 +8,9 @@ import type { OuterLink } from "../kernel/outer_link.ts";
 import { type KernelState, NO_KERNEL_STATE } from "../kernel/state.ts";
 import type { Backend, ForwardingEntry, Plan, PlanInput, Tunnel, VtepMacs } from "./backend.ts";
 import { deviceAddress, familiesOf, networkOf, networkRoute } from "./desired.ts";
-import { readVxlanOptions, requireUserspaceOptions } from "./vxlan_options.ts";
+import { readVxlanOptions, requireUserspaceOptions, VXLAN_OPTION_NAMES } from "./vxlan_options.ts";
 import {
+  checkOuterMtu,
   checkVxlanLink,
   deviceName,
   mtuOf,
@@ -55,8 +56,10 @@ function forwardingEntry(entry: VtepEntry, port: number): ForwardingEntry {
 
 export const userspaceVxlanBackend: Backend = {
   type: VXLAN_TYPE,
+  optionNames: VXLAN_OPTION_NAMES,
   check(config: NetworkConfig, link: OuterLink | null): void {
     requireUserspaceOptions(readVxlanOptions(config));
+    checkOuterMtu(config);
     if (link !== null) checkVxlanLink(config, link);
   },
   tunnels: planTunnels,

@@ -37,10 +37,16 @@ export function overlap(a: readonly IpPrefix[], b: readonly IpPrefix[]): boolean
 
 /** The error that says whose lease is in the way of these subnets. */
 export function overlapError(subnets: readonly IpPrefix[], other: Lease): SelvageError {
-  const text = `${leaseKey(subnets)} overlaps ${leaseKey(other.subnets)} of ${
-    other.publicAddresses.join(", ") || "an unknown host"
-  }`;
-  return new SelvageError("conflict", text);
+  const [key, otherKey] = [leaseKey(subnets), leaseKey(other.subnets)];
+  const holder = other.publicAddresses.join(", ") || "an unknown host";
+  const isReserved = other.expiry_ms === null;
+  const text = key === otherKey
+    ? `${key} is taken: it is ${isReserved ? "reserved for" : "leased to"} ${holder}`
+    : `${key} overlaps ${otherKey} of ${holder}`;
+  return new SelvageError("conflict", text, {
+    hint:
+      `Choose a subnet that is free ("selvage leases" shows the others), or revoke ${otherKey}.`,
+  });
 }
 
 /**
@@ -58,9 +64,10 @@ export function checkReservation(
   checkIdentity(attributes, config);
   const key = leaseKey(subnets);
   if (!isReservable(config, subnets)) {
-    const networks = config.ranges.map((range) => range.network).join(" and ");
-    const text = `${key} cannot be reserved: not one part each of ${networks}`;
-    throw new SelvageError("invalid_argument", text);
+    const parts = config.ranges.map(({ network }) => `one subnet of ${network}`).join(" and ");
+    throw new SelvageError("invalid_argument", `${key} cannot be reserved: it is not ${parts}`, {
+      hint: `Give ${parts}: smaller than that, and with room for four addresses.`,
+    });
   }
   let held: Lease | null = null;
   for (const other of leases) {

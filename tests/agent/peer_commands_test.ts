@@ -73,9 +73,14 @@ describe("the commands of the peers", () => {
     commands.update([peer(1)]);
     await settle();
     assert.deepEqual(script.log, []);
+    assert.match(commands.failed[0]!.reason, /still to be run, after PostStartupCommand/);
     commands.begin();
     assert.deepEqual(script.log, [ADD_1]);
-    await script.end(1);
+    commands.update(Array.from({ length: 9 }, (_, i) => peer(i + 1)));
+    const reasons = commands.failed.map(({ reason }) => reason);
+    assert.match(reasons[0]!, /has not ended yet/);
+    assert.match(reasons[8]!, /still to be run, after those of other peers/);
+    for (let i = 1; i <= 9; i++) await script.end(i);
     await commands.close(false);
   });
 

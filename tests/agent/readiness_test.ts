@@ -52,7 +52,8 @@ test("and else says all that is", () => {
     assert.equal(ready, false);
     return reasons;
   };
-  assert.deepEqual(reasons({ phase: "starting" }), []);
+  assert.deepEqual(reasons({ phase: "waiting_for_lease" }), ["waiting for lease"]);
+  assert.deepEqual(reasons({ phase: "starting", waitingFor: "a command" }), ["a command"]);
   const path = pathOf(["no nftables"], { running: false });
   assert.deepEqual(reasons({ path, waitingFor: "moving", linkProblem: "no address" }), [
     "moving",

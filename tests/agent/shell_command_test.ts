@@ -64,9 +64,23 @@ describe("a command", () => {
   });
 
   test("that prints without end is not kept in memory", async () => {
-    const output = await run("head -c 5000000 /dev/zero | tr '\\0' x");
+    const output = await run("head -c 500000 /dev/zero | tr '\\0' x");
     assert.equal(output.length, 64 * 1024);
   });
+
+  for (const stream of ["stdout", "stderr"]) {
+    test(`that floods ${stream} is ended with all that it started`, async () => {
+      const directory = mkdtempSync(join(tmpdir(), "selvage-command-"));
+      try {
+        const file = join(directory, "pid");
+        const text = `yes > /dev/${stream} & echo $! > ${file}; sleep 1000`;
+        await assert.rejects(run(text), /^SelvageError: TestCommand printed more than 1 MiB/);
+        await untilGone(Number(readFileSync(file, "utf8")));
+      } finally {
+        rmSync(directory, { recursive: true });
+      }
+    });
+  }
 
   test("that takes too long is ended with all that it started", async () => {
     const directory = mkdtempSync(join(tmpdir(), "selvage-command-"));

@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { PlanInput } from "../../src/backend/backend.ts";
-import { extensionBackend, withCommandData } from "../../src/backend/extension.ts";
+import {
+  checkCommandData,
+  extensionBackend,
+  withCommandData,
+} from "../../src/backend/extension.ts";
 import { ANY_HOST, selectBackend } from "../../src/backend/select.ts";
 import { parseNetworkConfig } from "../../src/config/parse_network_config.ts";
 import { hasCode } from "../../src/errors.ts";
@@ -103,8 +107,9 @@ describe("extension backend", () => {
     assert.deepEqual(withCommandData(attributes, null).backendData, {});
     assert.deepEqual(withCommandData(attributes, "").backendData, { 4: "" });
     assert.deepEqual(withCommandData(attributes, "02:aa").backendData, { 4: "02:aa" });
+    checkCommandData("x".repeat(8192));
     assert.throws(
-      () => withCommandData(attributes, "x".repeat(8193)),
+      () => checkCommandData("x".repeat(8193)),
       (error) => hasCode(error, "too_large") && /PreStartupCommand/.test(error.message),
     );
   });

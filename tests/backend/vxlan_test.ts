@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { PlanInput } from "../../src/backend/backend.ts";
-import { selectBackend } from "../../src/backend/select.ts";
+import { configWarnings, selectBackend } from "../../src/backend/select.ts";
 import { vxlanBackend } from "../../src/backend/vxlan.ts";
 import { userspaceVxlanBackend } from "../../src/backend/vxlan_userspace.ts";
 import { parseNetworkConfig } from "../../src/config/parse_network_config.ts";
@@ -160,6 +160,7 @@ describe("options", () => {
         { GBP: false, Learning: false, DirectRouting: false, MacPrefix: "0E-2A" },
         { Datapath: "auto", Port: 0 },
         { datapath: "userspace" },
+        { Datapath: "Userspace" },
       ]
     ) check(options);
     const [tunnel] = userspaceVxlanBackend.tunnels(config({ vNi: 5, port: 99 }), LINK, MACS);
@@ -173,7 +174,7 @@ describe("options", () => {
     [{ VNI: "1" }, "invalid_argument", /Backend\.VNI "1"/],
     [{ Port: -1 }, "invalid_argument", /Backend\.Port -1 is not a port/],
     [{ MTU: -1 }, "invalid_argument", /Backend\.MTU -1 is not an MTU/],
-    [{ MTU: 100 }, "unsupported", /MTU of 100 leaves no room for IPv4/],
+    [{ MTU: 100 }, "invalid_argument", /Backend\.MTU 100 leaves no room for IPv4/],
     [{ GBP: true }, "unsupported", /Backend\.GBP is not for the userspace datapath/],
     [{ learning: true }, "unsupported", /Backend\.Learning is not/],
     [{ DirectRouting: true }, "unsupported", /Backend\.DirectRouting is not/],
@@ -193,6 +194,27 @@ describe("options", () => {
       });
     });
   }
+
+  test("an MTU that no interface can have is refused without one", () => {
+    for (const backend of [userspaceVxlanBackend, vxlanBackend]) {
+      assert.throws(() => backend.check(config({ MTU: 10 }), null), /Backend\.MTU 10 leaves/);
+      backend.check(config({ MTU: 118 }), null);
+      assert.throws(() => backend.check(config({ MTU: 1349 }, DUAL), null), /IPv6/);
+      backend.check(config({ MTU: 1350 }, DUAL), null);
+    }
+    const isHinted = (error: unknown) =>
+      error instanceof SelvageError &&
+      /leave MTU out for the interface's/.test(error.hint);
+    assert.throws(() => check({ MTU: -1 }), isHinted);
+  });
+
+  test("an option that vxlan does not have is told, and passed over", () => {
+    const typed = config({ vni: 2, Learnin: true, MacPrefix: "0E-2A" });
+    userspaceVxlanBackend.check(typed, LINK);
+    const [warning, ...others] = configWarnings(typed);
+    assert.match(warning!, /Backend\.Learnin is passed over: vxlan has no such .*Learning/);
+    assert.deepEqual(others, []);
+  });
 
   test("an interface without what the families need is refused", () => {
     const only4 = { ...LINK, addresses: [ADDRESSES[0]!], publicAddresses: [ADDRESSES[0]!] };
@@ -272,8 +294,11 @@ describe("peers", () => {
     [bad({ VNI: 1, VtepMAC: "01:00:5e:00:00:01" }), /is not a VTEP's/],
     [bad({ VNI: 1, VtepMAC: "00:00:00:00:00:00" }), /is not a VTEP's/],
     [bad(vtep("09", 2)), /its VNI is 2, ours is 1/],
-    [bad(vtep("04")), /our VtepMAC 02:00:00:00:00:04/],
-    [bad(vtep("07")), /has the VtepMAC 02:00:00:00:00:07 of 10\.210\.7\.0-24/],
+    [bad(vtep("04")), /our VtepMAC 02:00:00:00:00:04; .*remove vtep\.json/],
+    [
+      bad(vtep("07")),
+      /VtepMAC 02:00:00:00:00:07 of 10\.210\.7\.0-24, which is served .* remove vtep\.json/,
+    ],
     [bad(vtep("09"), "192.0.2.1"), /our public address/],
     [bad(vtep("09"), "224.0.0.1"), /not a host's/],
     [bad(vtep("09"), "10.210.9.9"), /lies in the network/],

@@ -83,7 +83,9 @@ SUBNET        PUBLIC IP  BACKEND  EXPIRES
     control.store.leases.set("10.5.9.0-24", { ...reserved, expiry_ms: undefined });
     assert.match(await ok("leases"), /^10\.5\.9\.0\/24 +192\.0\.2\.9 +udp +unknown$/m);
     assert.equal(await ok("leases revoke 10.5.9.0/24"), "revoked 10.5.9.0-24\n");
-    assert.equal(control.store.leases.size, 2);
+    const revoked = JSON.parse(await ok("leases revoke 10.5.7.0/24 -json"));
+    assert.deepEqual(revoked, { revoked: "10.5.7.0-24" });
+    assert.equal(control.store.leases.size, 1);
   });
 
   test("a dual-stack lease by its whole key", async () => {
@@ -147,6 +149,7 @@ SUBNET        PUBLIC IP  BACKEND  EXPIRES
   test("config, in force and missing", async () => {
     assert.equal(JSON.parse(await ok("config")).Network, "10.5.0.0/16");
     assert.equal(await ok("config show"), await ok("config"));
+    assert.equal(await ok("config show -json"), await ok("config"));
     control.store.config = null;
     const { code, stderr } = await ask("config");
     assert.equal(code, 1);

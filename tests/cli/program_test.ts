@@ -282,6 +282,14 @@ describe("the program", () => {
     assert.equal(good.code, 0, good.stderr);
     const value = JSON.parse(good.stdout);
     assert.deepEqual([value.SubnetLen, value.Backend], [24, { Type: "udp", Port: 9 }]);
+    assert.equal(good.stderr, "");
+    writeFileSync(path, '{"Network": "10.7.0.0/16", "Backend": {"Learnin\\u0000": true}}');
+    const odd = await cli(["config", "check", path, "-json"]);
+    assert.deepEqual([odd.code, JSON.parse(odd.stdout).SubnetLen], [0, 24]);
+    assert.match(
+      odd.stderr,
+      /^warning: .*Backend\.Learnin\? is passed over: udp .*\(it has Port\)\n$/,
+    );
     writeFileSync(path, '{"Network": "10.7.0.0/30"}');
     const bad = await cli(["config", "check", path]);
     assert.deepEqual([bad.code, bad.stdout], [1, ""]);

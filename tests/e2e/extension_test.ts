@@ -141,6 +141,14 @@ describe("backend extension", () => {
         await lab.startRegistry({ Network, Backend: { Type: "extension", [option]: command } });
         lab.launch(2, [`--join=@${await lab.joinFile()}`]);
         await lab.until(2, "not started", () => existsSync(started));
+        if (option !== "SubnetAddCommand") {
+          const status = await lab.until(
+            2,
+            "it does not say for what it waits",
+            ({ waitingFor }) => waitingFor === `${option} is running`,
+          );
+          assert.equal(status.phase, "starting");
+        }
         await lab.stop(2);
       }));
   }

@@ -285,7 +285,10 @@ describe("administering leases in etcd", () => {
     const there = start();
     there.putLease(NAME, "garbage");
     const reserved = there.store().reserve(parseLeaseKey(NAME), nodeNumber(1));
-    assert.match((await rejectsWith("conflict", reserved)).message, /of an unknown host/);
+    assert.match(
+      (await rejectsWith("conflict", reserved)).message,
+      /is taken: it is leased to an unknown host/,
+    );
   });
 
   test("a revoked lease takes its grant with it, unless others hang on it", async () => {

@@ -11,6 +11,9 @@ import { boolFlag } from "../flags.ts";
 import { addAccessFlags, withAccess } from "../open_access.ts";
 import { renderTable } from "../table.ts";
 
+/** For scripts that ask every command for it. */
+const jsonFlag = () => boolFlag({ term: "json", description: "as JSON, which it always is" });
+
 /** How a file is called whose text is standard input. */
 const STDIN = "-";
 
@@ -22,7 +25,8 @@ interface SetFlags {
 function addShow(config: Command, context: CommandContext): void {
   const command = config.command("show", { isDefault: true })
     .alias("get")
-    .description("print the configuration in force, every default filled in, as flannel's JSON");
+    .description("print the configuration in force, every default filled in, as flannel's JSON")
+    .addOption(jsonFlag());
   addAccessFlags(command).action(async () => {
     const view = await withAccess(command, context, (access) => access.config());
     context.io.out(printableJson(view));
@@ -44,8 +48,9 @@ async function readConfig(file: string, { io }: CommandContext): Promise<Checked
     ? await io.readInput(parser.CONFIG_SIZE_MAX_BYTES)
     : readFileBounded(file, parser.CONFIG_SIZE_MAX_BYTES);
   const parsed = parser.parseNetworkConfig(text, where);
-  const { ANY_HOST, selectBackend } = await import("../../backend/select.ts");
+  const { ANY_HOST, configWarnings, selectBackend } = await import("../../backend/select.ts");
   selectBackend(parsed, ANY_HOST).check(parsed, null);
+  for (const warning of configWarnings(parsed)) io.err(printable(`warning: ${warning}`) + "\n");
   return { text, where, view: JSON.parse(parser.formatNetworkConfig(parsed)) };
 }
 
@@ -53,8 +58,10 @@ function addCheck(config: Command, context: CommandContext): void {
   config.command("check")
     .description("check a net-conf.json; needs no daemon, prints it with every default filled in")
     .argument("<file>", "- is standard input")
+    .addOption(jsonFlag())
     .action(async (file: string) => {
-      context.io.out(printableJson((await readConfig(file, context)).view));
+      const { view } = await readConfig(file, context);
+      context.io.out(printableJson(view));
     });
 }
 

@@ -117,12 +117,13 @@ function addReserve(leases: Command, context: CommandContext): void {
 function addRevoke(leases: Command, context: CommandContext): void {
   const command = leases.command("revoke")
     .description("delete a lease or a reservation; its host takes a lease anew")
-    .argument("<subnet>", "such as 10.5.9.0/24, or the lease's key 10.5.9.0-24");
-  addAccessFlags(command).action(async (subnet: string) => {
+    .argument("<subnet>", "such as 10.5.9.0/24, or the lease's key 10.5.9.0-24")
+    .addOption(jsonFlag());
+  addAccessFlags(command).action(async (subnet: string, flags: LeaseFlags) => {
     subnetsOf(subnet);
     const key = leaseKey(parseLeaseKey(subnet.replaceAll(",", "&")));
     await withAccess(command, context, (access) => access.revoke(key));
-    context.io.out(`revoked ${key}\n`);
+    context.io.out(flags.json === true ? printableJson({ revoked: key }) : `revoked ${key}\n`);
   });
 }
 

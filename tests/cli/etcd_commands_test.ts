@@ -119,7 +119,7 @@ describe("selvage leases, straight from etcd", () => {
     assert.deepEqual([entry?.leaseId, JSON.parse(entry!.value).BackendType], [0n, "vxlan"]);
     const taken = await run(["leases", "reserve", "10.5.1.0/24", "-public-ip=192.0.2.9", ...AT]);
     assert.equal(taken.code, 1);
-    assert.match(taken.stderr, /overlaps 10\.5\.1\.0-24 of 192\.0\.2\.1/);
+    assert.match(taken.stderr, /10\.5\.1\.0-24 is taken: it is leased to 192\.0\.2\.1/);
 
     assert.equal(await done(["leases", "revoke", "10.5.1.0/24", ...AT]), "revoked 10.5.1.0-24\n");
     assert.equal(server.entry(key("10.5.1.0-24")), null);

@@ -28,10 +28,10 @@ import { Backoff, pause } from "../retry.ts";
 import type { LeaseStore } from "../store/store.ts";
 import { VERSION } from "../version.ts";
 import { DataPath } from "./data_path.ts";
-import { judgeConfigChange } from "./config_change.ts";
+import { ConfigWatch } from "./config_watch.ts";
 import { hostNeeds } from "./host_needs.ts";
 import { LeaseKeeper } from "./lease_keeper.ts";
-import { awaitNetwork, judgeNetwork, type Network, tellConfigWarnings } from "./network.ts";
+import { awaitNetwork, judgeNetwork, type Network } from "./network.ts";
 import { followFirewall, followTables } from "./notifications.ts";
 import { type OpenedStore, openStore } from "./open_store.ts";
 import { probeTunnel } from "./open_tunnel.ts";
@@ -75,8 +75,14 @@ export class Agent implements AgentControl {
   #commandData: string | null = null;
   #leases = LeaseTable.EMPTY;
   #arePeersKnown = false;
-  /** Why a new configuration is not obeyed; null: it is, or there is none. */
-  #configProblem: string | null = null;
+  readonly #configWatch = new ConfigWatch({
+    network: () => this.#network!,
+    judge: (config) => judgeNetwork(config, this.#link, this.#host),
+    onChanged: (network, isMoved) => {
+      this.#network = network;
+      if (isMoved) void this.#move(this.#keeper!, this.#signal!, false);
+    },
+  });
   #signal: AbortSignal | null = null;
   #connection: NetlinkConnection | null = null;
   #reconciler: Reconciler | null = null;
@@ -189,7 +195,7 @@ export class Agent implements AgentControl {
         Promise.all([
           keeper.keep(signal, () => this.#move(keeper, signal, true)),
           this.#followLeases(signal),
-          this.#followConfig(signal),
+          this.#configWatch.follow(this.store, signal),
           ...this.#followKernel(signal),
         ]),
         this.#fatal.promise,
@@ -312,7 +318,7 @@ export class Agent implements AgentControl {
         this.#network = isConfigRead
           ? await this.#awaitNetwork(signal)
           : judgeNetwork(this.#network!.config, this.#link, this.#host);
-        if (isConfigRead) this.#configProblem = null;
+        if (isConfigRead) this.#configWatch.settle();
         const link = this.#link;
         await this.#prepare(this.#network, signal);
         keeper.publish(this.#attributes(this.#network));
@@ -355,35 +361,6 @@ export class Agent implements AgentControl {
       this.#path?.update();
       this.#settling.count(changes.length);
     }
-  }
-
-  /** Takes up what it can of a new configuration, and says what it cannot. */
-  async #followConfig(signal: AbortSignal): Promise<void> {
-    const known = this.#network!.config;
-    for await (const news of this.store.watchConfig(signal, known)) {
-      try {
-        if (news instanceof SelvageError) throw news;
-        this.#obey(news);
-        this.#configProblem = null;
-      } catch (error) {
-        this.#configProblem = "the network's new configuration is not obeyed, this host goes on " +
-          `with the one before: ${errorText(error)}`;
-        this.#log.warning`${this.#configProblem}`;
-      }
-    }
-  }
-
-  /** Throws, and changes nothing, if this host cannot obey it, or not without a new start. */
-  #obey(config: NetworkConfig): void {
-    const change = judgeConfigChange(this.#network!.config, config);
-    if (change.kind === "refused") {
-      throw new SelvageError("unsupported", `it has ${change.what}; restart selvage on this host`);
-    }
-    this.#network = judgeNetwork(config, this.#link, this.#host);
-    if (change.kind === "none") return;
-    tellConfigWarnings(config);
-    this.#log.info`the network's configuration has changed: ${change.what}`;
-    void this.#move(this.#keeper!, this.#signal!, false);
   }
 
   /** Has repaired at once what others change, and follows the outer interface. */
@@ -473,7 +450,7 @@ export class Agent implements AgentControl {
       path: this.#path,
       linkProblem: this.#outerLink?.problem ?? null,
       rivalProblem: this.#keeper?.rivalProblem ?? null,
-      configProblem: this.#configProblem,
+      configProblem: this.#configWatch.problem,
       peers: this.#peers(),
       store: this.#opened?.store.state() ?? null,
       registry: this.#opened?.registry ?? null,

@@ -7,22 +7,30 @@ export type ConfigChange =
   | { readonly kind: "none" }
   /** The packets take another way, with the subnet that the node has. */
   | { readonly kind: "obeyed"; readonly what: string }
+  /** It is this host's own affair how it does it, and no reason to disturb what runs. */
+  | { readonly kind: "later"; readonly what: string }
   /** It needs another lease, or another kind of backend: a new start. */
   | { readonly kind: "refused"; readonly what: string };
+
+/**
+ * Options of vxlan that say how a host fills its tables, of which other hosts see nothing. Hosts
+ * that started under different ones work together.
+ */
+const LOCAL_OPTIONS: readonly string[] = ["Generation", "Datapath"];
+
+type BackendOptions = NetworkConfig["backend"]["options"];
 
 function networksOf({ ranges }: NetworkConfig): string {
   return ranges.map(({ network }) => `${network}`).join(" and ");
 }
 
-/** A difference of two backends' options: `VNI 1 → 7, Port unset → 4789`. */
-function optionsDifference(
-  before: NetworkConfig["backend"]["options"],
-  after: NetworkConfig["backend"]["options"],
-): string {
-  const said = (value: unknown) => value === undefined ? "unset" : JSON.stringify(value);
+function said(value: unknown): string {
+  return value === undefined ? "unset" : JSON.stringify(value);
+}
+
+function changedOptions(before: BackendOptions, after: BackendOptions): string[] {
   const names = new Set([...Object.keys(before), ...Object.keys(after)]);
-  return [...names].filter((name) => said(before[name]) !== said(after[name]))
-    .map((name) => `${name} ${said(before[name])} → ${said(after[name])}`).join(", ");
+  return [...names].filter((name) => said(before[name]) !== said(after[name]));
 }
 
 /**
@@ -39,6 +47,10 @@ export function judgeConfigChange(before: NetworkConfig, after: NetworkConfig): 
   if (oldType !== newType) {
     return { kind: "refused", what: `the backend ${newType} in place of ${oldType}` };
   }
-  const what = optionsDifference(before.backend.options, after.backend.options);
-  return what === "" ? { kind: "none" } : { kind: "obeyed", what };
+  const [oldOptions, newOptions] = [before.backend.options, after.backend.options];
+  const names = changedOptions(oldOptions, newOptions);
+  if (names.length === 0) return { kind: "none" };
+  const what = names.map((name) => `${name} ${said(oldOptions[name])} → ${said(newOptions[name])}`);
+  const isLocal = names.every((name) => LOCAL_OPTIONS.includes(name));
+  return { kind: isLocal ? "later" : "obeyed", what: what.join(", ") };
 }

@@ -10,12 +10,14 @@ import { pause } from "../retry.ts";
 import type { LeaseStore } from "../store/store.ts";
 import type { Phase } from "./status.ts";
 
+/** What keeps the store from being read. */
+const AWAY_CODES = ["unavailable", "unauthorized", "forbidden"] as const;
+
 /** flannel's: a configuration that is missing or invalid is asked for each second, for ever. */
 const RETRY_MS = 1_000;
 
 /** What a host does without a configuration. */
-const UNTIL_READ =
-  "until it can be read, what an earlier run left in the kernel serves its peers, " +
+const UNTIL_READ = "until it answers, what an earlier run left in the kernel serves its peers, " +
   "but is not mended";
 
 export interface Network {
@@ -61,6 +63,7 @@ export async function awaitNetwork(
   onWaiting: (phase: Phase, reason: string) => void,
 ): Promise<Network> {
   let told = "";
+  const isAway = (error: unknown) => AWAY_CODES.some((code) => hasCode(error, code));
   while (true) {
     signal.throwIfAborted();
     try {
@@ -70,10 +73,8 @@ export async function awaitNetwork(
     } catch (error) {
       signal.throwIfAborted();
       if (isFinal(store, error)) throw error;
-      const isStore = hasCode(error, "unavailable") || hasCode(error, "unauthorized") ||
-        hasCode(error, "forbidden");
-      const phase = isStore ? "waiting_for_store" : "waiting_for_config";
-      const reason = isStore ? `${errorText(error)}; ${UNTIL_READ}` : errorText(error);
+      const reason = isAway(error) ? `${errorText(error)}; ${UNTIL_READ}` : errorText(error);
+      const phase = isAway(error) ? "waiting_for_store" : "waiting_for_config";
       if (reason !== told) logger("agent").warning`waiting: ${reason}`;
       told = reason;
       onWaiting(phase, reason);

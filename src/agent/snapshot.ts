@@ -24,7 +24,7 @@ export interface SnapshotParts {
   readonly linkProblem: string | null;
   /** Who else publishes our lease; null: nobody. */
   readonly rivalProblem: string | null;
-  /** Why a new configuration is not obeyed, and the node works as before; null: it is. */
+  /** Why a new configuration is not obeyed; null: it is. The node works as before. */
   readonly configProblem: string | null;
   /** Every lease but our own, in the order of the subnets. */
   readonly peers: readonly Lease[];

@@ -31,6 +31,18 @@ test("the backend's options are obeyed, each named", () => {
   });
 });
 
+test("how a host fills its own tables waits for its next start, unless more has changed", () => {
+  const local = { Type: "vxlan", VNI: 1, Generation: 2 };
+  assert.deepEqual(judgeConfigChange(before, config({ Backend: local })), {
+    kind: "later",
+    what: "Generation unset → 2",
+  });
+  assert.deepEqual(judgeConfigChange(before, config({ Backend: { ...local, VNI: 2 } })), {
+    kind: "obeyed",
+    what: "VNI 1 → 2, Generation unset → 2",
+  });
+});
+
 test("another network, family or backend needs a new start", () => {
   assert.deepEqual(judgeConfigChange(before, config({ Network: "10.6.0.0/16" })), {
     kind: "refused",

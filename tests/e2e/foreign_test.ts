@@ -98,6 +98,8 @@ async function assertNamed(lab: Lab, text: RegExp, remove: () => void): Promise<
   await lab.until(1, `does not name ${text}`, hasProblem);
   const { stdout } = lab.run(1, ["status"]);
   assert.match(stdout, new RegExp(`^Problem: .*${text.source}`, "m"));
+  assert.match(stdout, /^Phase +started, but NOT ready/m);
+  assert.match(lab.log(1), /has started, but is not ready: /);
   await lab.startJoined(2);
   remove();
   await lab.until(1, "does not recover", ({ problems }) => problems.length === 0);
@@ -150,6 +152,7 @@ async function assertSkipped(
     assert.ok(skipped, `${subnet} is not among ${JSON.stringify(skippedPeers)}`);
     assert.match(skipped.reason, reason);
     assert.ok(stdout.includes(`Skipped ${key}: ${skipped.reason}`), stdout);
+    assert.ok(lab.log(1).includes(`peer ${key} is left out: ${skipped.reason}`), lab.log(1));
   }
 }
 

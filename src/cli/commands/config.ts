@@ -11,6 +11,9 @@ import { boolFlag } from "../flags.ts";
 import { addAccessFlags, withAccess } from "../open_access.ts";
 import { renderTable } from "../table.ts";
 
+/** For scripts that ask every command for it. */
+const jsonFlag = () => boolFlag({ term: "json", description: "as JSON, which it always is" });
+
 /** How a file is called whose text is standard input. */
 const STDIN = "-";
 
@@ -18,9 +21,6 @@ interface SetFlags {
   readonly dryRun?: boolean;
   readonly json?: boolean;
 }
-
-/** For scripts that ask every command for it. */
-const jsonFlag = () => boolFlag({ term: "json", description: "as JSON, which it always is" });
 
 function addShow(config: Command, context: CommandContext): void {
   const command = config.command("show", { isDefault: true })
@@ -60,7 +60,8 @@ function addCheck(config: Command, context: CommandContext): void {
     .argument("<file>", "- is standard input")
     .addOption(jsonFlag())
     .action(async (file: string) => {
-      context.io.out(printableJson((await readConfig(file, context)).view));
+      const { view } = await readConfig(file, context);
+      context.io.out(printableJson(view));
     });
 }
 

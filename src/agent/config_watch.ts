@@ -1,0 +1,67 @@
+/** Follows the network's configuration while the node runs. */
+import type { NetworkConfig } from "../config/network_config.ts";
+import { errorText, SelvageError } from "../errors.ts";
+import { logger } from "../log.ts";
+import type { LeaseStore } from "../store/store.ts";
+import { judgeConfigChange } from "./config_change.ts";
+import { type Network, tellConfigWarnings } from "./network.ts";
+
+export interface ConfigWatchOptions {
+  /** What the node works by. */
+  readonly network: () => Network;
+  /** Holds a configuration against this host as it is; throws if it cannot be obeyed. */
+  readonly judge: (config: NetworkConfig) => Network;
+  /** Takes up what changes nothing of what runs (`isMoved` false), or by a path opened anew. */
+  readonly onChanged: (network: Network, isMoved: boolean) => void;
+}
+
+export class ConfigWatch {
+  readonly #options: ConfigWatchOptions;
+  readonly #log = logger("agent");
+  #problem: string | null = null;
+
+  constructor(options: ConfigWatchOptions) {
+    this.#options = options;
+  }
+
+  /** Why a new configuration is not obeyed; null: it is, or there is none. */
+  get problem(): string | null {
+    return this.#problem;
+  }
+
+  /** Says that the node has read the configuration anew and works by it. */
+  settle(): void {
+    this.#problem = null;
+  }
+
+  /** Takes up what can be, and says what cannot, until the signal is aborted. */
+  async follow(store: LeaseStore, signal: AbortSignal): Promise<void> {
+    for await (const news of store.watchConfig(signal, this.#options.network().config)) {
+      try {
+        if (news instanceof SelvageError) throw news;
+        this.#obey(news);
+        this.#problem = null;
+      } catch (error) {
+        this.#problem = "the network's new configuration is not obeyed, this host goes on with " +
+          `the one before: ${errorText(error)}`;
+        this.#log.warning`${this.#problem}`;
+      }
+    }
+  }
+
+  /** Throws, and changes nothing, if this host cannot obey it, or not without a new start. */
+  #obey(config: NetworkConfig): void {
+    const { network, judge, onChanged } = this.#options;
+    const change = judgeConfigChange(network().config, config);
+    if (change.kind === "refused") {
+      throw new SelvageError("unsupported", `it has ${change.what}; restart selvage on this host`);
+    }
+    const judged = judge(config);
+    if (change.kind === "none") return onChanged(judged, false);
+    tellConfigWarnings(config);
+    const isLater = change.kind === "later";
+    const when = isLater ? "; this host takes it up when selvage starts next" : "";
+    this.#log.info`the network's configuration has changed: ${change.what}${when}`;
+    if (!isLater) onChanged(judged, true);
+  }
+}

@@ -343,6 +343,7 @@ export class Agent implements AgentControl {
     } catch (error) {
       this.#log.warning`${errorText(error)}`;
     }
+    this.store.reconnect();
     // A move that is under way takes it up.
     if (this.#path !== null) void this.#move(this.#keeper!, this.#signal!, false);
   }

@@ -221,6 +221,10 @@ export class EtcdStore implements LeaseStore {
     return this.#read(signal, (watch) => watch.configs(signal, known));
   }
 
+  reconnect(): void {
+    this.#context.etcd.reconnect();
+  }
+
   state(): StoreState {
     const { etcd, keys, unreadable } = this.#context;
     return {

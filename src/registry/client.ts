@@ -36,6 +36,10 @@ export interface OpenStream {
   dispose(): void;
 }
 
+function makeAgent(): Agent {
+  return new Agent({ keepAlive: true, maxFreeSockets: 2 });
+}
+
 /** The body's text. Throws `too_large` past the bound, and what the stream throws. */
 async function readText(response: Response, sizeMax_bytes: number): Promise<string> {
   const decoder = new TextDecoder();
@@ -55,6 +59,8 @@ async function readText(response: Response, sizeMax_bytes: number): Promise<stri
 export class RegistryClient {
   /** Made once the certificate is known; all its connections accept that one alone. */
   #tls: { readonly ca: string; readonly agent: Agent } | null = null;
+  /** Aborted when what was connected so far is to be dropped. */
+  #era = new AbortController();
   /** Which address answered last; the next call begins there. */
   #first = 0;
 
@@ -74,7 +80,7 @@ export class RegistryClient {
     const { fingerprint, token } = this.join;
     if (this.#tls === null) {
       const ca = await fetchPinnedCertificate(address, fingerprint, signal);
-      this.#tls ??= { ca, agent: new Agent({ keepAlive: true, maxFreeSockets: 2 }) };
+      this.#tls ??= { ca, agent: makeAgent() };
     }
     const { ca, agent } = this.#tls;
     const fetch = createFetch({ tls: { ca, servername: REGISTRY_NAME }, agent });
@@ -103,7 +109,7 @@ export class RegistryClient {
     for (let i = 0; i < addresses.length; i++) {
       const index = (this.#first + i) % addresses.length;
       const address = addresses[index]!;
-      const link = new LinkedSignal([signal]);
+      const link = new LinkedSignal([signal, this.#era.signal]);
       const late = new SelvageError(
         "unavailable",
         `registry ${formatHostPort(address)}: no answer`,
@@ -201,6 +207,15 @@ export class RegistryClient {
       link.dispose();
       throw error;
     }
+  }
+
+  /** Drops all connections; what was under way on them fails as `unavailable`. */
+  reconnect(): void {
+    const era = this.#era;
+    this.#era = new AbortController();
+    this.#tls?.agent.destroy();
+    if (this.#tls !== null) this.#tls = { ca: this.#tls.ca, agent: makeAgent() };
+    era.abort(new SelvageError("unavailable", "this host's own address is another now"));
   }
 
   close(): void {

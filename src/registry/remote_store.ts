@@ -324,6 +324,10 @@ export class RemoteStore implements LeaseStore {
     return { revision: line.revision, changes, changeCount: line.changes.length };
   }
 
+  reconnect(): void {
+    this.#client.reconnect();
+  }
+
   state(): StoreState {
     return {
       kind: "remote",

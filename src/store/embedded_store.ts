@@ -288,6 +288,9 @@ export class EmbeddedStore implements LeaseStore {
     }
   }
 
+  /** It has no connections. */
+  reconnect(): void {}
+
   state(): StoreState {
     const { path, health, unreadableCount } = this.#state;
     const connected = health.connected && !this.#isClosed;

@@ -90,6 +90,12 @@ export interface LeaseStore {
     known?: NetworkConfig,
   ): AsyncIterable<NetworkConfig | SelvageError>;
 
+  /**
+   * Says that this host's own addresses are others now: connections that were made from the old
+   * ones are dropped, and whoever used them connects anew.
+   */
+  reconnect(): void;
+
   state(): StoreState;
 
   /** Frees what it holds. Running calls end with `unavailable`. */

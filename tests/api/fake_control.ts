@@ -135,6 +135,8 @@ export class FakeStore implements LeaseStore {
     while (!signal.aborted) await this.#bell.wait(signal);
   }
 
+  reconnect(): void {}
+
   state(): StoreState {
     return {
       kind: "embedded",

@@ -375,6 +375,9 @@ export class FakeEtcd implements Etcd {
     for (const ring of [...this.#onClose]) ring();
   }
 
+  /** It has no connections. */
+  reconnect(): void {}
+
   close(): void {
     this.#isClosed = true;
     for (const ring of [...this.#onClose]) ring();

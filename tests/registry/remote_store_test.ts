@@ -1,6 +1,6 @@
 import { afterEach, describe, test } from "node:test";
 import assert from "node:assert/strict";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import type { AddressInfo, Server, Socket } from "node:net";
 import { join } from "node:path";
 import { leaseKey } from "../../src/lease/lease.ts";
@@ -230,5 +230,38 @@ describe("the remote store", () => {
     assert.deepEqual(await both.list(), []);
     for (const socket of sockets) socket.destroy();
     silent.close();
+  });
+
+  test("drops connections of an old address when told so, and goes on over new ones", async () => {
+    const there = await start();
+    const { port: behind } = there.join().addresses[0]!;
+    const sockets = new Set<Socket>();
+    const proxy = await listenTcp((socket) => {
+      const on = connect(behind, "127.0.0.1");
+      for (const end of [socket, on]) sockets.add(end.on("error", () => {}));
+      socket.pipe(on).pipe(socket);
+    });
+    const { port } = proxy.address() as AddressInfo;
+    const addresses = [{ host: "127.0.0.1", port }];
+    const remote = there.remote({ addresses }, { deadline_ms: 20_000, silence_ms: 60_000 });
+    const follower = new Follower(remote);
+    await follower.until((self) => self.batches.length > 0);
+    await remote.list();
+    // As where the address is gone that they were made from: nothing comes, nothing breaks.
+    for (const socket of sockets) socket.unpipe().pause();
+    const started_ms = performance.now();
+    const hanging = rejectsWith("unavailable", remote.list());
+    const lease = await there.store.acquire(request(1));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    remote.reconnect();
+    await hanging;
+    await follower.until((self) => self.table.size === 1);
+    assert.deepEqual((await remote.list()).map(({ subnets }) => leaseKey(subnets)), [
+      leaseKey(lease.subnets),
+    ]);
+    assert.ok(performance.now() - started_ms < 5_000);
+    await follower.stop();
+    for (const socket of sockets) socket.destroy();
+    proxy.close();
   });
 });

@@ -222,6 +222,10 @@ export class EtcdClient implements Etcd {
     return new SelvageError("unavailable", `etcd at ${this.location}: the watch broke: ${why}`);
   }
 
+  reconnect(): void {
+    this.dispatcher.reconnect();
+  }
+
   close(): void {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort();

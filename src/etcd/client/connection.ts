@@ -174,6 +174,12 @@ export class Connection {
     if (this.#isRetired && this.#callsRunning === 0) this.#credentials.destroySockets();
   }
 
+  /** No new call; what runs on it fails now. */
+  abandon(): void {
+    this.retire();
+    this.#credentials.destroySockets();
+  }
+
   /** No new call; what runs on it runs on, and then it is closed. */
   retire(): void {
     if (this.#isRetired) return;

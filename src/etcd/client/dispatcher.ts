@@ -201,6 +201,11 @@ export class Dispatcher {
     return new ElsewhereError(why, judgement.hint);
   }
 
+  /** Breaks all connections; calls that run on them fail. */
+  reconnect(): void {
+    for (const connection of this.#connections) connection?.abandon();
+  }
+
   /** Ends all connections; calls that run on them end by their signals. */
   close(): void {
     this.#isClosed = true;

@@ -97,6 +97,12 @@ export interface Etcd {
   /** The endpoint in use. */
   readonly location: string;
 
+  /**
+   * Drops all connections: what runs on them fails as where a connection breaks, and the next call
+   * makes new ones. For when this host's own addresses have changed.
+   */
+  reconnect(): void;
+
   /** Ends running calls with `unavailable`, and closes the connections. */
   close(): void;
 }

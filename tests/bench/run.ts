@@ -14,6 +14,7 @@ import { VERSION } from "../../src/version.ts";
 import { BENCH_PACKAGES, installMissing, missingPrograms, preparePackages } from "../packages.ts";
 import { untilAnswered } from "./answer.ts";
 import { writeDocument } from "./document.ts";
+import { measureEtcd } from "./etcd_figures.ts";
 import { describeMachine } from "./machine.ts";
 import { measureRound } from "./measure.ts";
 import { measureMicro } from "./micro.ts";
@@ -127,6 +128,7 @@ class Bench {
     const works: [part: string, work: () => Promise<Figure[]>][] = [
       ["node", () => measureNode({ idle_s, signal, say })],
       ["peers", () => measurePeers({ rounds, signal, say })],
+      ["etcd", () => measureEtcd({ rounds, signal, say })],
       ["micro", () => measureMicro({ rounds, signal, say, leftOut: this.#leftOut })],
     ];
     const figures: Figure[] = [];
@@ -171,7 +173,7 @@ class Bench {
 
 function readOptions(): BenchOptions {
   const tunnels = TUNNELS.map(({ id }) => id);
-  const parts = [...OWN_PATHS.map(({ id }) => id), ...tunnels, "node", "peers", "micro"];
+  const parts = [...OWN_PATHS.map(({ id }) => id), ...tunnels, "node", "peers", "etcd", "micro"];
   try {
     return parseOptions(process.argv.slice(2), { tunnels, parts });
   } catch (error) {

@@ -190,6 +190,8 @@ export class Agent implements AgentControl {
       const lease = await keeper.acquire(this.#previousSubnets(), signal);
       this.#wait("bringing packets to flow");
       await this.#openPath(lease);
+      // What changed there while there was no path has been told to nobody.
+      this.#outerLink!.check();
       this.#settling.begin();
       await Promise.race([
         Promise.all([
@@ -287,6 +289,20 @@ export class Agent implements AgentControl {
     await path?.close({ isCleared });
   }
 
+  /** With --release-on-exit nothing of ours stays, also not of an earlier run. */
+  async #closeForGood(): Promise<void> {
+    const isCleared = this.#options.releaseOnExit;
+    const isOpen = this.#path !== null;
+    await this.#closePath(isCleared);
+    // A start that was refused changes nothing: another's may be running.
+    if (!isCleared || isOpen || this.#signal?.aborted !== true) return;
+    const { problems } = this.#reconciler!.clear();
+    for (const problem of [...problems, ...this.#firewall.reconcile([]).problems]) {
+      this.#log.warning`${problem}`;
+    }
+    this.#log.info`removed from the kernel what an earlier run left`;
+  }
+
   #notify(state: string): void {
     try {
       notifyServiceManager(state);
@@ -382,7 +398,11 @@ export class Agent implements AgentControl {
 
   async #release(): Promise<void> {
     const lease = this.#keeper?.lease ?? null;
-    if (!this.#options.releaseOnExit || lease === null) return;
+    if (!this.#options.releaseOnExit) return;
+    if (lease === null) {
+      this.#log.warning`no lease was taken, so none is given back; an earlier run's stays`;
+      return;
+    }
     await this.#opened?.store.release(lease, AbortSignal.timeout(RELEASE_TIMEOUT_MS));
   }
 
@@ -397,7 +417,7 @@ export class Agent implements AgentControl {
       // Else it would open its path after the last was closed. Only the signal ends every wait.
       ["end a move", () => this.#signal?.aborted ? this.#turn : undefined],
       ["give the lease back", () => this.#release()],
-      ["close the data path", () => this.#closePath(this.#options.releaseOnExit)],
+      ["close the data path", () => this.#closeForGood()],
       ["close the firewall", () => this.#firewall.close()],
       ["close the store", () => this.#opened?.close()],
     ];

@@ -19,6 +19,7 @@ import { logger } from "../log.ts";
 import type { Miss } from "../netlink/neighbour.ts";
 import { Retry } from "../retry.ts";
 import { Pace } from "./pace.ts";
+import { RepeatLog } from "./repeat_log.ts";
 
 const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 30_000;
@@ -45,6 +46,7 @@ export interface KernelKeeperOptions {
 export class KernelKeeper {
   readonly #options: KernelKeeperOptions;
   readonly #log = logger("data-path");
+  readonly #mendLog = new RepeatLog((text) => this.#log.warning`${text}`);
   readonly #pace = new Pace(() => this.#checkNow(), CHECK_WAIT_MAX_MS);
   readonly #retry = new Retry(() => this.check(), RETRY_FIRST_MS, RETRY_MAX_MS);
   readonly #timer = setInterval(() => this.check(), CHECK_MS);
@@ -122,13 +124,16 @@ export class KernelKeeper {
     const shown = this.#options.reconciler.lastChanges;
     const restCount = changeCount - shown.length;
     const rest = restCount > 0 ? ` and ${restCount} more` : "";
-    this.#log
-      .warning`someone changed what is ours in the kernel; mended: ${shown.join("; ")}${rest}`;
+    this.#mendLog
+      .tell(`someone changed what is ours in the kernel; mended: ${shown.join("; ")}${rest}`);
   }
 
   #tellNew(problems: readonly string[], before: readonly string[]): void {
     for (const problem of problems) {
       if (!before.includes(problem)) this.#log.warning`${problem}`;
+    }
+    for (const problem of before) {
+      if (!problems.includes(problem)) this.#log.info`no longer: ${problem}`;
     }
   }
 
@@ -136,9 +141,10 @@ export class KernelKeeper {
     const { firewall, firewallTables } = this.#options;
     const { changeCount, problems } = firewall.reconcile(firewallTables);
     if (changeCount > 0 && isCheck && this.#firewallProblems.length === 0) {
-      this.#log.warning`someone changed our firewall rules; they are in place again`;
+      this.#mendLog.tell("someone changed our firewall rules; they are as they should be again");
     } else if (changeCount > 0) {
-      this.#log.info`firewall rules put in place`;
+      const done = firewallTables.length > 0 ? "put in place" : "of an earlier run removed";
+      this.#log.info`firewall rules ${done}`;
     }
     this.#tellNew(problems, this.#firewallProblems);
     this.#firewallProblems = problems;
@@ -185,6 +191,7 @@ export class KernelKeeper {
   stop(): void {
     this.#isActive = false;
     clearInterval(this.#timer);
+    this.#mendLog.stop();
     this.#pace.stop();
     this.#retry.stop();
   }

@@ -1,6 +1,6 @@
 /** Follows the outer interface: another address, MTU or index, or another interface. */
 import { errorText } from "../errors.ts";
-import { isSameOuterLink, type OuterLink } from "../kernel/outer_link.ts";
+import { isSameOuterLink, type OuterLink, outerLinkChanges } from "../kernel/outer_link.ts";
 import { logger } from "../log.ts";
 import type { Family } from "../net/ip.ts";
 import { Retry } from "../retry.ts";
@@ -62,8 +62,11 @@ export class OuterLinkWatch {
    * none is no move; the IPv4 address is what the node is known by.
    */
   hasMovedFrom(before: OuterLink): boolean {
-    const families = new Set<Family>([4, ...this.#options.families() ?? [6]]);
-    return !isSameOuterLink(this.#link, before, [...families]);
+    return !isSameOuterLink(this.#link, before, this.#comparedFamilies);
+  }
+
+  get #comparedFamilies(): readonly Family[] {
+    return [...new Set<Family>([4, ...this.#options.families() ?? [6]])];
   }
 
   /** Says that it may have changed. */
@@ -79,18 +82,23 @@ export class OuterLinkWatch {
       link = this.#options.choose(families);
     } catch (error) {
       // It may come back; until then all stays as it is.
-      const problem = `outer interface ${this.#link.name}: ${errorText(error)}`;
-      if (problem !== this.#problem) this.#log.warning`${problem}`;
-      this.#problem = problem;
-      return this.#retry.settle(problem);
+      return this.#setProblem(`outer interface ${this.#link.name}: ${errorText(error)}`);
     }
-    this.#problem = null;
-    this.#retry.settle("");
+    this.#setProblem(link.fault ?? null);
     const before = this.#link;
     this.#link = link;
     if (!this.hasMovedFrom(before)) return this.#options.onSame(link);
-    this.#log.info`interface ${link.name} is another now, address ${link.addresses.join(", ")}`;
+    const changes = outerLinkChanges(before, link, this.#comparedFamilies);
+    this.#log.info`outer interface ${link.name} has changed: ${changes}`;
     this.#options.onMoved(link);
+  }
+
+  /** Told when it begins and ends: while it lasts its words change with what the host has. */
+  #setProblem(problem: string | null): void {
+    if (problem !== null && this.#problem === null) this.#log.warning`${problem}`;
+    if (problem === null && this.#problem !== null) this.#log.info`no longer: ${this.#problem}`;
+    this.#problem = problem;
+    this.#retry.settle(problem ?? "");
   }
 
   stop(): void {

@@ -22,7 +22,14 @@ import type {
 } from "../kernel/state.ts";
 import { type Family, ofFamily } from "../net/ip.ts";
 import type { Backend, Plan, PlanInput, ShownOptions } from "./backend.ts";
-import { deviceAddress, directRoute, familiesOf, networkOf, networkRoute } from "./desired.ts";
+import {
+  deviceAddress,
+  directRoute,
+  familiesOf,
+  ipv6Sysctls,
+  networkOf,
+  networkRoute,
+} from "./desired.ts";
 import {
   readVxlanOptions,
   requireKernelOptions,
@@ -43,6 +50,13 @@ import {
 
 /** flannel's: how often the kernel asks us before it gives up. */
 const APP_SOLICIT = "3";
+
+/** The kernel's own: it asks nobody. */
+const NO_APP_SOLICIT = "0";
+
+function appSolicit(linkName: string, value: string): DesiredSysctl {
+  return { path: `net/ipv4/neigh/${linkName}/app_solicit`, value, isSet: true };
+}
 
 /** The tables of one device. */
 interface DeviceTables {
@@ -76,8 +90,12 @@ function fdbEntry({ key, vtepMac, address }: VtepEntry, linkName: string): Desir
   return { linkName, macAddress: vtepMac, address, peerKey: key };
 }
 
-/** Generation 3: everything is there from the start. */
-function planTables(entries: readonly VtepEntry[], linkName: string): DeviceTables {
+/** Generation 3: everything is there from the start. The device may have been a generation 2's. */
+function planTables(
+  entries: readonly VtepEntry[],
+  linkName: string,
+  family: Family,
+): DeviceTables {
   return {
     neighbours: entries.map(({ key, subnet, vtepMac }) => ({
       linkName,
@@ -94,7 +112,7 @@ function planTables(entries: readonly VtepEntry[], linkName: string): DeviceTabl
       peerKey: key,
     })),
     misses: [],
-    sysctls: [],
+    sysctls: family === 4 ? [appSolicit(linkName, NO_APP_SOLICIT)] : ipv6Sysctls(linkName),
   };
 }
 
@@ -105,13 +123,12 @@ function planMissTables(
   { config }: PlanInput,
   isFdbOnMiss: boolean,
 ): DeviceTables {
-  const path = `net/ipv4/neigh/${linkName}/app_solicit`;
   return {
     neighbours: [],
     fdb: isFdbOnMiss ? [] : entries.map((entry) => fdbEntry(entry, linkName)),
     routes: [networkRoute(networkOf(config, 4), linkName)],
     misses: [{ linkName, isFdbOnMiss, peers: entries }],
-    sysctls: [{ path, value: APP_SOLICIT, isSet: true }],
+    sysctls: [appSolicit(linkName, APP_SOLICIT)],
   };
 }
 
@@ -128,7 +145,7 @@ function planKernel(
   }));
   const tables = devices.map(({ family, device: { name } }) => {
     const behind = entries.filter((entry) => entry.subnet.family === family && !isDirect(entry));
-    if (generation === 3) return planTables(behind, name);
+    if (generation === 3) return planTables(behind, name, family);
     return planMissTables(behind, name, input, generation === 1);
   });
   return {

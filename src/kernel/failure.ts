@@ -8,11 +8,17 @@ import type { DesiredVxlan } from "./state.ts";
 const NO_SUCH_KIND = ["EOPNOTSUPP", "EAFNOSUPPORT", "EPROTONOSUPPORT"] as const;
 
 /** The kernel tells devices apart by both. */
-function vxlanInUse({ vni, port }: DesiredVxlan, links: readonly Link[]): string | null {
+function vxlanInUse({ name, vni, port }: DesiredVxlan, links: readonly Link[]): string | null {
   const other = links.find(({ vxlan }) => vxlan?.vni === vni && vxlan.port === port);
-  if (other === undefined) return null;
-  return `VNI ${vni} on port ${port} is in use by device ${other.name}; remove it, or set ` +
-    "Backend.VNI or Backend.Port to another";
+  const advice = "set Backend.VNI or Backend.Port to another";
+  if (other !== undefined) {
+    return `VNI ${vni} on port ${port} is in use by device ${other.name}; remove it, or ${advice}`;
+  }
+  if (links.some((link) => link.name === name)) return null;
+  // The kernel keeps both for a device where it was made, also when it has been moved.
+  return `VNI ${vni} on port ${port} is in use by a device that was made here and moved to ` +
+    `another network namespace, perhaps ${name} itself; delete it there (ip -n NAMESPACE link ` +
+    `delete ${name}), or ${advice}`;
 }
 
 /** One sentence. `links` are those of the host when the operation was thought of. */

@@ -20,6 +20,8 @@ export interface OuterLink {
   readonly publicAddresses: readonly IpAddress[];
   /** The ways out of it and into its prefixes, the longest prefixes first. */
   readonly ways: readonly Way[];
+  /** Why no packets can leave by it, in one sentence; not given: they can. */
+  readonly fault?: string;
 }
 
 /** Where packets to a prefix go. */
@@ -27,6 +29,31 @@ export interface Way {
   readonly destination: IpPrefix;
   /** Straight out of the outer link, without a gateway. */
   readonly isDirect: boolean;
+}
+
+/** What is another now of name, index, MTU and, of these families, addresses; in a few words. */
+export function outerLinkChanges(
+  before: OuterLink,
+  now: OuterLink,
+  families: readonly Family[],
+): string {
+  const addressesOf = ({ addresses, publicAddresses }: OuterLink) => {
+    const own = addresses.filter(({ family }) => families.includes(family)).join(", ");
+    const told = publicAddresses.filter(({ family }) => families.includes(family)).join(", ");
+    return own === told ? own : `${own} (public ${told})`;
+  };
+  const [was, is] = [addressesOf(before), addressesOf(now)];
+  const changes = [
+    ...(before.name === now.name ? [] : [`interface ${now.name} instead of ${before.name}`]),
+    ...(before.name !== now.name || before.index === now.index
+      ? []
+      : [`interface ${now.name} was made anew`]),
+    ...(was === is ? [] : [`address ${is} instead of ${was}`]),
+    ...(before.mtu_bytes === now.mtu_bytes
+      ? []
+      : [`MTU ${now.mtu_bytes} instead of ${before.mtu_bytes}`]),
+  ];
+  return changes.join(", ");
 }
 
 /**
@@ -218,6 +245,12 @@ function listWays(
     .map((route) => ({ destination: route.destination, isDirect: isDirect(route) }));
 }
 
+/** Why no packets can leave by the link, though it may have addresses; null: they can. */
+function faultOf({ isUp, operState }: Link): string | null {
+  if (!isUp) return "is down";
+  return operState === "down" || operState === "lowerlayerdown" ? "has no carrier" : null;
+}
+
 /** Throws `not_found` unless the link has an address of each of these families. */
 function describe(
   connection: NetlinkConnection,
@@ -230,11 +263,13 @@ function describe(
   if (address !== null) usable.unshift(address);
   const addresses = ([4, 6] as const).map((family) => ofFamily(usable, family))
     .filter((address) => address !== undefined);
+  const fault = faultOf(link);
   for (const family of families) {
     if (ofFamily(addresses, family) === undefined) {
       throw new SelvageError(
         "not_found",
-        `interface ${link.name} has no usable IPv${family} address`,
+        `interface ${link.name} ${fault === null ? "" : `${fault} and `}` +
+          `has no usable IPv${family} address`,
         {
           hint: `Give it one, or name another interface: ${available(candidates)}.`,
         },
@@ -246,7 +281,8 @@ function describe(
     .filter((address) => address !== undefined);
   const { name, index, mtu_bytes } = link;
   const ways = listWays(connection, candidates, link);
-  return { name, index, mtu_bytes, addresses, publicAddresses, ways };
+  const chosen = { name, index, mtu_bytes, addresses, publicAddresses, ways };
+  return fault === null ? chosen : { ...chosen, fault: `interface ${name} ${fault}` };
 }
 
 /**

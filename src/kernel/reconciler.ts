@@ -101,18 +101,24 @@ export class Reconciler {
    */
   reconcile(desired: KernelState, isPartial = false): TablesResult {
     for (const { name } of desired.links) this.#linkNames.add(name);
-    const tables = this.#reconcileTables(desired, isPartial);
+    this.#lastChanges = [];
+    const first = this.#reconcileTables(desired, isPartial);
     // After the tables: a device's values are there when it is.
     const sysctls = reconcileSysctls(desired.sysctls);
+    this.#lastChanges.push(...sysctls.changes);
+    // What a value forbade, as an IPv6 address, can be done now.
+    const isAgain = first.problems.length > 0 && sysctls.changeCount > 0;
+    const tables = isAgain ? this.#reconcileTables(desired, isPartial) : first;
+    this.#lastChanges.splice(SHOWN_CHANGES_MAX);
+    const againCount = isAgain ? tables.changeCount : 0;
     return {
-      changeCount: tables.changeCount + sysctls.changeCount,
+      changeCount: first.changeCount + sysctls.changeCount + againCount,
       problems: [...tables.problems, ...sysctls.problems],
       peerProblems: tables.peerProblems,
     };
   }
 
   #reconcileTables(desired: KernelState, isPartial: boolean): TablesResult {
-    this.#lastChanges = [];
     let changeCount = 0;
     let failures: PeerProblem[] = [];
     let isStuck = false;

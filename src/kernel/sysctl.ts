@@ -15,21 +15,31 @@ function bringAbout({ path, value, isSet }: DesiredSysctl): boolean {
   const file = `${ROOT}/${path}`;
   const actual = readFileSync(file, "utf8").trim();
   if (actual === value) return false;
-  if (!isSet) throw new Error(`it is ${actual}; set it with "sysctl -w ${nameOf(path)}=${value}"`);
-  writeFileSync(file, value);
+  const advice = `set it with "sysctl -w ${nameOf(path)}=${value}"`;
+  if (!isSet) throw new Error(`it is ${actual}; ${advice}`);
+  try {
+    writeFileSync(file, value);
+  } catch (error) {
+    throw new Error(`${errorText(error)}; ${advice}`);
+  }
   return true;
 }
 
+export interface SysctlResult extends ReconcileResult {
+  /** What was changed, each in a few words. */
+  readonly changes: readonly string[];
+}
+
 /** Makes the values as desired. Never throws: what cannot be done is a problem. */
-export function reconcileSysctls(desired: readonly DesiredSysctl[]): ReconcileResult {
-  let changeCount = 0;
+export function reconcileSysctls(desired: readonly DesiredSysctl[]): SysctlResult {
+  const changes: string[] = [];
   const problems: string[] = [];
   for (const entry of desired) {
     try {
-      if (bringAbout(entry)) changeCount++;
+      if (bringAbout(entry)) changes.push(`set ${nameOf(entry.path)} to ${entry.value}`);
     } catch (error) {
       problems.push(`${nameOf(entry.path)} is not ${entry.value}: ${errorText(error)}`);
     }
   }
-  return { changeCount, problems };
+  return { changes, changeCount: changes.length, problems };
 }

@@ -105,4 +105,17 @@ describe("the watch on the outer link", () => {
     assert.deepEqual([watch.problem, state.told], [null, ["moved to br0"]]);
     watch.stop();
   });
+
+  test("a link that carries nothing is a problem until it does, and no move", async () => {
+    const { state, make } = setUp();
+    const watch = make();
+    state.families = [4];
+    state.choice = () => ({ ...linkOf("eth0"), fault: "interface eth0 has no carrier" });
+    watch.check();
+    assert.equal(watch.problem, "interface eth0 has no carrier");
+    state.choice = () => linkOf("eth0");
+    await state.untilTold(2);
+    assert.deepEqual([watch.problem, state.told], [null, ["same eth0", "same eth0"]]);
+    watch.stop();
+  });
 });

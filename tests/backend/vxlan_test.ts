@@ -115,6 +115,7 @@ describe("what a node of vxlan is", () => {
         { destination: "10.210.0.0/16", linkName: "selvage.1", ...NETWORK },
         { destination: "fc00::/48", linkName: "selvage-v6.1", ...NETWORK },
       ],
+      sysctls: [{ path: "net/ipv6/conf/selvage-v6.1/disable_ipv6", value: "0", isSet: true }],
     });
   });
 

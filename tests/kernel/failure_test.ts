@@ -3,9 +3,10 @@ import { test } from "node:test";
 import { failureText } from "../../src/kernel/failure.ts";
 import type { KernelOperation } from "../../src/kernel/operation.ts";
 import { IpAddress } from "../../src/net/ip.ts";
+import { MacAddress } from "../../src/net/mac_address.ts";
 import { NetlinkError } from "../../src/netlink/error.ts";
 
-const EOPNOTSUPP = 95;
+const [EEXIST, EOPNOTSUPP] = [17, 95] as const;
 
 test("a kernel that cannot make a device: what to load", () => {
   const operation: KernelOperation = {
@@ -20,4 +21,29 @@ test("a kernel that cannot make a device: what to load", () => {
   };
   const error = new NetlinkError("create ipip", "selvage.ipip", EOPNOTSUPP, "Unknown device type");
   assert.match(failureText(operation, error, []), /EOPNOTSUPP.*; load .*\(modprobe ipip\)/);
+});
+
+test("a VNI whose device is nowhere to be seen: where it may be, and what to do", () => {
+  const operation: KernelOperation = {
+    type: "create_link",
+    desired: {
+      kind: "vxlan",
+      name: "selvage.1",
+      mtu_bytes: 1450,
+      macAddress: MacAddress.parse("02:00:00:00:00:01"),
+      vni: 1,
+      port: 8472,
+      outerLinkIndex: 2,
+      local: IpAddress.parse("192.0.2.1"),
+      isLearning: false,
+      isGbp: false,
+      isProxy: false,
+      isL2Miss: false,
+    },
+  };
+  const error = new NetlinkError("create vxlan", "selvage.1", EEXIST, "VNI already exists");
+  assert.match(
+    failureText(operation, error, []),
+    /^VNI 1 on port 8472 .* another network namespace, perhaps selvage\.1 .*ip -n .*Backend\.VNI/,
+  );
 });

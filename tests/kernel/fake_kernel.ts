@@ -39,11 +39,14 @@ export interface FakeLink {
   readonly kind?: string;
   mtu_bytes?: number;
   isUp?: boolean;
+  /** IF_OPER_*; 2: down. */
+  operState?: number;
 }
 
-function encodeLink({ index, name, kind, mtu_bytes = 1500, isUp = false }: FakeLink): Uint8Array {
+function encodeLink(link: FakeLink): Uint8Array {
+  const { index, name, kind, mtu_bytes = 1500, isUp = false, operState = 0 } = link;
   const writer = new PayloadWriter().u32(0).u32(index).u32(isUp ? 1 : 0).u32(0)
-    .attributeText(3, name).attributeU32(4, mtu_bytes);
+    .attributeText(3, name).attributeU32(4, mtu_bytes).attributeU8(16, operState);
   if (kind) writer.nested(18, () => writer.attributeText(1, kind));
   return writer.finish();
 }

@@ -5,6 +5,7 @@ import {
   chooseOuterLink,
   isSameOuterLink,
   type OuterLink,
+  outerLinkChanges,
   type OuterLinkChoice,
   reachesDirectly,
 } from "../../src/kernel/outer_link.ts";
@@ -284,4 +285,29 @@ describe("the ways out of the outer link", () => {
     const withoutV6 = { addresses: link.addresses.slice(0, 1) };
     assert.deepEqual([isSame(withoutV6, 4), isSame(withoutV6, 6)], [true, false]);
   });
+});
+
+test("a link that is down or has no carrier is chosen all the same, and says so", () => {
+  const faultWith = (state: Partial<FakeKernel["links"][number]>) => {
+    const kernel = host();
+    Object.assign(kernel.links.find(({ name }) => name === "eth1")!, state);
+    const choice = { ...NO_CHOICE, interfaces: ["eth1"] };
+    return chooseOuterLink(kernel.connection, choice).fault;
+  };
+  assert.equal(faultWith({}), undefined);
+  assert.equal(faultWith({ isUp: false }), "interface eth1 is down");
+  assert.equal(faultWith({ operState: 2 }), "interface eth1 has no carrier");
+});
+
+test("what has changed of a link is told, and nothing else", () => {
+  const before = chooseOuterLink(host().connection, { ...NO_CHOICE, interfaces: ["eth0"] });
+  assert.equal(outerLinkChanges(before, before, [4, 6]), "");
+  const changed = { ...before, mtu_bytes: 1400 };
+  assert.equal(outerLinkChanges(before, changed, [4]), `MTU 1400 instead of ${before.mtu_bytes}`);
+  const addresses = [IpAddress.parse("10.0.0.44")];
+  const moved = { ...before, index: 99, addresses, publicAddresses: addresses };
+  assert.equal(
+    outerLinkChanges(before, moved, [4]),
+    "interface eth0 was made anew, address 10.0.0.44 instead of 10.0.0.1",
+  );
 });

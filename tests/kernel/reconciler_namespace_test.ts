@@ -1,5 +1,6 @@
 /** The reconciler against the real kernel and a foreign hand (iproute2), in a fresh namespace. */
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { closeFd } from "../../ffi/fd.ts";
 import { withNetns } from "../../ffi/netns.ts";
@@ -84,6 +85,23 @@ describe("the reconciler in a fresh namespace", () => {
       assert.deepEqual(reconciler.reconcile(DESIRED), { ...NOTHING_DONE, changeCount: 5 });
       assert.deepEqual(ours(namespace), RIGHT);
       assert.deepEqual(reconciler.reconcile(DESIRED), NOTHING_DONE);
+    });
+  });
+
+  test("gives a device its IPv6 address back that was forbidden to have one", () => {
+    withTun((namespace, reconciler) => {
+      const path = "net/ipv6/conf/selvage0/disable_ipv6";
+      const desired = { ...DESIRED, sysctls: [{ path, value: "0", isSet: true }] };
+      withNetns(namespace.netns, () => {
+        reconciler.reconcile(desired);
+        writeFileSync(`/proc/sys/${path}`, "1");
+        const { changeCount, problems } = reconciler.reconcile(desired);
+        assert.deepEqual(problems, []);
+        assert.ok(changeCount > 0);
+        const name = "net.ipv6.conf.selvage0.disable_ipv6";
+        assert.ok(reconciler.lastChanges.includes(`set ${name} to 0`));
+      });
+      assert.deepEqual(ours(namespace), RIGHT);
     });
   });
 

@@ -25,9 +25,17 @@ describe("sysctls", () => {
   test("are set once, and not written when they are as desired", () => {
     inNamespace(() => {
       const desired = [{ path: PATH, value: "1", isSet: true }];
-      assert.deepEqual(reconcileSysctls(desired), { changeCount: 1, problems: [] });
+      assert.deepEqual(reconcileSysctls(desired), {
+        changes: ["set net.ipv4.ip_forward to 1"],
+        changeCount: 1,
+        problems: [],
+      });
       assert.equal(read(PATH), "1");
-      assert.deepEqual(reconcileSysctls(desired), { changeCount: 0, problems: [] });
+      assert.deepEqual(reconcileSysctls(desired), {
+        changes: [],
+        changeCount: 0,
+        problems: [],
+      });
     });
   });
 

@@ -70,7 +70,7 @@ describe("on a real etcd", () => {
     await network.close();
   });
 
-  test("64 nodes at the same instant get 64 subnets, and each knows all in 2 s, 20 times", async () => {
+  test("64 nodes at once get 64 subnets, and each knows all in 2 s, 20 times", async () => {
     for (let round = 0; round < 20; round++) {
       const network = new RealNetwork(lab);
       const nodes = Array.from({ length: 64 }, () => network.store());

@@ -397,8 +397,9 @@ export class Agent implements AgentControl {
   }
 
   async #release(): Promise<void> {
+    // What was refused at the start is no end of a node.
+    if (!this.#options.releaseOnExit || !this.#signal?.aborted) return;
     const lease = this.#keeper?.lease ?? null;
-    if (!this.#options.releaseOnExit) return;
     if (lease === null) {
       this.#log.warning`no lease was taken, so none is given back; an earlier run's stays`;
       return;

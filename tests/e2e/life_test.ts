@@ -45,6 +45,22 @@ describe("a cluster", () => {
       }
     }));
 
+  test("with --release-on-exit nothing stays of an earlier run, also without its registry", () =>
+    withLab(2, async (lab) => {
+      await lab.startRegistry({ Network: "10.210.0.0/16", Backend: { Type: "vxlan" } });
+      await lab.startJoined(2, ["--ip-masq"]);
+      const { host } = lab.network(2);
+      const left = () =>
+        lab.exec(host, "ip", "-o", "link").stdout + lab.exec(host, "nft", "list", "tables").stdout;
+      await lab.kill(2);
+      await lab.kill(1);
+      assert.match(left(), /selvage\.1[\s\S]*table ip selvage/);
+      lab.launch(2, [`--join=@${await lab.joinFile()}`, "--ip-masq", "--release-on-exit"]);
+      await lab.until(2, "does not wait", ({ phase }) => phase === "waiting_for_store");
+      await lab.stop(2);
+      assert.doesNotMatch(left(), /selvage/);
+    }));
+
   test("a host that ends without it keeps its lease for the next start", () =>
     withLab(2, async (lab) => {
       await lab.startRegistry();

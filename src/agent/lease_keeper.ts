@@ -70,6 +70,8 @@ export class LeaseKeeper {
    * changes under way that are older than it.
    */
   #mustShow = true;
+  /** Whether the last look at the leases showed ours as ours. */
+  #isShown = false;
   /** What the store says of us and we did not write. */
   #rival: LeaseAttributes | null = null;
   /** The last one, and when, by the clock that never jumps. */
@@ -145,7 +147,8 @@ export class LeaseKeeper {
       try {
         const lease = await this.#options.store.acquire(request, signal);
         this.#lost = new AbortController();
-        this.#mustShow = this.#lease === null;
+        // The watch may have been faster than the answer, and then has no more to tell.
+        this.#mustShow = this.#lease === null || this.#isShown;
         this.#published = request.attributes;
         this.#options.onWaiting(null);
         return this.#take(lease);
@@ -163,9 +166,11 @@ export class LeaseKeeper {
   observe(table: LeaseTable): void {
     if (this.#lease === null) return;
     const shown = table.getBySubnets(this.#lease.subnets);
+    this.#isShown = shown !== undefined &&
+      (sameNode(shown, this.#attributes) || sameNode(shown, this.#published));
     if (shown === undefined) {
       if (this.#mustShow) this.#lost.abort();
-    } else if (!sameNode(shown, this.#attributes) && !sameNode(shown, this.#published)) {
+    } else if (!this.#isShown) {
       this.#lost.abort();
     } else {
       this.#mustShow = true;
@@ -228,7 +233,10 @@ export class LeaseKeeper {
       backoff.reset();
     } catch (error) {
       if (signal.aborted) return;
-      if (hasCode(error, "lease_lost")) return this.#lost.abort();
+      if (hasCode(error, "lease_lost")) {
+        this.#isShown = false;
+        return this.#lost.abort();
+      }
       this.#log.warning`cannot renew the lease: ${errorText(error)}`;
       await this.#sleep(backoff.next_ms(), signal);
     }

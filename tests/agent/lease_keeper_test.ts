@@ -252,6 +252,31 @@ describe("lease keeper", () => {
     assert.equal(store.renewed.length, 0);
   });
 
+  test("a lease shown before its store has answered is missed when it goes again", async () => {
+    let keeper: LeaseKeeper | null = null;
+    const store = new ScriptedStore([]);
+    const held = lease("10.1.0.0-24");
+    store.acquireAnswers.push(held, held, held);
+    const { acquire } = store;
+    // As etcd's watch may do: the event comes before the answer.
+    store.acquire = (request) => {
+      const answer = acquire.call(store, request);
+      keeper!.observe(table(held));
+      return answer;
+    };
+    keeper = keeperOf(store);
+    await keeper.acquire([], new AbortController().signal);
+    keeper.observe(table(held));
+    await whileKeeping(keeper, async () => {
+      for (const count of [2, 3]) {
+        keeper!.observe(table());
+        await store.asked(() => store.acquired.length, count);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    });
+    assert.equal(store.acquired.length, 3);
+  });
+
   test("another daemon's word of us is told of, and ours is put back", async () => {
     const store = new ScriptedStore([lease("10.1.0.0-24")], [lease("10.1.0.0-24")]);
     const keeper = keeperOf(store);

@@ -53,10 +53,11 @@ export class ConfigWatch {
   #obey(config: NetworkConfig): void {
     const { network, judge, onChanged } = this.#options;
     const change = judgeConfigChange(network().config, config);
+    // Nobody is to restart for what a new start could not obey either.
+    const judged = judge(config);
     if (change.kind === "refused") {
       throw new SelvageError("unsupported", `it has ${change.what}; restart selvage on this host`);
     }
-    const judged = judge(config);
     if (change.kind === "none") return onChanged(judged, false);
     tellConfigWarnings(config);
     const isLater = change.kind === "later";

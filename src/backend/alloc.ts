@@ -1,6 +1,7 @@
 /** Backend `alloc`: a lease and nothing else; whoever reads subnet.env sees to the packets. */
 import { NO_KERNEL_STATE } from "../kernel/state.ts";
 import type { Backend } from "./backend.ts";
+import { publishedAddresses } from "./published_addresses.ts";
 
 const ALLOC_TYPE = "alloc";
 
@@ -10,8 +11,8 @@ export const allocBackend: Backend = {
   check: () => {},
   tunnels: () => [],
   mtu_bytes: (_config, link) => link.mtu_bytes,
-  attributes: (_config, link) => ({
-    publicAddresses: link.publicAddresses,
+  attributes: (config, link) => ({
+    publicAddresses: publishedAddresses(config, link),
     backendType: ALLOC_TYPE,
     backendData: {},
   }),

@@ -14,6 +14,7 @@ import { textOption } from "./backend_options.ts";
 import { requireIpv4Network } from "./ipv4_alone.ts";
 import { planPeers } from "./plan_peers.ts";
 import { reachPeer } from "./reach_peer.ts";
+import { publishedAddresses } from "./published_addresses.ts";
 
 const EXTENSION_TYPE = "extension";
 /** A lease says more than this to nobody: see `LEASE_VALUE_SIZE_MAX_BYTES`. */
@@ -81,8 +82,8 @@ export const extensionBackend: Backend = {
   },
   tunnels: () => [],
   mtu_bytes: (_config, link) => link.mtu_bytes,
-  attributes: (_config, link) => ({
-    publicAddresses: link.publicAddresses,
+  attributes: (config, link) => ({
+    publicAddresses: publishedAddresses(config, link),
     backendType: EXTENSION_TYPE,
     backendData: {},
   }),

@@ -12,6 +12,7 @@ import type { Backend, PeerEntry, Plan, PlanInput } from "./backend.ts";
 import { directRoute, familiesOf } from "./desired.ts";
 import { planPeers } from "./plan_peers.ts";
 import { reachPeer } from "./reach_peer.ts";
+import { publishedAddresses } from "./published_addresses.ts";
 
 const HOST_GW_TYPE = "host-gw";
 
@@ -42,8 +43,8 @@ export const hostGwBackend: Backend = {
   },
   tunnels: () => [],
   mtu_bytes: (_config, link) => link.mtu_bytes,
-  attributes: (_config, link) => ({
-    publicAddresses: link.publicAddresses,
+  attributes: (config, link) => ({
+    publicAddresses: publishedAddresses(config, link),
     backendType: HOST_GW_TYPE,
     backendData: {},
   }),

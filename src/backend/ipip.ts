@@ -14,6 +14,7 @@ import { deviceAddress, directRoute } from "./desired.ts";
 import { ipv4Mtu_bytes, requireIpv4Address, requireIpv4Network } from "./ipv4_alone.ts";
 import { planPeers } from "./plan_peers.ts";
 import { reachPeer } from "./reach_peer.ts";
+import { publishedAddresses } from "./published_addresses.ts";
 
 const IPIP_TYPE = "ipip";
 
@@ -59,8 +60,8 @@ export const ipipBackend: Backend = {
   },
   tunnels: () => [],
   mtu_bytes: (_config, link) => mtuOf(link),
-  attributes: (_config, link) => ({
-    publicAddresses: link.publicAddresses,
+  attributes: (config, link) => ({
+    publicAddresses: publishedAddresses(config, link),
     backendType: IPIP_TYPE,
     backendData: {},
   }),

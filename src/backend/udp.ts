@@ -14,6 +14,7 @@ import { deviceAddress, networkOf, networkRoute } from "./desired.ts";
 import { ipv4Mtu_bytes, requireIpv4Address, requireIpv4Network } from "./ipv4_alone.ts";
 import { planPeers } from "./plan_peers.ts";
 import { reachPeer } from "./reach_peer.ts";
+import { publishedAddresses } from "./published_addresses.ts";
 
 const UDP_TYPE = "udp";
 /** flannel's. */
@@ -63,8 +64,9 @@ export const udpBackend: Backend = {
     }];
   },
   mtu_bytes: (_config, link) => mtuOf(link),
-  attributes(_config: NetworkConfig, link: OuterLink): LeaseAttributes {
-    return { publicAddresses: link.publicAddresses, backendType: UDP_TYPE, backendData: {} };
+  attributes(config: NetworkConfig, link: OuterLink): LeaseAttributes {
+    const publicAddresses = publishedAddresses(config, link);
+    return { publicAddresses, backendType: UDP_TYPE, backendData: {} };
   },
   plan(input: PlanInput): Plan {
     const { entries, skipped } = planPeers(input, [4], planPeer);

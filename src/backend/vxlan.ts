@@ -86,8 +86,14 @@ function planDevice(family: Family, input: PlanInput): DesiredVxlan {
   };
 }
 
-function fdbEntry({ key, vtepMac, address }: VtepEntry, linkName: string): DesiredFdbEntry {
-  return { linkName, macAddress: vtepMac, address, peerKey: key };
+/** One for each VTEP: a host may have several leases. */
+function fdbEntries(entries: readonly VtepEntry[], linkName: string): DesiredFdbEntry[] {
+  const byMac = new Map<string, DesiredFdbEntry>();
+  for (const { key, vtepMac, address } of entries) {
+    const mac = `${vtepMac}`;
+    if (!byMac.has(mac)) byMac.set(mac, { linkName, macAddress: vtepMac, address, peerKey: key });
+  }
+  return [...byMac.values()];
 }
 
 /** Generation 3: everything is there from the start. The device may have been a generation 2's. */
@@ -103,7 +109,7 @@ function planTables(
       macAddress: vtepMac,
       peerKey: key,
     })),
-    fdb: entries.map((entry) => fdbEntry(entry, linkName)),
+    fdb: fdbEntries(entries, linkName),
     routes: entries.map(({ key, subnet }) => ({
       destination: subnet,
       linkName,
@@ -125,7 +131,7 @@ function planMissTables(
 ): DeviceTables {
   return {
     neighbours: [],
-    fdb: isFdbOnMiss ? [] : entries.map((entry) => fdbEntry(entry, linkName)),
+    fdb: isFdbOnMiss ? [] : fdbEntries(entries, linkName),
     routes: [networkRoute(networkOf(config, 4), linkName)],
     misses: [{ linkName, isFdbOnMiss, peers: entries }],
     sysctls: [appSolicit(linkName, APP_SOLICIT)],

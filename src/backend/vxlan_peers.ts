@@ -21,6 +21,7 @@ import { familiesOf } from "./desired.ts";
 import { type PlannedPeers, planPeers } from "./plan_peers.ts";
 import { reachPeer } from "./reach_peer.ts";
 import { readVxlanOptions } from "./vxlan_options.ts";
+import { publishedAddresses } from "./published_addresses.ts";
 
 export const VXLAN_TYPE = "vxlan";
 /** `IFNAMSIZ` without the NUL. */
@@ -116,8 +117,9 @@ function planPeer(peer: Lease, family: Family, input: PlanInput): VtepEntry | st
 }
 
 /**
- * Of entries with one VTEP the first is kept: a frame says by its MAC alone for whom it is. It is
- * the first by subnet, not by time, so that all hosts keep the same one.
+ * Of hosts with one VTEP the first is kept: a frame says by its MAC alone for whom it is. It is the
+ * first by subnet, not by time, so that all hosts keep the same one. One host may have two leases,
+ * such as a reservation that does not fit the network any more.
  */
 function keepFirstOfVtep(
   { entries, skipped }: PlannedPeers<VtepEntry>,
@@ -127,10 +129,8 @@ function keepFirstOfVtep(
   const kept = entries.filter((entry) => {
     const vtep = `${entry.subnet.family} ${entry.vtepMac}`;
     const other = first.get(vtep);
-    if (other === undefined) {
-      first.set(vtep, entry);
-      return true;
-    }
+    if (other === undefined) first.set(vtep, entry);
+    if (other === undefined || other.address.equals(entry.address)) return true;
     const reason = `it has the VtepMAC ${entry.vtepMac} of ${other.key}, which is served in its ` +
       `place; ${NEW_MAC_ADVICE}`;
     twins.push({ key: entry.key, reason });
@@ -160,7 +160,7 @@ export function vxlanAttributes(
     [family, { VNI: vni, VtepMAC: `${vtepMacs[family]}` }] as const
   );
   return {
-    publicAddresses: link.publicAddresses,
+    publicAddresses: publishedAddresses(config, link),
     backendType: VXLAN_TYPE,
     backendData: Object.fromEntries(data),
   };

@@ -122,11 +122,13 @@ describe("what a node of vxlan is", () => {
   test("what it publishes is what flannel writes, byte for byte", () => {
     const published = (network: Record<string, unknown>) =>
       formatLeaseValue(userspaceVxlanBackend.attributes(config({ VNI: 7 }, network), LINK, MACS));
-    const addresses = '{"PublicIP":"192.0.2.1","PublicIPv6":"2001:db8::1","BackendType":"vxlan"';
+    // IPv6 only where the network has it, whatever the interface has.
+    const addresses = (v6: string) =>
+      `{"PublicIP":"192.0.2.1","PublicIPv6":${v6},"BackendType":"vxlan"`;
     const v4 = '"BackendData":{"VNI":7,"VtepMAC":"02:00:00:00:00:04"}';
     const v6 = '"BackendV6Data":{"VNI":7,"VtepMAC":"02:00:00:00:00:06"}';
-    assert.equal(published({}), `${addresses},${v4}}`);
-    assert.equal(published(DUAL), `${addresses},${v4},${v6}}`);
+    assert.equal(published({}), `${addresses("null")},${v4}}`);
+    assert.equal(published(DUAL), `${addresses('"2001:db8::1"')},${v4},${v6}}`);
   });
 
   test("the host's MTU is one that every family carries", () => {
@@ -329,5 +331,20 @@ describe("peers", () => {
     assert.deepEqual(userspaceVxlanBackend.plan(input([twin])).forwarding.map(({ key }) => key), [
       "10.210.9.0-24",
     ]);
+  });
+
+  test("one host may have two leases, such as a reservation that fits no more", () => {
+    const [one, other] = ["10.210.8.0-24", "10.210.9.0-24"].map((key) =>
+      lease(key, ["192.0.2.9"], { 4: vtep("09") })
+    );
+    const plan = userspaceVxlanBackend.plan(input([one!, other!]));
+    assert.deepEqual(plan.forwarding.slice(-2).map(({ key }) => key), [
+      "10.210.8.0-24",
+      "10.210.9.0-24",
+    ]);
+    assert.deepEqual(plan.skipped, []);
+    const { kernel } = vxlanBackend.plan(input([one!, other!]));
+    assert.equal(kernel.fdb.filter(({ address }) => `${address}` === "192.0.2.9").length, 1);
+    assert.equal(kernel.routes.length, 2);
   });
 });

@@ -7,7 +7,7 @@ import process from "node:process";
 import { test } from "node:test";
 import type { EtcdStore } from "../../src/etcd/etcd_store.ts";
 import { type Lease, type LeaseChange, leaseKey } from "../../src/lease/lease.ts";
-import { equalLeases } from "../../src/lease/lease_table.ts";
+import { equalLeases, type LeaseTable } from "../../src/lease/lease_table.ts";
 import { nodeNumber, seededRandom } from "../lease/sample.ts";
 import { Follower } from "../store/harness.ts";
 import { CutLink } from "./cut_link.ts";
@@ -17,6 +17,28 @@ import { RealNetwork } from "./real_network.ts";
 const ACT_COUNT = 100;
 const NODE_COUNT_MAX = 16;
 const IN_LINE_MS = 2_000;
+/** When a table that does not come in line is given up. */
+const GIVE_UP_MS = 20_000;
+/** Shorter than a real node's, lest the test waits for those that are cut off. */
+const CLIENT_TIMES = {
+  ...{ deadline_ms: 2_000, attempt_ms: 700, connect_ms: 700 },
+  ...{ progress_ms: 1_000, silence_ms: 3_000 },
+};
+
+/** Follows until the condition holds; throws what is there where it does not in time. */
+async function untilInLine(
+  follower: Follower,
+  condition: (table: LeaseTable) => boolean,
+): Promise<void> {
+  const giveUp = AbortSignal.timeout(GIVE_UP_MS);
+  const late = new Promise<never>((_, reject) => {
+    giveUp.addEventListener("abort", () => {
+      const keys = follower.table.leases.map(({ subnets }) => leaseKey(subnets));
+      reject(new Error(`not in line: ${keys.join(" ")}`));
+    });
+  });
+  await Promise.race([follower.until(({ table }) => condition(table)), late]);
+}
 
 interface Node {
   readonly store: EtcdStore;
@@ -66,7 +88,8 @@ class Chaos {
     if (this.#nodes.size >= NODE_COUNT_MAX) return;
     const n = this.#nodeCount++;
     const link = await CutLink.open(this.lab.members);
-    const clientOptions = { ...this.lab.clientOptions, endpoints: link.endpoints };
+    const endpoints = { endpoints: link.endpoints };
+    const clientOptions = { ...this.lab.clientOptions, ...endpoints, ...CLIENT_TIMES };
     const { store } = this.#network.node({}, clientOptions);
     const node: Node = { store, link, follower: new Follower(store), lease: null };
     this.#nodes.add(node);
@@ -154,10 +177,9 @@ class Chaos {
     const addresses = expected.map((lease) => lease.publicAddresses.join());
     assert.equal(new Set(addresses).size, expected.length);
     for (const { follower, lease, store } of this.#nodes) {
-      await follower.until(({ table }) =>
+      await untilInLine(follower, (table) =>
         table.size === expected.length &&
-        table.leases.every((one, i) => equalLeases(one, expected[i]!))
-      );
+        table.leases.every((one, i) => equalLeases(one, expected[i]!)));
       const mine = follower.table.getBySubnets(lease!.subnets);
       assert.equal(mine?.publicAddresses.join(), lease!.publicAddresses.join());
       assert.equal(store.state().unreadableCount, 0);
@@ -187,7 +209,7 @@ test(`${ACT_COUNT} acts on a cluster and its nodes (ETCD_CHAOS_SEED=${seed})`, (
       await chaos.run();
       await chaos.assertInLine();
       const keys = (await chaos.judge.list()).map(({ subnets }) => leaseKey(subnets));
-      await witness.until(({ table }) => table.size === keys.length);
+      await untilInLine(witness, (table) => table.size === keys.length);
       assertNeverTakenOver(witness.batches.flat());
     } finally {
       await witness.stop();

@@ -4,7 +4,7 @@
  */
 import { ConfigNews } from "../config/config_news.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
-import { SelvageError } from "../errors.ts";
+import { hasCode, SelvageError } from "../errors.ts";
 import type { LeaseChange } from "../lease/lease.ts";
 import { diffTables, LeaseTable, putChange } from "../lease/lease_table.ts";
 import { logger } from "../log.ts";
@@ -54,6 +54,17 @@ function isContinued(known: Witness, now: KeyValue | null, position: bigint): bo
     (now.modRevision === known.modRevision || now.modRevision > position);
 }
 
+function isMissing(config: NetworkConfig | SelvageError | null): boolean {
+  return hasCode(config, "config_missing");
+}
+
+function emptiedError({ keys }: StoreContext): SelvageError {
+  const text = `etcd has lost everything under ${keys.root}; going on with what was there`;
+  return new SelvageError("unavailable", text, {
+    hint: "Restore it, or write the configuration anew: selvage config set FILE.",
+  });
+}
+
 export class PrefixWatch {
   readonly #context: StoreContext;
   readonly #health: Health;
@@ -71,6 +82,11 @@ export class PrefixWatch {
   #isRead = false;
   /** Since etcd answered again no watch has lived: answers alone say little. */
   #isDeceptive = false;
+  /**
+   * Why the table is kept though etcd has nothing of it: it has no configuration either, so it was
+   * set up anew and waits to be filled. Null: the table is what etcd has.
+   */
+  #emptied: SelvageError | null = null;
   /** A fresh list that someone has made. */
   #start: Contents | null;
 
@@ -118,7 +134,10 @@ export class PrefixWatch {
     this.#position = contents.revision;
     this.#witness = contents.newest;
     this.#setConfig(contents.config);
-    this.#health.watchTold(null);
+    const isEmpty = contents.configEntry === null && contents.table.size === 0;
+    this.#emptied = isEmpty && this.#table.size > 0 ? emptiedError(this.#context) : null;
+    this.#health.watchTold(this.#emptied);
+    if (this.#emptied !== null) return;
     const wasRead = this.#isRead;
     this.#isRead = true;
     // Who has been told nothing is told all. To the others the leases that stayed as they were are
@@ -137,7 +156,7 @@ export class PrefixWatch {
     const known = this.#witness;
     const { revision, entry } = await etcd.get(known?.key ?? keys.config, signal);
     // The watch may be silent for long; that etcd answers will do, unless it has deceived already.
-    if (!this.#isDeceptive) this.#health.watchTold(null);
+    if (!this.#isDeceptive) this.#health.watchTold(this.#emptied);
     this.#isDeceptive = true;
     if (revision >= position && (known === null || isContinued(known, entry, position))) return;
     // It may also have been deleted meanwhile: then listing is a little more work, and no harm.
@@ -161,10 +180,11 @@ export class PrefixWatch {
         // Not for a stream that breaks as soon as it has begun.
         if (performance.now() - opened_ms > backoffMax_ms) backoff.reset();
         this.#isDeceptive = false;
-        this.#health.watchTold(null);
+        this.#health.watchTold(this.#emptied);
         this.#apply(events);
-        // What the values mean has changed with the configuration.
-        if (untypedBackend(this.#config!) !== untyped) {
+        // What the values mean has changed with the configuration; or there is one again.
+        const isFilled = this.#emptied !== null && !isMissing(this.#config);
+        if (isFilled || untypedBackend(this.#config!) !== untyped) {
           this.#position = null;
           return;
         }
@@ -273,8 +293,7 @@ export class PrefixWatch {
       while (!ended.signal.aborted) {
         const { rung } = this.#configBell;
         const now = this.#config;
-        const isMissing = now instanceof SelvageError && now.code === "config_missing";
-        if (now !== null && !(isFirst && isMissing) && news.take(now)) {
+        if (now !== null && !(isFirst && isMissing(now)) && news.take(now)) {
           isFirst = false;
           yield now;
         } else await rung;

@@ -215,12 +215,16 @@ test("an etcd that lost its data is noticed, and a new configuration told", asyn
     lab.members[0]!.wipe();
     await eventually(() => !store.state().connected);
     await lab.restartAll();
-    await follower.until(({ table }) => table.size === 0);
     await configs.until((self) => self.told.length === 1);
     assert.match(configs.networks()[0]!, /no network configuration/);
     await rejectsWith("lease_lost", store.renew(held));
+    // Until there is a network again no node is parted from the peers that it had.
+    assert.equal(follower.table.size, 8);
+    assert.match(store.state().lastError!, /lost everything under .*going on with what was there/);
     await store.setConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}', "test");
     await configs.until((self) => self.told.length === 2);
+    await follower.until(({ table }) => table.size === 0);
+    assert.equal(store.state().lastError, null);
     const again = await store.acquire(request(1, held.subnets));
     assert.equal(leaseKey(again.subnets), leaseKey(held.subnets));
     await follower.until(({ table }) => table.size === 1);

@@ -1,7 +1,7 @@
 /** The flags by which etcd is reached: flannel's, of every command that may use it. */
 import type { Command } from "commander";
 import { ETCD_DEFAULTS, type EtcdOptions } from "../etcd/options.ts";
-import { readFileBounded } from "../files.ts";
+import { readPasswordFile } from "../etcd/password_file.ts";
 import { valueFlag } from "./flags.ts";
 import { UsageError } from "./usage_error.ts";
 import { nonEmpty } from "./values.ts";
@@ -17,9 +17,6 @@ export interface EtcdFlags {
   readonly etcdPassword?: string;
   readonly etcdPasswordFile?: string;
 }
-
-/** A password is short; of another file nothing is to be sent anywhere. */
-const PASSWORD_SIZE_MAX_BYTES = 4096;
 
 /** Endpoints with commas between them; what each must be is for the client to say. */
 function endpointList(text: string): string[] {
@@ -81,10 +78,7 @@ function readPassword(flags: EtcdFlags): string | null {
   if (etcdPassword !== undefined) {
     throw new UsageError("--etcd-password and --etcd-password-file exclude each other");
   }
-  const text = readFileBounded(etcdPasswordFile, PASSWORD_SIZE_MAX_BYTES);
-  const password = text.split(/\r?\n/, 1)[0]!;
-  if (password === "") throw new UsageError(`--etcd-password-file ${etcdPasswordFile}: empty`);
-  return password;
+  return readPasswordFile(etcdPasswordFile);
 }
 
 /** Refuses what flannel's client would silently do without. */
@@ -125,5 +119,6 @@ export function etcdOptions(flags: EtcdFlags): EtcdOptions | null {
     cafile: flags.etcdCafile ?? null,
     username: flags.etcdUsername ?? null,
     password: readPassword(flags),
+    passwordFile: flags.etcdPasswordFile ?? null,
   };
 }

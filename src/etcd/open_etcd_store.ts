@@ -10,8 +10,7 @@ import type { EtcdOptions } from "./options.ts";
  * that will not do. The caller closes it.
  */
 export function openEtcdClient(options: EtcdOptions): Etcd {
-  const { endpoints, cafile, certfile, keyfile, username, password } = options;
-  return openEtcd({ endpoints: [...endpoints], cafile, certfile, keyfile, username, password });
+  return openEtcd(options);
 }
 
 /** The store over a client of its own; `onStateChange` as of `EtcdStore`. Throws likewise. */

@@ -13,6 +13,8 @@ export interface EtcdOptions {
   /** Both or none. */
   readonly username: string | null;
   readonly password: string | null;
+  /** Where the password comes from; it may have another one later. Null: from no file. */
+  readonly passwordFile?: string | null;
 }
 
 /** flannel's. */

@@ -63,6 +63,7 @@ describe("how etcd is reached", () => {
       keyfile: "/k",
       username: "u",
       password: "secret ",
+      passwordFile: file,
     });
   });
 

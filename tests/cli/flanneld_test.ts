@@ -37,6 +37,7 @@ test("flannel's defaults", async () => {
       cafile: null,
       username: null,
       password: null,
+      passwordFile: null,
     },
     stateDir: "/var/lib/selvage",
     apiListen: null,

@@ -7,7 +7,8 @@ import { Status, StatusError } from "./status.ts";
 
 export interface User {
   readonly name: string;
-  readonly password: string;
+  /** As it is now. */
+  password(): string;
 }
 
 /** etcd forgets a simple token that was not used for 5 minutes (--auth-token-ttl). */
@@ -77,7 +78,7 @@ export class Authenticator {
     timeout_ms: number,
     signal: AbortSignal,
   ): Promise<string | null> {
-    const request = { name, password };
+    const request = { name, password: password() };
     const metadata = new Metadata();
     try {
       return (await connection.unary(AUTHENTICATE, request, metadata, timeout_ms, signal)).token;

@@ -1,5 +1,6 @@
 /** Makes a client of what a user has given. */
 import { SelvageError } from "../../errors.ts";
+import { readPasswordFile } from "../password_file.ts";
 import type { User } from "./authentication.ts";
 import { EtcdClient } from "./client.ts";
 import { Dispatcher } from "./dispatcher.ts";
@@ -16,6 +17,8 @@ export interface EtcdOptions {
   readonly keyfile: string | null;
   readonly username: string | null;
   readonly password: string | null;
+  /** Read again for each new token, so that a password may change; what it had last counts. */
+  readonly passwordFile?: string | null;
   /** For a call as a whole, over all endpoints. */
   readonly deadline_ms?: number;
   /** For a read at one endpoint where there are others. */
@@ -34,8 +37,24 @@ function given(text: string | null): string | null {
   return text === "" ? null : text;
 }
 
-function userOf(username: string | null, password: string | null): User | null {
-  if (username !== null && password !== null) return { name: username, password };
+/** The password as it is now: of a file that is being written, what it had before. */
+function currentPassword(first: string, file: string | null): () => string {
+  let known = first;
+  return () => {
+    try {
+      if (file !== null) known = readPasswordFile(file);
+    } catch {
+      // It may still do; that it does not is etcd's to say.
+    }
+    return known;
+  };
+}
+
+function userOf(options: EtcdOptions): User | null {
+  const [username, password] = [given(options.username), given(options.password)];
+  if (username !== null && password !== null) {
+    return { name: username, password: currentPassword(password, options.passwordFile ?? null) };
+  }
   if (username === null && password === null) return null;
   const text = username === null
     ? "etcd: a password is given without a user"
@@ -55,7 +74,7 @@ export function openEtcd(options: EtcdOptions): Etcd {
     certfile: given(options.certfile),
     keyfile: given(options.keyfile),
   };
-  const user = userOf(given(options.username), given(options.password));
+  const user = userOf(options);
   const hasFiles = Object.values(files).some((file) => file !== null);
   const endpoints = parseEndpoints(options.endpoints, hasFiles);
   const dispatcher = new Dispatcher(endpoints, files, user, {

@@ -1,5 +1,8 @@
 /** Users, passwords, tokens and rights. */
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { hasCode, SelvageError } from "../../../src/errors.ts";
 import { type EtcdOptions, openEtcd } from "../../../src/etcd/client/open_etcd.ts";
@@ -64,6 +67,21 @@ describe("a server with authentication", () => {
   test("a wrong password and an unknown user are refused in the same words", async () => {
     await failsWith({ password: "wrong" }, "unauthorized", /wrong user or password/);
     await failsWith({ username: "nobody" }, "unauthorized", /wrong user or password/);
+  });
+
+  test("a password in a file may change while the client lives", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "selvage-etcd-"));
+    const passwordFile = join(directory, "password");
+    const { password, ...options } = lab.clientOptions;
+    writeFileSync(passwordFile, "of last year\n");
+    const etcd = openEtcd({ ...options, password: "of last year", passwordFile });
+    await assert.rejects(etcd.get("/net/a"), /wrong user or password/);
+    writeFileSync(passwordFile, `${password}\n`);
+    await etcd.get("/net/a");
+    rmSync(passwordFile);
+    await etcd.get("/net/a");
+    etcd.close();
+    rmSync(directory, { recursive: true });
   });
 
   test("who gives no user is told that one is demanded", async () => {

@@ -6,7 +6,6 @@ import type { NetworkConfig } from "../config/network_config.ts";
 import type { SelvageError } from "../errors.ts";
 import type { Lease, LeaseAttributes, LeaseChange, LeaseRequest } from "../lease/lease.ts";
 import { UnreadableKeys } from "../lease/unreadable_keys.ts";
-import { LinkedSignal } from "../net/linked_signal.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import { closedError } from "../store/closed_error.ts";
 import {
@@ -31,6 +30,7 @@ import { Health } from "./health.ts";
 import { KeySpace } from "./lease_key.ts";
 import { PrefixWatch, WATCH_TIMES, type WatchTimes } from "./prefix_watch.ts";
 import { release, renew } from "./renew.ts";
+import { runUntilClosed } from "../net/run_until_closed.ts";
 
 /** A list this old is not gone on with: listing anew costs less than the events since. */
 const START_AGE_MAX_MS = 60_000;
@@ -85,27 +85,13 @@ export class EtcdStore implements LeaseStore {
   }
 
   /** Runs a call with the caller's signal and the store's, and keeps `state` true. */
-  async #run<T>(
+  #run<T>(
     activity: "write" | "read",
     signal: AbortSignal | undefined,
     work: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    const closing = this.#closing.signal;
-    signal?.throwIfAborted();
-    if (closing.aborted) throw closedError();
-    const link = new LinkedSignal([signal, closing]);
-    try {
-      const result = await work(link.signal);
-      this.#health.callEnded(activity, null);
-      return result;
-    } catch (error) {
-      if (signal?.aborted) throw signal.reason;
-      if (closing.aborted) throw closedError();
-      this.#health.callEnded(activity, error);
-      throw error;
-    } finally {
-      link.dispose();
-    }
+    const tell = (error: unknown) => this.#health.callEnded(activity, error);
+    return runUntilClosed(signal, this.#closing.signal, work, tell);
   }
 
   readConfig(signal?: AbortSignal): Promise<NetworkConfig> {
@@ -238,7 +224,7 @@ export class EtcdStore implements LeaseStore {
   // deno-lint-ignore require-await
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return;
-    this.#closing.abort();
+    this.#closing.abort(closedError());
     this.#health.close(closedError());
     this.#watch?.stop();
     this.#context.etcd.close();

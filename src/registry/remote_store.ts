@@ -18,6 +18,7 @@ import { toLeaseValue } from "../lease/lease_value.ts";
 import { checkedJson } from "../net/checked.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import { LinkedSignal } from "../net/linked_signal.ts";
+import { runUntilClosed } from "../net/run_until_closed.ts";
 import type { LeaseHolder, LeaseStore, StoreState } from "../store/store.ts";
 import { closedError } from "../store/closed_error.ts";
 import { GoneError, RegistryClient } from "./client.ts";
@@ -108,27 +109,16 @@ export class RemoteStore implements LeaseStore {
   }
 
   /** Runs a call with the caller's signal and the store's, and keeps `state` true. */
-  async #run<T>(signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>) {
-    const closing = this.#closing.signal;
-    signal?.throwIfAborted();
-    if (closing.aborted) throw closedError();
-    const link = new LinkedSignal([signal, closing]);
-    try {
-      const result = await work(link.signal);
-      this.#setState(true, null);
-      return result;
-    } catch (error) {
-      if (signal?.aborted) throw signal.reason;
-      if (closing.aborted) throw closedError();
-      // Any other code is an answer of the registry, which is thus reached.
-      const code = error instanceof SelvageError ? error.code : null;
-      const isAnswer = code !== null && code !== "unavailable" && code !== "unauthorized";
-      if (isAnswer || error instanceof GoneError) this.#setState(true, null);
-      else this.#setState(false, error);
-      throw error;
-    } finally {
-      link.dispose();
-    }
+  #run<T>(signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    return runUntilClosed(signal, this.#closing.signal, work, (error) => this.#callEnded(error));
+  }
+
+  #callEnded(error: unknown): void {
+    // Any other code is an answer of the registry, which is thus reached.
+    const code = error instanceof SelvageError ? error.code : null;
+    const isAnswer = code !== null && code !== "unavailable" && code !== "unauthorized";
+    if (error === null || isAnswer || error instanceof GoneError) this.#setState(true, null);
+    else this.#setState(false, error);
   }
 
   readConfig(signal?: AbortSignal): Promise<NetworkConfig> {
@@ -342,7 +332,7 @@ export class RemoteStore implements LeaseStore {
   // deno-lint-ignore require-await
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return;
-    this.#closing.abort();
+    this.#closing.abort(closedError());
     this.#setState(false, closedError());
     this.#client.close();
   }

@@ -6,7 +6,7 @@ import { Lab } from "../e2e/lab.ts";
 import { LabEtcd } from "../e2e/lab_etcd.ts";
 import { runToEnd } from "./children.ts";
 import type { JoinTime } from "./etcd_join.ts";
-import { memory_MB, processesIn } from "./processes.ts";
+import { processesIn, sampleMemory_MB } from "./processes.ts";
 import type { Figure } from "./results.ts";
 
 const CHILD = fileURLToPath(new URL("./etcd_child.ts", import.meta.url));
@@ -60,13 +60,9 @@ async function sampleMemory(
   await lab.untilPeers(peerCount, 2);
   await pause(SETTLE_MS, undefined, { signal });
   const pids = processesIn(lab.network(2).host);
-  const samples: number[] = [];
-  while (samples.length < SAMPLE_COUNT) {
-    await pause(1_000, undefined, { signal });
-    samples.push(memory_MB(pids, "VmRSS"));
-  }
+  const [samples] = await sampleMemory_MB(pids, ["VmRSS"], SAMPLE_COUNT, signal);
   await lab.stop(2);
-  return samples;
+  return samples!;
 }
 
 async function measureCase(

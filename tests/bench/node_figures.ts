@@ -9,7 +9,13 @@ import { registryPath } from "../../src/store/embedded_store.ts";
 import { RegistryState } from "../../src/store/registry_state.ts";
 import { EXECUTABLE, Lab } from "../e2e/lab.ts";
 import { networkConfig, node } from "../lease/sample.ts";
-import { endProcessesIn, memory_MB, processesIn, processTime_s } from "./processes.ts";
+import {
+  endProcessesIn,
+  memory_MB,
+  processesIn,
+  processTime_s,
+  sampleMemory_MB,
+} from "./processes.ts";
 import type { Figure } from "./results.ts";
 
 const PEER_COUNT = 5_000;
@@ -100,13 +106,8 @@ async function measure(lab: Lab, options: NodeOptions): Promise<Figure[]> {
   const idleFrom_s = processTime_s(pids);
   await pause(options.idle_s * 1000, undefined, { signal });
   const idle_s = processTime_s(pids) - idleFrom_s;
-  const settled_MB: number[] = [];
-  const ofFiles_MB: number[] = [];
-  for (let sample = 0; sample < SAMPLE_COUNT; sample++) {
-    await pause(1_000, undefined, { signal });
-    settled_MB.push(memory_MB(pids, "VmRSS"));
-    ofFiles_MB.push(memory_MB(pids, "RssFile"));
-  }
+  const fields = ["VmRSS", "RssFile"] as const;
+  const [settled_MB, ofFiles_MB] = await sampleMemory_MB(pids, fields, SAMPLE_COUNT, signal);
   const highest_MB = memory_MB(pids, "VmHWM");
   // Only now, since an answer with thousands of peers costs memory of its own.
   await lab.untilPeers(PEER_COUNT + 1, 2);
@@ -124,8 +125,8 @@ async function measure(lab: Lab, options: NodeOptions): Promise<Figure[]> {
   const idle = `processor time of an idle node over ${options.idle_s} s, ${PEERS}`;
   return [
     { title: `resident memory, ${PEERS}, just after the join`, unit: "MB", values: [joined_MB] },
-    { title: `resident memory, ${PEERS}, settled`, unit: "MB", values: settled_MB },
-    { title: "of that, backed by files: the executable", unit: "MB", values: ofFiles_MB },
+    { title: `resident memory, ${PEERS}, settled`, unit: "MB", values: settled_MB! },
+    { title: "of that, backed by files: the executable", unit: "MB", values: ofFiles_MB! },
     { title: "at its highest, since its start", unit: "MB", values: [highest_MB] },
     { title: `after ${changes}`, unit: "MB", values: [changed_MB] },
     { title: `processor time for ${changes}, ${PEERS}`, unit: "s", values: [changes_s] },

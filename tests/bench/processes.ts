@@ -70,6 +70,21 @@ export function memory_MB(pids: readonly number[], field: MemoryField): number {
   }, 0);
 }
 
+/** Samples of these fields, one a second for `count` seconds, by field in the order given. */
+export async function sampleMemory_MB(
+  pids: readonly number[],
+  fields: readonly MemoryField[],
+  count: number,
+  signal: AbortSignal,
+): Promise<number[][]> {
+  const samples = fields.map((): number[] => []);
+  for (let second = 0; second < count; second++) {
+    await pause(1_000, undefined, { signal });
+    fields.forEach((field, i) => samples[i]!.push(memory_MB(pids, field)));
+  }
+  return samples;
+}
+
 function signalAll(namespaces: readonly Netns[], signal: "SIGTERM" | "SIGKILL"): number {
   const pids = processesIn(...namespaces).filter((pid) => pid !== process.pid);
   for (const pid of pids) readOrNull(() => process.kill(pid, signal));

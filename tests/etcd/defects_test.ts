@@ -3,13 +3,13 @@
  * authority's file alone was ignored: tests/etcd/client/tls_test.ts.
  */
 import assert from "node:assert/strict";
-import { afterEach, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { leaseKey } from "../../src/lease/lease.ts";
 import { IpPrefix } from "../../src/net/ip.ts";
 import { lease, nodeNumber, seededRandom } from "../lease/sample.ts";
 import { Follower, rejectsWith, TTL_MS } from "../store/harness.ts";
 import { interleave } from "./fake_etcd.ts";
-import { PREFIX, TestNetwork } from "./harness.ts";
+import { networkOfEachTest, PREFIX, TestNetwork } from "./harness.ts";
 
 const valueOf = (n: number) => `{"PublicIP":"192.168.0.${n}","PublicIPv6":null}`;
 const request = (n: number, ...previous: string[]) => ({
@@ -18,15 +18,7 @@ const request = (n: number, ...previous: string[]) => ({
 });
 
 describe("flannel's defect", () => {
-  let network: TestNetwork | null = null;
-  const start = (seed = 1): TestNetwork => {
-    network = new TestNetwork(seed);
-    return network;
-  };
-  afterEach(async () => {
-    await network?.close();
-    network = null;
-  });
+  const start = networkOfEachTest();
 
   test("1, a peer missed when two nodes join at the same instant: 200 rounds", async () => {
     for (let seed = 1; seed <= 200; seed++) {

@@ -1,4 +1,5 @@
 /** Stores on an etcd in memory. */
+import { afterEach } from "node:test";
 import { EtcdStore, type EtcdStoreOptions } from "../../src/etcd/etcd_store.ts";
 import { seededRandom } from "../lease/sample.ts";
 import { FakeClock, TTL_MS } from "../store/harness.ts";
@@ -68,4 +69,14 @@ export class TestNetwork {
 /** Resolves once the condition holds, where no event tells; the runner's limit ends the wait. */
 export async function eventually(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
+}
+
+/** What starts the network of each test of the suite around the call, and closes it after it. */
+export function networkOfEachTest(): (seed?: number) => TestNetwork {
+  let network: TestNetwork | null = null;
+  afterEach(async () => {
+    await network?.close();
+    network = null;
+  });
+  return (seed = 1) => network = new TestNetwork(seed);
 }

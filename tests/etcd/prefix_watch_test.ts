@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { Subscriber } from "../../src/etcd/subscriber.ts";
 import { SelvageError } from "../../src/errors.ts";
 import { leaseKey } from "../../src/lease/lease.ts";
@@ -8,22 +8,14 @@ import type { StoreState } from "../../src/store/store.ts";
 import { lease, nodeNumber, seededRandom } from "../lease/sample.ts";
 import { Follower, rejectsWith, TTL_MS } from "../store/harness.ts";
 import { interleave } from "./fake_etcd.ts";
-import { eventually, PREFIX, QUICK_TIMES, TestNetwork } from "./harness.ts";
+import { eventually, networkOfEachTest, PREFIX, QUICK_TIMES, TestNetwork } from "./harness.ts";
 
 const valueOf = (n: number) => `{"PublicIP":"192.168.0.${n}","PublicIPv6":null}`;
 const ADDRESS = (one: { leases: LeaseTable["leases"] }) =>
   one.leases.map((each) => `${leaseKey(each.subnets)} ${each.publicAddresses}`);
 
 describe("the watch of etcd", () => {
-  let network: TestNetwork | null = null;
-  const start = (seed = 1): TestNetwork => {
-    network = new TestNetwork(seed);
-    return network;
-  };
-  afterEach(async () => {
-    await network?.close();
-    network = null;
-  });
+  const start = networkOfEachTest();
 
   test("goes on from the last event's revision after the stream broke", async () => {
     const there = start();

@@ -1,6 +1,7 @@
 /** The client: keys, leases and watches of etcd over gRPC. */
 import { hasCode, SelvageError } from "../../errors.ts";
 import { LinkedSignal } from "../../net/linked_signal.ts";
+import { runUntilClosed } from "../../net/run_until_closed.ts";
 import { foundBy, keyAfter, prefixRange, toBytes, toKeyValue, toTxnRequest } from "./calls.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { CompactedError } from "./error.ts";
@@ -37,23 +38,11 @@ export class EtcdClient implements Etcd {
   }
 
   /** Runs `work` with a signal that is the caller's and the client's. */
-  async #linked<T>(
+  #linked<T>(
     signal: AbortSignal | undefined,
     work: (both: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    const closing = this.#closing.signal;
-    signal?.throwIfAborted();
-    if (closing.aborted) throw closedError();
-    const link = new LinkedSignal([signal, closing]);
-    try {
-      return await work(link.signal);
-    } catch (error) {
-      if (signal?.aborted) throw signal.reason;
-      if (closing.aborted) throw closedError();
-      throw error;
-    } finally {
-      link.dispose();
-    }
+    return runUntilClosed(signal, this.#closing.signal, work);
   }
 
   #call<Request, Answer>(
@@ -228,7 +217,7 @@ export class EtcdClient implements Etcd {
 
   close(): void {
     if (this.#closing.signal.aborted) return;
-    this.#closing.abort();
+    this.#closing.abort(closedError());
     this.dispatcher.close();
   }
 }

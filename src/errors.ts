@@ -13,6 +13,7 @@ export type ErrorCode =
   | "out_of_subnets" // the network is full
   | "too_large" // a body or a table past its bound
   | "unavailable" // the store, the registry or the daemon cannot be reached
+  | "store_full" // the store is read, and takes no writes for lack of space
   | "unsupported" // this host or this build cannot do it
   | "permission" // a privilege is missing
   | "internal"; // a defect of ours

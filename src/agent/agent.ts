@@ -24,12 +24,14 @@ import { readPreviousSubnets, writeSubnetFile } from "../lease/subnet_file.ts";
 import { logger } from "../log.ts";
 import type { Family } from "../net/ip.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
+import { listAddresses, listLinks } from "../netlink/rtnetlink.ts";
 import { Backoff, pause } from "../retry.ts";
 import type { LeaseStore } from "../store/store.ts";
 import { VERSION } from "../version.ts";
 import { DataPath } from "./data_path.ts";
 import { ConfigWatch } from "./config_watch.ts";
 import { hostNeeds } from "./host_needs.ts";
+import { LeftSubnets } from "./left_subnets.ts";
 import { LeaseKeeper } from "./lease_keeper.ts";
 import { awaitNetwork, judgeNetwork, type Network } from "./network.ts";
 import { followFirewall, followTables } from "./notifications.ts";
@@ -38,12 +40,13 @@ import { probeTunnel } from "./open_tunnel.ts";
 import type { RunOptions } from "./options.ts";
 import { OuterLinkWatch } from "./outer_link_watch.ts";
 import { requireCapabilities, requireTun } from "./preflight.ts";
+import { Progress } from "./progress.ts";
 import { readinessOf } from "./readiness.ts";
 import { notifyServiceManager } from "./service_manager.ts";
 import { restSoon, Settling } from "./settling.ts";
 import { snapshot, type SnapshotParts } from "./snapshot.ts";
 import { prepareHost, startExtension } from "./start_commands.ts";
-import type { Phase, Status } from "./status.ts";
+import type { Status } from "./status.ts";
 import { keepVtepMacs, loadVtepMacs } from "./vtep_macs.ts";
 import { workerCount } from "./worker_count.ts";
 
@@ -63,8 +66,7 @@ export class Agent implements AgentControl {
   readonly #workerUrl: URL;
   readonly #log = logger("agent");
   readonly #started_ms = Date.now();
-  #phase: Phase = "starting";
-  #waitingFor: string | null = "starting";
+  readonly #progress = new Progress();
   #outerLink: OuterLinkWatch | null = null;
   #vtepMacs: VtepMacs | null = null;
   #opened: OpenedStore | null = null;
@@ -90,6 +92,10 @@ export class Agent implements AgentControl {
   #hasKernelVxlan: boolean | null = null;
   /** What the agent does to its own path, one thing after another. */
   #turn: Promise<void> = Promise.resolve();
+  readonly #leftSubnets = new LeftSubnets({
+    addresses: () => listAddresses(this.#connection!),
+    links: () => listLinks(this.#connection!),
+  });
   readonly #host: HostFeatures = {
     hasKernelVxlan: () => this.#hasKernelVxlan ??= hasKernelVxlan(this.#connection!),
   };
@@ -183,11 +189,15 @@ export class Agent implements AgentControl {
         store: this.store,
         attributes: this.#attributes(this.#network),
         renewMargin_ms: this.#options.renewMargin_ms,
-        onWaiting: (reason) => this.#waitingFor = reason,
+        onWaiting: (reason) => this.#progress.wait(reason),
+        onTaken: (reason) => this.#yield(reason),
       });
       this.#keeper = keeper;
-      this.#phase = "waiting_for_lease";
-      const lease = await keeper.acquire(this.#previousSubnets(), signal);
+      this.#progress.enter("waiting_for_lease");
+      const previous = this.#previousSubnets();
+      const lease = await keeper.acquire(previous, signal);
+      this.#leftSubnets.hold(previous);
+      this.#leftSubnets.hold(lease.subnets);
       this.#wait("bringing packets to flow");
       await this.#openPath(lease);
       // What changed there while there was no path has been told to nobody.
@@ -195,7 +205,10 @@ export class Agent implements AgentControl {
       this.#settling.begin();
       await Promise.race([
         Promise.all([
-          keeper.keep(signal, () => this.#move(keeper, signal, true)),
+          keeper.keep(signal, ({ subnets }) => {
+            this.#leftSubnets.hold(subnets);
+            return this.#move(keeper, signal, true);
+          }),
           this.#followLeases(signal),
           this.#configWatch.follow(this.store, signal),
           ...this.#followKernel(signal),
@@ -219,23 +232,21 @@ export class Agent implements AgentControl {
     this.#commandData = await prepareHost(network, signal, {
       onRun: (text) => this.#wait(text),
       onFailure: (reason) => {
-        if (reason !== this.#waitingFor) this.#log.warning`${reason}`;
+        if (reason !== this.#progress.waitingFor) this.#log.warning`${reason}`;
         this.#wait(reason);
       },
     });
   }
 
   #wait(reason: string): void {
-    this.#phase = "starting";
-    this.#waitingFor = reason;
+    this.#progress.enter("starting", reason);
   }
 
   #awaitNetwork(signal: AbortSignal): Promise<Network> {
     // While the start waits nothing else follows the interface.
     const link = () => this.#outerLink!.refresh();
     return awaitNetwork(this.store, link, this.#host, signal, (phase, reason) => {
-      this.#phase = phase;
-      this.#waitingFor = reason;
+      this.#progress.enter(phase, reason);
     });
   }
 
@@ -275,8 +286,7 @@ export class Agent implements AgentControl {
       mtu_bytes: this.#path.mtu_bytes,
       ipMasq: this.#options.ipMasq,
     });
-    this.#phase = "ready";
-    this.#waitingFor = null;
+    this.#progress.enter("ready", null);
     const state = `holding ${leaseKey(lease.subnets)}, backend ${config.backend.type}`;
     const how = this.readiness().ready ? "is ready" : "has started, but is not ready";
     this.#log.info`selvage ${VERSION} ${how}: ${state}`;
@@ -296,11 +306,15 @@ export class Agent implements AgentControl {
     await this.#closePath(isCleared);
     // A start that was refused changes nothing: another's may be running.
     if (!isCleared || isOpen || this.#signal?.aborted !== true) return;
+    this.#clearKernel();
+    this.#log.info`removed from the kernel what an earlier run left`;
+  }
+
+  #clearKernel(): void {
     const { problems } = this.#reconciler!.clear();
     for (const problem of [...problems, ...this.#firewall.reconcile([]).problems]) {
       this.#log.warning`${problem}`;
     }
-    this.#log.info`removed from the kernel what an earlier run left`;
   }
 
   #notify(state: string): void {
@@ -321,13 +335,23 @@ export class Agent implements AgentControl {
       .catch(this.#fatal.reject);
   }
 
+  /** Forwards no more for subnets that are another's now, until there is a lease again. */
+  #yield(reason: string): Promise<void> {
+    return this.#turn = this.#turn.then(async () => {
+      // In the middle of a move what the kernel forwards was left there.
+      if (this.#path === null) this.#clearKernel();
+      await this.#closePath(true);
+      this.#progress.enter("waiting_for_lease", reason);
+      this.#log.warning`packets are not forwarded until there is a lease`;
+    }).catch(this.#fatal.reject);
+  }
+
   async #moveNow(keeper: LeaseKeeper, signal: AbortSignal, isConfigRead: boolean): Promise<void> {
     const backoff = new Backoff(MOVE_RETRY_FIRST_MS, MOVE_RETRY_MAX_MS);
-    while (!signal.aborted && keeper.lease !== null) {
-      this.#phase = "starting";
+    while (!signal.aborted && keeper.lease !== null && !keeper.isTaken) {
       const { lease } = keeper;
       const target = `${leaseKey(lease.subnets)} on ${this.#link.name}`;
-      this.#waitingFor = `moving to ${target}`;
+      this.#wait(`moving to ${target}`);
       try {
         await this.#closePath();
         // Over another link the store may be reached only when packets flow there.
@@ -345,8 +369,8 @@ export class Agent implements AgentControl {
       } catch (error) {
         if (signal.aborted) return;
         if (error instanceof LoopHangs) throw error;
-        this.#waitingFor = `cannot move to ${target}: ${errorText(error)}`;
-        this.#log.error`${this.#waitingFor}`;
+        this.#wait(`cannot move to ${target}: ${errorText(error)}`);
+        this.#log.error`${this.#progress.waitingFor}`;
         await pause(backoff.next_ms(), signal);
       }
     }
@@ -409,8 +433,7 @@ export class Agent implements AgentControl {
 
   /** Closes everything, each part whatever became of the others. */
   async #end(listeners: Closable | null): Promise<void> {
-    this.#phase = "stopping";
-    this.#waitingFor = "stopping";
+    this.#progress.enter("stopping", "stopping");
     this.#notify("STOPPING=1");
     this.#outerLink?.stop();
     const steps: [string, () => Promise<void> | void][] = [
@@ -462,17 +485,19 @@ export class Agent implements AgentControl {
   get #parts(): SnapshotParts {
     return {
       started_ms: this.#started_ms,
-      phase: this.#phase,
-      waitingFor: this.#waitingFor,
+      ...this.#progress.shown,
       link: this.#outerLink?.link ?? null,
       config: this.#network?.config ?? null,
       lease: this.#keeper?.lease ?? null,
       expiry_ms: this.#keeper?.expiry_ms ?? null,
       renewal_ms: this.#keeper?.renewal_ms ?? null,
+      lostSince_ms: this.#keeper?.lostSince_ms ?? null,
       path: this.#path,
       linkProblem: this.#outerLink?.problem ?? null,
       rivalProblem: this.#keeper?.rivalProblem ?? null,
       configProblem: this.#configWatch.problem,
+      leftProblems: this.#leftSubnets.problems(),
+      notices: this.#configWatch.notices,
       peers: this.#peers(),
       store: this.#opened?.store.state() ?? null,
       registry: this.#opened?.registry ?? null,

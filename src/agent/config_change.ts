@@ -1,13 +1,13 @@
 /** What a node does when the network's configuration changes while it runs. Pure. */
 import type { NetworkConfig } from "../config/network_config.ts";
+import { ofFamily } from "../net/ip.ts";
 
 /** `what` says the difference in one phrase. */
 export type ConfigChange =
-  /** Nothing that a running node does depends on it. */
   | { readonly kind: "none" }
   /** The packets take another way, with the subnet that the node has. */
   | { readonly kind: "obeyed"; readonly what: string }
-  /** It is this host's own affair how it does it, and no reason to disturb what runs. */
+  /** It concerns the next lease, or is this host's own affair: no reason to disturb what runs. */
   | { readonly kind: "later"; readonly what: string }
   /** It needs another lease, or another kind of backend: a new start. */
   | { readonly kind: "refused"; readonly what: string };
@@ -28,6 +28,21 @@ function said(value: unknown): string {
   return value === undefined ? "unset" : JSON.stringify(value);
 }
 
+/** What says which subnets are given out. */
+function rangeChanges(before: NetworkConfig, after: NetworkConfig): string[] {
+  return after.ranges.flatMap((range) => {
+    const old = ofFamily(before.ranges, range.family)!;
+    const prefix = range.family === 4 ? "" : "IPv6";
+    const fields = [
+      ["SubnetLen", old.subnetLength, range.subnetLength],
+      ["SubnetMin", old.subnetMin, range.subnetMin],
+      ["SubnetMax", old.subnetMax, range.subnetMax],
+    ] as const;
+    return fields.filter(([, was, is]) => `${was}` !== `${is}`)
+      .map(([name, was, is]) => `${prefix}${name} ${was} → ${is}`);
+  });
+}
+
 function changedOptions(before: BackendOptions, after: BackendOptions): string[] {
   const names = new Set([...Object.keys(before), ...Object.keys(after)]);
   return [...names].filter((name) => said(before[name]) !== said(after[name]));
@@ -36,7 +51,8 @@ function changedOptions(before: BackendOptions, after: BackendOptions): string[]
 /**
  * Whether a running node can take up the change. Which subnets are given out (SubnetLen and its
  * bounds) concerns the next lease alone; the backend's options are obeyed; another network or
- * backend would part the node from what its containers and its lease were made for.
+ * backend would part the node from what its containers and its lease were made for. Of several
+ * changes the kind is that of the gravest.
  */
 export function judgeConfigChange(before: NetworkConfig, after: NetworkConfig): ConfigChange {
   const [oldNetworks, newNetworks] = [networksOf(before), networksOf(after)];
@@ -49,8 +65,11 @@ export function judgeConfigChange(before: NetworkConfig, after: NetworkConfig): 
   }
   const [oldOptions, newOptions] = [before.backend.options, after.backend.options];
   const names = changedOptions(oldOptions, newOptions);
-  if (names.length === 0) return { kind: "none" };
-  const what = names.map((name) => `${name} ${said(oldOptions[name])} → ${said(newOptions[name])}`);
-  const isLocal = names.every((name) => LOCAL_OPTIONS.includes(name));
-  return { kind: isLocal ? "later" : "obeyed", what: what.join(", ") };
+  const ranges = rangeChanges(before, after);
+  const options = names.map((name) => {
+    return `${name} ${said(oldOptions[name])} → ${said(newOptions[name])}`;
+  });
+  const what = [...ranges, ...options].join(", ");
+  if (names.some((name) => !LOCAL_OPTIONS.includes(name))) return { kind: "obeyed", what };
+  return what === "" ? { kind: "none" } : { kind: "later", what };
 }

@@ -19,6 +19,7 @@ export class ConfigWatch {
   readonly #options: ConfigWatchOptions;
   readonly #log = logger("agent");
   #problem: string | null = null;
+  #notice: string | null = null;
 
   constructor(options: ConfigWatchOptions) {
     this.#options = options;
@@ -29,9 +30,15 @@ export class ConfigWatch {
     return this.#problem;
   }
 
+  /** What of a new configuration is to be taken up yet: a sentence, or none. */
+  get notices(): readonly string[] {
+    return this.#notice === null ? [] : [this.#notice];
+  }
+
   /** Says that the node has read the configuration anew and works by it. */
   settle(): void {
     this.#problem = null;
+    this.#notice = null;
   }
 
   /** Takes up what can be, and says what cannot, until the signal is aborted. */
@@ -55,14 +62,18 @@ export class ConfigWatch {
     const change = judgeConfigChange(network().config, config);
     // Nobody is to restart for what a new start could not obey either.
     const judged = judge(config);
+    this.#notice = null;
     if (change.kind === "refused") {
       throw new SelvageError("unsupported", `it has ${change.what}; restart selvage on this host`);
     }
     if (change.kind === "none") return onChanged(judged, false);
     tellConfigWarnings(config);
-    const isLater = change.kind === "later";
-    const when = isLater ? "; this host takes it up when selvage starts next" : "";
-    this.#log.info`the network's configuration has changed: ${change.what}${when}`;
-    if (!isLater) onChanged(judged, true);
+    const news = `the network's configuration has changed: ${change.what}`;
+    if (change.kind === "obeyed") {
+      this.#log.info`${news}`;
+      return onChanged(judged, true);
+    }
+    this.#notice = `${news}; this host takes it up when selvage starts next`;
+    this.#log.info`${this.#notice}`;
   }
 }

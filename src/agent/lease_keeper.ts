@@ -27,6 +27,8 @@ export interface LeaseKeeperOptions {
   readonly ttl_ms?: number;
   /** Told why the lease cannot be had yet; null once it can. */
   readonly onWaiting: (reason: string | null) => void;
+  /** Told why, once, when another has our subnets and none can be had for now; awaited. */
+  readonly onTaken?: (reason: string) => Promise<void>;
 }
 
 /**
@@ -65,6 +67,12 @@ export class LeaseKeeper {
   } | null = null;
   /** Aborted when the store says that the lease is no longer ours. */
   #lost = new AbortController();
+  /** Since when, in ms since 1970; null: it is ours. */
+  #lostSince_ms: number | null = null;
+  /** Who has the lost lease now; null: nobody that we know of. */
+  #taker: string | null = null;
+  /** Whether it was said that the lost lease is another's. */
+  #isTaken = false;
   /**
    * Whether a watch must show the lease. One that runs while the lease is taken again may have
    * changes under way that are older than it.
@@ -97,6 +105,16 @@ export class LeaseKeeper {
   /** When it is to be renewed, in ms since 1970; null for a reservation. */
   get renewal_ms(): number | null {
     return this.#due?.at_ms ?? null;
+  }
+
+  /** Since when the store says that the lease is not ours, in ms since 1970; null: it is. */
+  get lostSince_ms(): number | null {
+    return this.#lostSince_ms;
+  }
+
+  /** Whether another has our subnets, and `onTaken` was told. */
+  get isTaken(): boolean {
+    return this.#isTaken;
   }
 
   /** Who else publishes our lease, or has done so in the last minutes; null: nobody. */
@@ -144,9 +162,13 @@ export class LeaseKeeper {
     while (true) {
       signal.throwIfAborted();
       const request = { attributes: this.#attributes, previousSubnets };
+      // What changes during the call may make it worth another at once.
+      const woken = this.#wake.signal;
       try {
         const lease = await this.#options.store.acquire(request, signal);
         this.#lost = new AbortController();
+        this.#lostSince_ms = null;
+        this.#taker = null;
         // The watch may have been faster than the answer, and then has no more to tell.
         this.#mustShow = this.#lease === null || this.#isShown;
         this.#published = request.attributes;
@@ -155,9 +177,15 @@ export class LeaseKeeper {
       } catch (error) {
         signal.throwIfAborted();
         if (this.#lease === null && isFinal(this.#options.store, error)) throw error;
-        this.#options.onWaiting(`no lease: ${errorText(error)}`);
-        this.#log.warning`cannot take a lease: ${errorText(error)}`;
-        await pause(backoff.next_ms(), signal);
+        const reason = this.#taker === null
+          ? errorText(error)
+          : `${leaseKey(this.#lease!.subnets)} is ${this.#taker}'s now; ${errorText(error)}`;
+        this.#log.warning`cannot take a lease: ${reason}`;
+        if (this.#taker !== null) await this.#yield(`no lease: ${reason}`);
+        this.#options.onWaiting(`no lease: ${reason}`);
+        const link = new LinkedSignal([signal, woken]);
+        await pause(backoff.next_ms(), link.signal);
+        link.dispose();
       }
     }
   }
@@ -169,15 +197,31 @@ export class LeaseKeeper {
     this.#isShown = shown !== undefined &&
       (sameNode(shown, this.#attributes) || sameNode(shown, this.#published));
     if (shown === undefined) {
-      if (this.#mustShow) this.#lost.abort();
+      // It is free again: there is nothing to wait for.
+      if (this.#taker !== null) this.#wakeUp();
+      this.#taker = null;
+      if (this.#mustShow) this.#lose(null);
     } else if (!this.#isShown) {
-      this.#lost.abort();
+      this.#lose(shown.publicAddresses.join(", "));
     } else {
       this.#mustShow = true;
       // A reservation may have been made of it: that needs no renewal.
       if (shown.expiry_ms === null) this.#take({ ...this.#lease, expiry_ms: null });
       this.#noteRival(shown);
     }
+  }
+
+  #lose(taker: string | null): void {
+    this.#lostSince_ms ??= Date.now();
+    this.#taker = taker;
+    this.#lost.abort();
+  }
+
+  /** Two hosts that forward for one subnet would take each other's packets. */
+  async #yield(reason: string): Promise<void> {
+    if (this.#isTaken) return;
+    this.#isTaken = true;
+    await this.#options.onTaken?.(reason);
   }
 
   /** Wakes the keeping if another than us wrote what the store says of us. */
@@ -198,7 +242,7 @@ export class LeaseKeeper {
 
   /**
    * Keeps the lease until the signal is aborted. `onMoved` is called, and awaited, when only other
-   * subnets could be had; what it throws ends the keeping.
+   * subnets could be had, and with the same after `onTaken`; what it throws ends the keeping.
    */
   async keep(signal: AbortSignal, onMoved: (lease: Lease) => Promise<void>): Promise<void> {
     const backoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
@@ -235,7 +279,7 @@ export class LeaseKeeper {
       if (signal.aborted) return;
       if (hasCode(error, "lease_lost")) {
         this.#isShown = false;
-        return this.#lost.abort();
+        return this.#lose(null);
       }
       this.#log.warning`cannot renew the lease: ${errorText(error)}`;
       await this.#sleep(backoff.next_ms(), signal);
@@ -266,12 +310,11 @@ export class LeaseKeeper {
     try {
       const lease = await this.acquire(this.#lease!.subnets, signal);
       const after = leaseKey(lease.subnets);
-      if (after === before) {
-        this.#log.info`holding ${after} again`;
-        return;
-      }
-      this.#log.warning`the subnet is taken; this host moves to ${after}`;
-      await onMoved(lease);
+      const wasTaken = this.#isTaken;
+      this.#isTaken = false;
+      if (after === before) this.#log.info`holding ${after} again`;
+      else this.#log.warning`the subnet is taken; this host moves to ${after}`;
+      if (after !== before || wasTaken) await onMoved(lease);
     } catch (error) {
       if (!signal.aborted) throw error;
     }

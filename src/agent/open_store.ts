@@ -162,8 +162,9 @@ async function listenIfAsked(
 function logState({ kind, connected, location, lastError }: StoreState): void {
   const name = kind === "etcd" ? kind : "registry";
   const shown = kind === "etcd" ? kind : "the registry";
-  if (connected) logger("store").info`connected to ${shown} at ${location}`;
-  else logger("store").warning`${name} lost: ${lastError}`;
+  if (!connected) logger("store").warning`${name} lost: ${lastError}`;
+  else if (lastError !== null) logger("store").warning`${lastError}`;
+  else logger("store").info`connected to ${shown} at ${location}`;
 }
 
 async function openRemote(

@@ -7,18 +7,18 @@ import type { StoreState } from "../store/store.ts";
 import { VERSION } from "../version.ts";
 import type { DataPath } from "./data_path.ts";
 import { readinessOf } from "./readiness.ts";
-import type { DeviceStatus, PeerStatus, Phase, Status, TunnelStatus } from "./status.ts";
+import type { ShownProgress } from "./progress.ts";
+import type { DeviceStatus, PeerStatus, Status, TunnelStatus } from "./status.ts";
 
-export interface SnapshotParts {
+export interface SnapshotParts extends ShownProgress {
   readonly started_ms: number;
-  readonly phase: Phase;
-  readonly waitingFor: string | null;
   readonly link: OuterLink | null;
   readonly config: NetworkConfig | null;
   readonly lease: Lease | null;
-  /** Both by this host's clock. */
+  /** All three by this host's clock. */
   readonly expiry_ms: number | null;
   readonly renewal_ms: number | null;
+  readonly lostSince_ms: number | null;
   readonly path: DataPath | null;
   /** Why the outer interface is not what it was; null: it is. */
   readonly linkProblem: string | null;
@@ -26,6 +26,10 @@ export interface SnapshotParts {
   readonly rivalProblem: string | null;
   /** Why a new configuration is not obeyed; null: it is. The node works as before. */
   readonly configProblem: string | null;
+  /** What still has addresses of subnets that this host holds no more, one sentence each. */
+  readonly leftProblems: readonly string[];
+  /** What is to be known and is no problem, one sentence each. */
+  readonly notices: readonly string[];
   /** Every lease but our own, in the order of the subnets. */
   readonly peers: readonly Lease[];
   readonly store: StoreState | null;
@@ -83,6 +87,7 @@ export function snapshot(parts: SnapshotParts, now_ms: number): Status {
     phase: parts.phase,
     ready: readinessOf(parts, now_ms).ready,
     waitingFor: parts.waitingFor,
+    waitingSince_ms: parts.waitingSince_ms,
     interface: link && {
       name: link.name,
       mtu_bytes: link.mtu_bytes,
@@ -94,6 +99,7 @@ export function snapshot(parts: SnapshotParts, now_ms: number): Status {
       subnets: texts(lease.subnets),
       expiry_ms: parts.expiry_ms,
       renewal_ms: parts.renewal_ms,
+      lostSince_ms: parts.lostSince_ms,
     },
     backend: config && path && {
       type: config.backend.type,
@@ -107,8 +113,10 @@ export function snapshot(parts: SnapshotParts, now_ms: number): Status {
     problems: [
       ...[parts.linkProblem, parts.rivalProblem, parts.configProblem]
         .filter((problem) => problem !== null),
+      ...parts.leftProblems,
       ...(path?.problems ?? []),
     ],
+    notices: parts.notices,
     skippedPeers: path?.skipped ?? [],
     store: parts.store,
     dataPlane: path?.status() ?? null,

@@ -20,6 +20,8 @@ export interface Status {
   readonly ready: boolean;
   /** What it waits for, in one sentence; null once it has started. */
   readonly waitingFor: string | null;
+  /** Since when it waits, for one thing or another; null if it does not. */
+  readonly waitingSince_ms: number | null;
   readonly interface: {
     readonly name: string;
     readonly mtu_bytes: number;
@@ -31,6 +33,8 @@ export interface Status {
     readonly subnets: readonly string[];
     readonly expiry_ms: number | null;
     readonly renewal_ms: number | null;
+    /** Since when the store says that it is not ours; null: it is ours. */
+    readonly lostSince_ms: number | null;
   } | null;
   readonly backend: {
     readonly type: string;
@@ -45,8 +49,10 @@ export interface Status {
     readonly peerCount: number;
   } | null;
   readonly peers: readonly PeerStatus[];
-  /** What in the kernel is not as it should be, one sentence each; it is tried again. */
+  /** What is not as it should be, one sentence each; what can be mended is tried again. */
   readonly problems: readonly string[];
+  /** What is to be known and is no problem, one sentence each. */
+  readonly notices: readonly string[];
   readonly skippedPeers: readonly { readonly key: string; readonly reason: string }[];
   readonly store: StoreState | null;
   readonly dataPlane: DataPlaneStatus | null;

@@ -8,7 +8,7 @@ import type {
 } from "../agent/status.ts";
 import { printable } from "../printable.ts";
 import { renderPairs, renderTable } from "./table.ts";
-import { formatAgo, formatBytes, formatDuration } from "./units.ts";
+import { formatAgo, formatBytes, formatCount, formatDuration } from "./units.ts";
 
 export interface StatusTextOptions {
   readonly now_ms: number;
@@ -37,6 +37,9 @@ function interfaceText(link: NonNullable<Status["interface"]>): string {
 
 function leaseText(lease: NonNullable<Status["lease"]>, now_ms: number): string {
   const subnets = list(lease.subnets);
+  if (lease.lostSince_ms !== null) {
+    return `${subnets}, LOST ${formatAgo(lease.lostSince_ms, now_ms)}`;
+  }
   if (lease.expiry_ms === null) return `${subnets}, reserved, never ends`;
   const left_ms = lease.expiry_ms - now_ms;
   if (left_ms <= 0) return `${subnets}, ended ${formatAgo(lease.expiry_ms, now_ms)}`;
@@ -69,20 +72,31 @@ function tunnelText(tunnel: TunnelStatus): string {
 
 function storeText(store: NonNullable<Status["store"]>, now_ms: number): string {
   const state = store.connected ? "connected" : "NOT connected";
-  const unreadable = store.unreadableCount === 0
+  const { unreadableCount } = store;
+  const unreadable = unreadableCount === 0
     ? ""
-    : `, ${store.unreadableCount} unreadable entries left out`;
-  const error = store.lastError === null ? "" : `: ${store.lastError}`;
+    : `, ${formatCount(unreadableCount, "unreadable entry", "unreadable entries")} left out`;
   const since = formatDuration(now_ms - store.since_ms);
-  return `${store.kind}, ${store.location}, ${state} for ${since}${unreadable}${error}`;
+  const text = `${store.kind}, ${store.location}, ${state} for ${since}${unreadable}`;
+  if (store.lastError === null) return text;
+  const failing = store.connected && store.errorSince_ms !== null
+    ? `; for ${formatDuration(now_ms - store.errorSince_ms)}`
+    : "";
+  return `${text}${failing}: ${store.lastError}`;
 }
 
 function traffic(packets: number, bytes: number): string {
-  return `${packets} ${packets === 1 ? "packet" : "packets"} (${formatBytes(bytes)})`;
+  return `${formatCount(packets, "packet")} (${formatBytes(bytes)})`;
+}
+
+function waitingText({ waitingFor, waitingSince_ms }: Status, now_ms: number): string | null {
+  if (waitingFor === null || waitingSince_ms === null) return waitingFor;
+  return `for ${formatDuration(now_ms - waitingSince_ms)}: ${waitingFor}`;
 }
 
 function dataPlaneText(plane: DataPlaneStatus): string {
-  const restarts = plane.restartCount === 0 ? "" : `, restarted ${plane.restartCount} times`;
+  const { restartCount } = plane;
+  const restarts = restartCount === 0 ? "" : `, restarted ${formatCount(restartCount, "time")}`;
   return `${plane.running ? "running" : "NOT running"}${restarts}, ` +
     `sent ${traffic(plane.sentPackets, plane.sentBytes)}, ` +
     `received ${traffic(plane.receivedPackets, plane.receivedBytes)}, ` +
@@ -105,7 +119,7 @@ function header(status: Status, now_ms: number): string {
   return renderPairs([
     ["Selvage", `${status.version}, pid ${status.pid}, up ${up}`],
     ["Phase", phaseText(status)],
-    ["Waiting", status.waitingFor],
+    ["Waiting", waitingText(status, now_ms)],
     ["Interface", link === null ? null : interfaceText(link)],
     ["Network", status.network.length === 0 ? null : list(status.network)],
     ["Lease", lease === null ? null : leaseText(lease, now_ms)],
@@ -164,6 +178,7 @@ function dropTable(plane: DataPlaneStatus, verbose: boolean): string {
 export function statusText(status: Status, options: StatusTextOptions): string {
   const notes = [
     ...status.problems.map((problem) => `Problem: ${printable(problem)}\n`),
+    ...status.notices.map((notice) => `Note: ${printable(notice)}\n`),
     ...status.skippedPeers.map(({ key, reason }) =>
       `Skipped ${printable(key)}: ${printable(reason)}\n`
     ),

@@ -13,6 +13,11 @@ export function formatBytes(size_bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(1)} ${SIZE_UNITS[unit]}`;
 }
 
+/** A number of things, such as `1 packet` or `2 packets`. */
+export function formatCount(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`;
+}
+
 /** A duration in ms as its two largest units, such as `23 h 53 min`; never negative. */
 export function formatDuration(duration_ms: number): string {
   const seconds = Math.floor(Math.max(0, duration_ms) / 1000);

@@ -9,16 +9,19 @@ function isLoss(error: unknown): boolean {
 }
 
 /** What may fail apart from the others: a full etcd is read, and takes no writes. */
-type Activity = "watch" | "write" | "read";
+type Call = "write" | "read";
 
-/** Whether etcd is reached, since when, and what failed last. */
+/** Whether etcd is reached, since when, and what fails. */
 export class Health {
   #connected = false;
   #since_ms: number;
   #lastError: string | null = null;
-  /** What failed, of what has not succeeded since. */
-  readonly #faults = new Map<Activity, string>();
-  #didLastCallFail = true;
+  #errorSince_ms: number | null = null;
+  /** Why the watch died; null: it lives, or nobody watches. */
+  #watchFault: string | null = null;
+  /** Of the calls what failed, of what has not succeeded since. */
+  readonly #callFaults = new Map<Call, string>();
+  #isLastCallLost = true;
   /** While a watch runs, it says whether etcd is reached. */
   #isWatching = false;
 
@@ -27,57 +30,61 @@ export class Health {
     this.#since_ms = now_ms();
   }
 
-  get state(): Pick<StoreState, "connected" | "since_ms" | "lastError"> {
+  get state(): Pick<StoreState, "connected" | "since_ms" | "lastError" | "errorSince_ms"> {
     return {
       connected: this.#connected,
       since_ms: this.#since_ms,
       lastError: this.#lastError,
+      errorSince_ms: this.#errorSince_ms,
     };
   }
 
-  #settle(): void {
-    const connected = this.#isWatching ? !this.#faults.has("watch") : !this.#didLastCallFail;
+  /** Takes what became of a call, if it was one, and of all that is known draws the state. */
+  #settle(call?: Call, fault: string | null = null): void {
+    const connected = this.#isWatching ? this.#watchFault === null : !this.#isLastCallLost;
     // What failed while etcd was away says nothing of how it does now.
-    if (connected && !this.#connected) this.#faults.clear();
-    const { watch, write, read } = Object.fromEntries(this.#faults);
-    const lastError = watch ?? write ?? read ?? null;
+    if (connected && !this.#connected) this.#callFaults.clear();
+    if (call !== undefined) {
+      if (fault === null) this.#callFaults.delete(call);
+      else this.#callFaults.set(call, fault);
+    }
+    const { write, read } = Object.fromEntries(this.#callFaults);
+    const lastError = this.#watchFault ?? write ?? read ?? null;
     const isNews = connected !== this.#connected || lastError !== this.#lastError;
-    if (connected !== this.#connected) this.#since_ms = this.now_ms();
-    this.#connected = connected;
-    this.#lastError = lastError;
+    this.#set(connected, lastError);
     if (isNews) this.onChange();
   }
 
-  #note(activity: Activity, fault: string | null): void {
-    if (fault === null) this.#faults.delete(activity);
-    else this.#faults.set(activity, fault);
+  #set(connected: boolean, lastError: string | null): void {
+    if (connected !== this.#connected) this.#since_ms = this.now_ms();
+    this.#connected = connected;
+    this.#lastError = lastError;
+    this.#errorSince_ms = lastError === null ? null : this.#errorSince_ms ?? this.now_ms();
   }
 
   /** A call went well (null), or not; that etcd said no is an answer too. */
-  callEnded(activity: "write" | "read", error: unknown): void {
-    this.#didLastCallFail = isLoss(error);
-    this.#note(activity, this.#didLastCallFail ? errorText(error) : null);
-    this.#settle();
+  callEnded(call: Call, error: unknown): void {
+    this.#isLastCallLost = isLoss(error);
+    const isFault = this.#isLastCallLost || hasCode(error, "store_full");
+    this.#settle(call, isFault ? errorText(error) : null);
   }
 
   /** The watch has shown a sign of life (null), or died. */
   watchTold(error: unknown): void {
     this.#isWatching = true;
-    this.#note("watch", error === null ? null : errorText(error));
+    this.#watchFault = error === null ? null : errorText(error);
     this.#settle();
   }
 
   /** Nobody watches any more. */
   watchEnded(): void {
     this.#isWatching = false;
-    this.#didLastCallFail = this.#faults.has("watch");
+    this.#isLastCallLost = this.#watchFault !== null;
     this.#settle();
   }
 
   /** The store was closed. */
   close(error: unknown): void {
-    if (this.#connected) this.#since_ms = this.now_ms();
-    this.#connected = false;
-    this.#lastError = errorText(error);
+    this.#set(false, errorText(error));
   }
 }

@@ -22,6 +22,7 @@ const KINDS: Readonly<Record<ErrorCode, readonly [status: number, title: string]
   permission: [500, "Permission missing"],
   unavailable: [503, "Unavailable"],
   out_of_subnets: [507, "Out of subnets"],
+  store_full: [507, "Store full"],
 };
 
 /** The body of a problem response. */

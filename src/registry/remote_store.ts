@@ -325,6 +325,7 @@ export class RemoteStore implements LeaseStore {
       connected: this.#connected,
       since_ms: this.#since_ms,
       lastError: this.#lastError,
+      errorSince_ms: this.#lastError === null ? null : this.#since_ms,
       unreadableCount: this.#unreadable.count,
     };
   }

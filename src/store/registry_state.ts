@@ -8,6 +8,7 @@ import { errorText } from "../errors.ts";
 import type { Lease, LeaseChange } from "../lease/lease.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
 import { RegistryDatabase, type RegistryEvent } from "./registry_database.ts";
+import type { StoreState } from "./store.ts";
 
 /** All leases at one revision. */
 export interface Snapshot {
@@ -83,9 +84,10 @@ export class RegistryState {
   }
 
   /** Whether the last access to the file went well, since when that is so, and what failed. */
-  get health(): { connected: boolean; since_ms: number; lastError: string | null } {
-    const connected = this.#failure === null;
-    return { connected, since_ms: this.#since_ms, lastError: this.#failure };
+  get health(): Pick<StoreState, "connected" | "since_ms" | "lastError" | "errorSince_ms"> {
+    const [connected, since_ms] = [this.#failure === null, this.#since_ms];
+    const errorSince_ms = connected ? null : since_ms;
+    return { connected, since_ms, lastError: this.#failure, errorSince_ms };
   }
 
   #load(): void {

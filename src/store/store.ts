@@ -23,8 +23,13 @@ export interface StoreState {
   readonly connected: boolean;
   /** Since when `connected` has had its value, in ms since 1970. */
   readonly since_ms: number;
-  /** The last failure, in one sentence; null if there was none since it was connected. */
+  /**
+   * What fails, in one sentence; null: nothing. Also while it is connected: such as a full etcd,
+   * which is read and takes no writes.
+   */
   readonly lastError: string | null;
+  /** Since when calls fail, in ms since 1970; null if `lastError` is. */
+  readonly errorSince_ms: number | null;
   /** Entries that could not be read and were left out. */
   readonly unreadableCount: number;
 }

@@ -14,9 +14,15 @@ test("the same configuration in other words is no change", () => {
   assert.deepEqual(judgeConfigChange(before, config({ EnableIPv4: true })), { kind: "none" });
 });
 
-test("which subnets are given out concerns the next lease alone", () => {
-  const after = config({ SubnetLen: 25, SubnetMin: "10.5.8.0" });
-  assert.deepEqual(judgeConfigChange(before, after), { kind: "none" });
+test("which subnets are given out waits for the next start, unless more has changed", () => {
+  const ranges = { SubnetLen: 25, SubnetMin: "10.5.8.0", SubnetMax: "10.5.255.0" };
+  const what = "SubnetLen 24 → 25, SubnetMin 10.5.1.0 → 10.5.8.0";
+  assert.deepEqual(judgeConfigChange(before, config(ranges)), { kind: "later", what });
+  const Backend = { Type: "vxlan", VNI: 2 };
+  assert.deepEqual(judgeConfigChange(before, config({ ...ranges, Backend })), {
+    kind: "obeyed",
+    what: `${what}, VNI 1 → 2`,
+  });
 });
 
 test("the backend's options are obeyed, each named", () => {

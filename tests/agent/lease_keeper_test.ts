@@ -201,6 +201,54 @@ describe("lease keeper", () => {
     }, (to) => Promise.resolve(moved.resolve(String(to.subnets[0]))));
   });
 
+  test("a subnet that went to another, and none to be had: it yields for so long", async () => {
+    const full = new SelvageError("out_of_subnets", "the network is full");
+    const store = new ScriptedStore([lease("10.1.0.0-24"), full, full, lease("10.1.0.0-24")]);
+    const told: (string | null)[] = [];
+    const moved = Promise.withResolvers<string>();
+    const keeper = new LeaseKeeper({
+      store: store as unknown as LeaseStore,
+      attributes: ATTRIBUTES,
+      renewMargin_ms: 3600_000,
+      onWaiting: (reason) => told.push(reason),
+      onTaken: (reason) => Promise.resolve(void told.push(`yields: ${reason}`)),
+    });
+    await keeper.acquire([], new AbortController().signal);
+    assert.deepEqual([keeper.lostSince_ms, keeper.isTaken], [null, false]);
+    const before_ms = Date.now();
+    await whileKeeping(keeper, async () => {
+      keeper.observe(table(lease("10.1.0.0-24", OTHER)));
+      await store.asked(() => store.acquired.length, 3);
+      assert.ok(keeper.isTaken);
+      assert.ok(keeper.lostSince_ms! >= before_ms);
+      // Free again: that is not waited out.
+      const freed_ms = performance.now();
+      keeper.observe(table());
+      assert.equal(await moved.promise, "10.1.0.0/24");
+      assert.ok(performance.now() - freed_ms < 500);
+    }, (to) => Promise.resolve(moved.resolve(String(to.subnets[0]))));
+    assert.deepEqual([keeper.lostSince_ms, keeper.isTaken], [null, false]);
+    const reason = "no lease: 10.1.0.0-24 is 192.0.2.66's now; the network is full";
+    assert.deepEqual(told, [null, `yields: ${reason}`, reason, reason, null]);
+  });
+
+  test("a revoked lease that nobody took is no reason to yield", async () => {
+    const away = new SelvageError("unavailable", "nobody there");
+    const store = new ScriptedStore([lease("10.1.0.0-24"), away, lease("10.1.0.0-24")]);
+    const keeper = new LeaseKeeper({
+      store: store as unknown as LeaseStore,
+      attributes: ATTRIBUTES,
+      renewMargin_ms: 3600_000,
+      onWaiting: () => {},
+      onTaken: () => Promise.reject(new Error("must not yield")),
+    });
+    await keeper.acquire([], new AbortController().signal);
+    await whileKeeping(keeper, async () => {
+      keeper.observe(table());
+      await store.asked(() => store.acquired.length, 3);
+    });
+  });
+
   test("what a node publishes otherwise after a move, the store is told at once", async () => {
     const moved = lease("10.1.9.0-24");
     const store = new ScriptedStore([lease("10.1.5.0-24"), moved], [moved]);

@@ -11,15 +11,19 @@ const NOTHING: SnapshotParts = {
   started_ms: 1000,
   phase: "waiting_for_store",
   waitingFor: "the registry cannot be reached",
+  waitingSince_ms: 900,
   link: null,
   config: null,
   lease: null,
   expiry_ms: null,
   renewal_ms: null,
+  lostSince_ms: null,
   path: null,
   linkProblem: null,
   rivalProblem: null,
   configProblem: null,
+  leftProblems: [],
+  notices: [],
   peers: [],
   store: null,
   registry: null,
@@ -112,9 +116,16 @@ test("peers carry their counters; one that is not served has zeros", () => {
     linkProblem: null,
     rivalProblem: null,
     configProblem: null,
+    leftProblems: [],
+    notices: [],
     peers: [lease("10.1.7.0-24", "192.0.2.7"), lease("10.1.9.0-24", "192.0.2.9")],
   }, 1000);
-  assert.deepEqual(status.lease, { subnets: ["10.1.5.0/24"], expiry_ms: 5000, renewal_ms: 4000 });
+  assert.deepEqual(status.lease, {
+    subnets: ["10.1.5.0/24"],
+    expiry_ms: 5000,
+    renewal_ms: 4000,
+    lostSince_ms: null,
+  });
   assert.deepEqual(status.backend, {
     peerCount: 1,
     type: "udp",

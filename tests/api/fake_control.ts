@@ -144,6 +144,7 @@ export class FakeStore implements LeaseStore {
       connected: true,
       since_ms: NOW_MS - 3_600_000,
       lastError: null,
+      errorSince_ms: null,
       unreadableCount: 0,
     };
   }
@@ -221,6 +222,7 @@ export function sampleStatus(): Status {
     phase: "ready",
     ready: true,
     waitingFor: null,
+    waitingSince_ms: null,
     interface: {
       name: "eth0",
       mtu_bytes: 1500,
@@ -232,6 +234,7 @@ export function sampleStatus(): Status {
       subnets: ["10.5.52.0/24"],
       expiry_ms: NOW_MS + 86_000_000,
       renewal_ms: NOW_MS + 82_400_000,
+      lostSince_ms: null,
     },
     backend: {
       type: "udp",
@@ -259,6 +262,7 @@ export function sampleStatus(): Status {
       { ...peer, key: "10.5.8.0-24", subnets: ["10.5.8.0/24"], publicAddresses: ["192.0.2.30"] },
     ],
     problems: [],
+    notices: [],
     skippedPeers: [{ key: "10.5.9.0-24", reason: "its backend is vxlan" }],
     store: new FakeStore().state(),
     dataPlane: {

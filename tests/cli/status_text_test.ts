@@ -47,6 +47,7 @@ test("a node that waits, and one in trouble", () => {
     ...sampleStatus(),
     phase: "waiting_for_config" as const,
     waitingFor: "the registry holds no network configuration",
+    waitingSince_ms: NOW_MS - 90_000,
     interface: null,
     network: [],
     lease: null,
@@ -69,7 +70,7 @@ test("a node that waits, and one in trouble", () => {
     `\
 Selvage  0.1.0, pid 4711, up 1 h 1 min
 Phase    waiting for the network configuration
-Waiting  the registry holds no network configuration
+Waiting  for 1 min 30 s: the registry holds no network configuration
 Store    remote, 192.0.2.1:8286, NOT connected for 1 h, 2 unreadable entries left out: \
 192.0.2.1:8286: connection refused
 
@@ -158,18 +159,38 @@ test("where the kernel forwards there are devices, and nothing is counted", () =
   assert.doesNotMatch(text, /Tunnel|Data plane|SENT|LAST HEARD/);
 });
 
+test("a store that is read and takes no writes; what is to be known and is no problem", () => {
+  const status = sampleStatus();
+  const store = {
+    ...status.store!,
+    lastError: "etcd takes no writes",
+    errorSince_ms: NOW_MS - 60_000,
+    unreadableCount: 1,
+  };
+  const notices = ["SubnetLen has changed"];
+  const text = statusText({ ...status, store, notices }, { now_ms: NOW_MS, verbose: false });
+  const rest = "connected for 1 h, 1 unreadable entry left out; for 1 min: etcd takes no writes";
+  assert.match(text, new RegExp(`^Store .*${rest}$`, "m"));
+  assert.match(text, /^Note: SubnetLen has changed$/m);
+  assert.match(text, /^Phase +ready$/m);
+});
+
 test("a reservation, a lease that has ended, a public address behind NAT", () => {
   const status = sampleStatus();
   const text = (lease: typeof status.lease) =>
     statusText({ ...status, lease }, { now_ms: NOW_MS, verbose: false });
   const subnets = ["10.5.52.0/24"];
   assert.match(
-    text({ subnets, expiry_ms: null, renewal_ms: null }),
+    text({ subnets, expiry_ms: null, renewal_ms: null, lostSince_ms: null }),
     /^Lease +10\.5\.52\.0\/24, reserved, never ends$/m,
   );
   assert.match(
-    text({ subnets, expiry_ms: NOW_MS - 61_000, renewal_ms: null }),
+    text({ subnets, expiry_ms: NOW_MS - 61_000, renewal_ms: null, lostSince_ms: null }),
     /^Lease +10\.5\.52\.0\/24, ended 1 min 1 s ago$/m,
+  );
+  assert.match(
+    text({ subnets, expiry_ms: NOW_MS + 61_000, renewal_ms: NOW_MS, lostSince_ms: NOW_MS - 5_000 }),
+    /^Lease +10\.5\.52\.0\/24, LOST 5 s ago$/m,
   );
   const link = { ...status.interface!, publicAddresses: ["198.51.100.9"] };
   assert.match(

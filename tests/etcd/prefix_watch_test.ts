@@ -177,6 +177,7 @@ describe("the watch of etcd", () => {
         connected: false,
         since_ms: 0,
         lastError: null,
+        errorSince_ms: null,
         unreadableCount: 0,
       },
     );

@@ -67,7 +67,7 @@ function elsewhere(why: string, isDone: "no" | "unknown", hint = ""): Judgement 
 
 function judgeResources(details: string): Judgement {
   if (details.includes("database space exceeded")) {
-    return stop(new SelvageError("unavailable", NO_SPACE, { hint: NO_SPACE_HINT }));
+    return stop(new SelvageError("store_full", NO_SPACE, { hint: NO_SPACE_HINT }));
   }
   if (/larger than max/i.test(details)) {
     return stop(new SelvageError("too_large", `etcd: a message is too large (${details})`));

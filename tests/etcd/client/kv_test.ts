@@ -229,7 +229,7 @@ test("a full database is told as such; reads go on", async () => {
     };
     const isFull = (error: unknown) => {
       assert.ok(error instanceof SelvageError && !(error instanceof AmbiguousError));
-      assert.equal(error.code, "unavailable");
+      assert.equal(error.code, "store_full");
       assert.match(error.message, /takes no writes: its database is full/);
       return true;
     };

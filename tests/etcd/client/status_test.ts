@@ -28,7 +28,7 @@ const STATUSES: readonly [code: number, details: string, meaning: string][] = [
   [3, "etcdserver: key is not provided", "invalid_argument"],
   [7, "etcdserver: permission denied", "forbidden"],
   [5, "etcdserver: requested lease not found", "not_found"],
-  [8, "etcdserver: mvcc: database space exceeded", "unavailable"],
+  [8, "etcdserver: mvcc: database space exceeded", "store_full"],
   [8, "grpc: received message larger than max (3 vs. 2)", "too_large"],
   [8, "etcdserver: too many requests", "elsewhere, done: no"],
   [14, "etcdserver: no leader", "elsewhere, done: no"],

@@ -19,7 +19,7 @@ import type { Compare, KeyValue, Operation } from "./client/kv.ts";
 import { orThrow } from "./config.ts";
 import { type Contents, listContents, type ListedContents, withoutEntries } from "./contents.ts";
 import type { StoreContext } from "./context.ts";
-import { Grant } from "./grant.ts";
+import { endUnusedGrant, Grant } from "./grant.ts";
 import { formatEntryValue } from "./lease_entry.ts";
 import { Tries } from "./tries.ts";
 
@@ -119,6 +119,12 @@ class Acquisition {
     const seen = held === null ? await this.#verify(lease, leaseId) : contents;
     if (seen === null) return null;
     if (!isReservation) this.#grant.keep();
+    // Those of an earlier run of ours, as a rule. It is nothing to wait for.
+    for (const before of [entry, ...deletes.map((gone) => contents.entryOf({ subnets: gone }))]) {
+      if (before !== undefined && before.leaseId !== leaseId) {
+        void endUnusedGrant(this.#context, before.leaseId);
+      }
+    }
     return { lease, contents: seen === "unknown" ? null : withoutEntries(seen) };
   }
 

@@ -9,6 +9,7 @@ import type { Compare } from "./client/kv.ts";
 import { orThrow } from "./config.ts";
 import { listContents, type ListedContents } from "./contents.ts";
 import type { StoreContext } from "./context.ts";
+import { endUnusedGrant } from "./grant.ts";
 import { formatEntryValue } from "./lease_entry.ts";
 import { deleteEntry } from "./renew.ts";
 import { Tries } from "./tries.ts";
@@ -85,20 +86,14 @@ export async function revoke(
   const tries = new Tries(context, `revoking ${key}`, signal);
   let isSent = false;
   while (true) {
-    const { entries } = await etcd.list(keys.subnets, signal);
-    const entry = entries.find((one) => one.key === key);
-    if (entry === undefined) {
+    const { entry } = await etcd.get(key, signal);
+    if (entry === null) {
       if (isSent) return;
       throw new SelvageError("not_found", `there is no lease ${leaseKey(subnets)}`);
     }
     isSent = true;
     if (await deleteEntry(context, entry, signal)) {
-      const isShared = entries.some((one) => one !== entry && one.leaseId === entry.leaseId);
-      // What it hung on would stay for a day otherwise; nobody misses it.
-      if (entry.leaseId !== 0n && !isShared) {
-        await etcd.revokeLease(entry.leaseId, signal).catch(() => {});
-      }
-      return;
+      return await endUnusedGrant(context, entry.leaseId);
     }
     await tries.again();
   }

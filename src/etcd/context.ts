@@ -15,9 +15,4 @@ export interface StoreContext {
   readonly random: () => number;
   /** The time of day in ms since 1970. */
   readonly now_ms: () => number;
-  /**
-   * Leases of etcd on which this process has put one key each: these alone may be ended without
-   * asking what else hangs on them.
-   */
-  readonly ownGrants: Set<bigint>;
 }

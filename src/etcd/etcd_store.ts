@@ -76,7 +76,6 @@ export class EtcdStore implements LeaseStore {
       raceLimit_ms: options.raceLimit_ms ?? 30_000,
       random: options.random ?? Math.random,
       now_ms,
-      ownGrants: new Set(),
     };
     this.#times = { ...WATCH_TIMES, ...options.times };
     this.#health = new Health(now_ms, () => {

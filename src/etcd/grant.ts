@@ -1,9 +1,6 @@
 /** The lease of etcd under one key: asked for when it is needed, ended if it was not used. */
 import type { StoreContext } from "./context.ts";
 
-/** One is in use at a time, as a rule. */
-const OWN_GRANT_COUNT_MAX = 256;
-
 /** At most one lease of etcd, for the tries of one call. */
 export class Grant {
   #id: bigint | null = null;
@@ -31,12 +28,6 @@ export class Grant {
   /** A key hangs on it now, which stays. */
   keep(): void {
     this.#isKept = true;
-    if (this.#id === null) return;
-    const { ownGrants } = this.context;
-    ownGrants.add(this.#id);
-    // Of keys that others have deleted they would stay here for ever.
-    const [oldest] = ownGrants;
-    if (ownGrants.size > OWN_GRANT_COUNT_MAX) ownGrants.delete(oldest!);
   }
 
   /** Forgets one that etcd does not know any more. */
@@ -60,8 +51,15 @@ export class Grant {
   }
 }
 
-/** Ends a lease of etcd that a key of ours hung on, if it was surely the only one. Never throws. */
-export async function endOwnGrant(context: StoreContext, id: bigint): Promise<void> {
-  if (!context.ownGrants.delete(id)) return;
-  await context.etcd.revokeLease(id).catch(() => {});
+/**
+ * Ends a lease of etcd that a key was taken off, unless others hang on it: it would stay for a day
+ * otherwise. 0n: there was none. Never throws: one that is left over runs out.
+ */
+export async function endUnusedGrant({ etcd }: StoreContext, id: bigint): Promise<void> {
+  if (id === 0n) return;
+  try {
+    if ((await etcd.findLease(id))?.keyCount === 0) await etcd.revokeLease(id);
+  } catch {
+    // It was not ours to begin with, or etcd is away.
+  }
 }

@@ -92,8 +92,8 @@ class Migration {
     if (action === "overwrite") return "overwritten";
     // What is reserved in etcd stays so.
     if (ttl_s === null || present === null || present.leaseId === 0n) return "same";
-    const left_s = await this.#etcd.leaseTtl_s(present.leaseId, this.#options.signal);
-    return ttl_s - left_s > EXTEND_FROM_S ? "extended" : "same";
+    const found = await this.#etcd.findLease(present.leaseId, this.#options.signal);
+    return ttl_s - (found?.ttl_s ?? 0) > EXTEND_FROM_S ? "extended" : "same";
   }
 
   /** Writes one key if it is still as it was seen. Tries again what failed or may have. */

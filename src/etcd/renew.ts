@@ -7,7 +7,7 @@ import { AmbiguousError } from "./client/error.ts";
 import type { KeyValue } from "./client/kv.ts";
 import { readConfigEntry } from "./config.ts";
 import type { StoreContext } from "./context.ts";
-import { endOwnGrant, Grant } from "./grant.ts";
+import { endUnusedGrant, Grant } from "./grant.ts";
 import { formatEntryValue, readEntry } from "./lease_entry.ts";
 import { Tries } from "./tries.ts";
 
@@ -116,7 +116,7 @@ class Renewal {
   async #finish(held: KeyValue): Promise<Lease> {
     if (held.leaseId === 0n) return { ...this.#lease, expiry_ms: null };
     this.#grant.keep();
-    if (this.#replaced !== null) await endOwnGrant(this.#context, this.#replaced);
+    if (this.#replaced !== null) await endUnusedGrant(this.#context, this.#replaced);
     return { ...this.#lease, expiry_ms: this.#grant.expiry_ms };
   }
 }
@@ -158,7 +158,7 @@ export async function release(
     const holder = holderOf(context, entry);
     if (holder === null || !sameNode(holder, lease)) return;
     if (await deleteEntry(context, entry, signal)) {
-      return await endOwnGrant(context, entry.leaseId);
+      return await endUnusedGrant(context, entry.leaseId);
     }
     await tries.again();
   }

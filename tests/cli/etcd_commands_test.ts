@@ -271,7 +271,7 @@ describe("selvage migrate", () => {
     const [config, held, reserved] = server.entries;
     assert.equal(JSON.parse(config!.value).Network, "10.5.0.0/16");
     assert.deepEqual([held!.key, held!.value], [key("10.5.1.0-24"), value("192.0.2.1")]);
-    assert.equal(server.ttl_s(held!.leaseId), 86_400);
+    assert.equal(server.findLease(held!.leaseId)!.ttl_s, 86_400);
     assert.deepEqual([reserved!.key, reserved!.leaseId], [key("10.5.2.0-24"), 0n]);
     const again = JSON.parse(await done([...args, "-json"]));
     assert.deepEqual(
@@ -331,7 +331,7 @@ describe("selvage migrate", () => {
     const args = ["migrate", "--api-socket", socket, ...AT];
     try {
       await done(args);
-      assert.equal(server.ttl_s(server.entry(key("10.5.1.0-24"))!.leaseId), 3600);
+      assert.equal(server.findLease(server.entry(key("10.5.1.0-24"))!.leaseId)!.ttl_s, 3600);
       assert.equal(server.entry(key("10.5.2.0-24"))?.leaseId, 0n);
 
       // Another's content: named, and written over only if that is said.

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
-import { afterEach, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { type Lease, leaseKey } from "../../src/lease/lease.ts";
 import { IpPrefix } from "../../src/net/ip.ts";
 import { nodeNumber, seededRandom } from "../lease/sample.ts";
 import { rejectsWith, TTL_MS } from "../store/harness.ts";
 import { interleave } from "./fake_etcd.ts";
 import { failWrite, FATES, persist } from "./faults.ts";
-import { PREFIX, TestNetwork } from "./harness.ts";
+import { eventually, networkOfEachTest, PREFIX, TestNetwork } from "./harness.ts";
 
 const request = (n: number, previous: string[] = []) => ({
   attributes: nodeNumber(n),
@@ -17,15 +17,7 @@ const nameOf = (lease: Lease) => leaseKey(lease.subnets);
 const valueOf = (n: number) => `{"PublicIP":"192.168.0.${n}","PublicIPv6":null}`;
 
 describe("taking a lease in etcd", () => {
-  let network: TestNetwork | null = null;
-  const start = (seed = 1, config?: string | null): TestNetwork => {
-    network = new TestNetwork(seed, config);
-    return network;
-  };
-  afterEach(async () => {
-    await network?.close();
-    network = null;
-  });
+  const start = networkOfEachTest();
 
   for (const seed of [1, 2, 3, 4, 5]) {
     test(`64 nodes at the same instant all get one of 64 subnets (seed ${seed})`, async () => {
@@ -41,7 +33,7 @@ describe("taking a lease in etcd", () => {
       for (const lease of leases) {
         const held = there.server.entry(`${PREFIX}/subnets/${nameOf(lease)}`)!;
         assert.match(held.value, new RegExp(`"${lease.publicAddresses[0]}"`));
-        assert.equal(there.server.ttl_s(held.leaseId), TTL_MS / 1000);
+        assert.equal(there.server.findLease(held.leaseId)!.ttl_s, TTL_MS / 1000);
       }
       // Those of tries that were lost are ended.
       assert.equal(there.server.grantIds.length, 64);
@@ -60,6 +52,30 @@ describe("taking a lease in etcd", () => {
       break;
     }
     assert.deepEqual(etcd.calls, ["get", "list", "grantLease", "transact", "list", "watch"]);
+  });
+
+  test("a host that starts anew leaves none of its earlier leases of etcd behind", async () => {
+    const there = start();
+    for (let run = 0; run < 3; run++) {
+      const { store } = there.node();
+      const lease = await store.acquire(request(1));
+      const { leaseId } = there.server.entry(`${PREFIX}/subnets/${nameOf(lease)}`)!;
+      await eventually(() => there.server.grantIds.length === 1);
+      assert.deepEqual(there.server.grantIds, [leaseId]);
+      await store.close();
+    }
+  });
+
+  test("what hangs on the earlier lease of etcd besides keeps it", async () => {
+    const there = start();
+    const shared = there.server.grant(100);
+    there.putLease("10.5.7.0-24", valueOf(1), shared);
+    there.server.put("/someone/else", "", shared);
+    const { store, etcd } = there.node();
+    assert.equal(nameOf(await store.acquire(request(1))), "10.5.7.0-24");
+    await eventually(() => etcd.calls.includes("findLease"));
+    await store.list();
+    assert.deepEqual(there.server.findLease(shared)?.keyCount, 1);
   });
 
   test("is done again under a configuration that came in between", async () => {
@@ -212,7 +228,9 @@ describe("an answer that is missing", () => {
             assert.deepEqual(network.leaseNames(), [nameOf(lease)], what);
             const entry = network.server.entry(`${PREFIX}/subnets/${nameOf(lease)}`)!;
             assert.equal(entry.leaseId === 0n, lease.expiry_ms === null, what);
-            if (entry.leaseId !== 0n) assert.ok(network.server.ttl_s(entry.leaseId) > 0, what);
+            if (entry.leaseId !== 0n) {
+              assert.ok(network.server.findLease(entry.leaseId)!.ttl_s > 0, what);
+            }
             // A later renewal finds it in order.
             network.server.fault = () => null;
             await store.renew(lease);

@@ -1,26 +1,18 @@
 import assert from "node:assert/strict";
-import { afterEach, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { ConfigFollower, Follower, rejectsWith } from "../store/harness.ts";
 import { failWrite, FATES } from "./faults.ts";
-import { PREFIX, TestNetwork } from "./harness.ts";
+import { networkOfEachTest, PREFIX, TestNetwork } from "./harness.ts";
 
 const KEY = `${PREFIX}/config`;
 const FIVE = '{"Network":"10.5.0.0/16"}';
 const SIX = '{\n  "Network": "10.6.0.0/16", "Backend": {"Type": "vxlan"}\n}';
 
 describe("the configuration in etcd", () => {
-  let network: TestNetwork | null = null;
-  const start = (config: string | null = FIVE): TestNetwork => {
-    network = new TestNetwork(1, config);
-    return network;
-  };
-  afterEach(async () => {
-    await network?.close();
-    network = null;
-  });
+  const start = networkOfEachTest();
 
   test("is written as it is given, and only where it says something else", async () => {
-    const there = start(null);
+    const there = start(1, null);
     const store = there.store();
     assert.equal(await store.readConfigText(), null);
     assert.equal(await store.setConfig(SIX, "file"), true);

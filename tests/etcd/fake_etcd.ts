@@ -6,6 +6,7 @@ import { AmbiguousError, CompactedError } from "../../src/etcd/client/error.ts";
 import type {
   Compare,
   Etcd,
+  EtcdLease,
   KeyEvent,
   KeyValue,
   Operation,
@@ -14,7 +15,7 @@ import type {
 import { SelvageError } from "../../src/errors.ts";
 
 /** The calls of `Etcd`, by name. */
-export type CallName = "list" | "get" | "transact" | "grantLease" | "revokeLease" | "leaseTtl_s";
+export type CallName = "list" | "get" | "transact" | "grantLease" | "revokeLease" | "findLease";
 
 /**
  * What becomes of a call: "lost" is answered `unavailable` and not done; a write that is "unsent"
@@ -101,10 +102,11 @@ export class FakeServer {
     return id;
   }
 
-  /** The seconds that a lease has left; -1: there is none. */
-  ttl_s(id: bigint): number {
+  findLease(id: bigint): EtcdLease | null {
     const grant = this.#grants.get(id);
-    return grant === undefined ? -1 : Math.ceil((grant.end_ms - this.now_ms()) / 1000);
+    if (grant === undefined) return null;
+    const keyCount = [...this.#entries.values()].filter(({ leaseId }) => leaseId === id).length;
+    return { ttl_s: Math.ceil((grant.end_ms - this.now_ms()) / 1000), keyCount };
   }
 
   revoke(id: bigint): void {
@@ -327,8 +329,8 @@ export class FakeEtcd implements Etcd {
     return this.#call("revokeLease", [id], signal, () => this.server.revoke(id));
   }
 
-  leaseTtl_s(id: bigint, signal?: AbortSignal): Promise<number> {
-    return this.#call("leaseTtl_s", [id], signal, () => this.server.ttl_s(id));
+  findLease(id: bigint, signal?: AbortSignal): Promise<EtcdLease | null> {
+    return this.#call("findLease", [id], signal, () => this.server.findLease(id));
   }
 
   async *watch(

@@ -72,11 +72,13 @@ export async function eventually(condition: () => boolean): Promise<void> {
 }
 
 /** What starts the network of each test of the suite around the call, and closes it after it. */
-export function networkOfEachTest(): (seed?: number) => TestNetwork {
+export function networkOfEachTest(): (
+  ...args: ConstructorParameters<typeof TestNetwork>
+) => TestNetwork {
   let network: TestNetwork | null = null;
   afterEach(async () => {
     await network?.close();
     network = null;
   });
-  return (seed = 1) => network = new TestNetwork(seed);
+  return (...args) => network = new TestNetwork(...args);
 }

@@ -55,7 +55,7 @@ function leasesOf(server: FakeServer): [string, string, number | null][] {
   return server.under(`${PREFIX}/subnets/`).map(({ key: at, value: text, leaseId }) => [
     at.slice(key("").length),
     text,
-    leaseId === 0n ? null : server.ttl_s(leaseId),
+    leaseId === 0n ? null : server.findLease(leaseId)!.ttl_s,
   ]);
 }
 

@@ -1,22 +1,17 @@
 import assert from "node:assert/strict";
-import { afterEach, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { type Lease, leaseKey, parseLeaseKey } from "../../src/lease/lease.ts";
 import { lease as leaseOf, nodeNumber } from "../lease/sample.ts";
 import { rejectsWith, TTL_MS } from "../store/harness.ts";
 import { failWrite, FATES, isWrite, persist } from "./faults.ts";
-import { PREFIX, TestNetwork } from "./harness.ts";
+import { networkOfEachTest, PREFIX, TestNetwork } from "./harness.ts";
 
 const request = (n: number) => ({ attributes: nodeNumber(n), previousSubnets: [] });
 const valueOf = (n: number) => `{"PublicIP":"192.168.0.${n}","PublicIPv6":null}`;
 const NAME = "10.5.8.0-24";
 const KEY = `${PREFIX}/subnets/${NAME}`;
 
-let network: TestNetwork | null = null;
-const start = (): TestNetwork => network = new TestNetwork();
-afterEach(async () => {
-  await network?.close();
-  network = null;
-});
+const start = networkOfEachTest();
 
 describe("renewing a lease in etcd", () => {
   test("moves the key to a new grant of the whole time, and ends the old one", async () => {
@@ -31,10 +26,16 @@ describe("renewing a lease in etcd", () => {
     const after = there.server.entry(key)!;
     assert.notEqual(after.leaseId, before.leaseId);
     assert.equal(after.createRevision, before.createRevision);
-    assert.equal(there.server.ttl_s(after.leaseId), TTL_MS / 1000);
+    assert.equal(there.server.findLease(after.leaseId)!.ttl_s, TTL_MS / 1000);
     assert.equal(renewed.expiry_ms, there.clock.now_ms() + TTL_MS);
     assert.deepEqual(there.server.grantIds, [after.leaseId]);
-    assert.deepEqual(etcd.calls, ["transact", "grantLease", "transact", "revokeLease"]);
+    assert.deepEqual(etcd.calls, [
+      "transact",
+      "grantLease",
+      "transact",
+      "findLease",
+      "revokeLease",
+    ]);
   });
 
   test("leaves a grant alone that another has made, whatever may hang on it", async () => {
@@ -131,7 +132,7 @@ describe("an answer that is missing, while a lease is held,", () => {
     const entry = there.server.entry(KEY);
     assert.ok(entry !== null, what);
     assert.match(entry.value, /"vxlan"/, what);
-    assert.ok(there.server.ttl_s(entry.leaseId) > TTL_MS / 1000 - 10, what);
+    assert.ok(there.server.findLease(entry.leaseId)!.ttl_s > TTL_MS / 1000 - 10, what);
   };
   const isGone = (there: TestNetwork, what: string) => {
     assert.deepEqual(there.leaseNames(), [], what);

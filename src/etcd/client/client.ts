@@ -6,8 +6,16 @@ import { foundBy, keyAfter, prefixRange, toBytes, toKeyValue, toTxnRequest } fro
 import type { Dispatcher } from "./dispatcher.ts";
 import { CompactedError } from "./error.ts";
 import { RangeRequest, type RangeResponse } from "./generated/rpc.ts";
-import type { Compare, Etcd, KeyEvent, KeyValue, Operation, TransactionResult } from "./kv.ts";
-import { GRANT_LEASE, LEASE_TTL, type Method, RANGE, REVOKE_LEASE, TRANSACT } from "./methods.ts";
+import type {
+  Compare,
+  Etcd,
+  EtcdLease,
+  KeyEvent,
+  KeyValue,
+  Operation,
+  TransactionResult,
+} from "./kv.ts";
+import { FIND_LEASE, GRANT_LEASE, type Method, RANGE, REVOKE_LEASE, TRANSACT } from "./methods.ts";
 import { ConnectError, judgeStatus, StatusError } from "./status.ts";
 import { WatchStream, type WatchTimes } from "./watch_stream.ts";
 
@@ -144,9 +152,9 @@ export class EtcdClient implements Etcd {
     }
   }
 
-  async leaseTtl_s(id: bigint, signal?: AbortSignal): Promise<number> {
-    const answer = await this.#call(LEASE_TTL, { ID: id }, true, signal);
-    return Number(answer.TTL);
+  async findLease(id: bigint, signal?: AbortSignal): Promise<EtcdLease | null> {
+    const { TTL, keys } = await this.#call(FIND_LEASE, { ID: id, keys: true }, true, signal);
+    return TTL < 0n ? null : { ttl_s: Number(TTL), keyCount: keys.length };
   }
 
   async *watch(

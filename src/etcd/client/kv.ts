@@ -53,6 +53,13 @@ export interface KeyEvent {
   readonly entry: KeyValue;
 }
 
+/** A lease of etcd's own: what keys hang on, and end with. */
+export interface EtcdLease {
+  /** What it has left, in seconds. */
+  readonly ttl_s: number;
+  readonly keyCount: number;
+}
+
 export interface Etcd {
   /** All keys with the prefix, in their order, as they are at one revision. */
   list(
@@ -76,8 +83,8 @@ export interface Etcd {
   /** Ends a lease, and with it the keys that hang on it. A lease that is not there: fine. */
   revokeLease(id: bigint, signal?: AbortSignal): Promise<void>;
 
-  /** The time that a lease has left, in seconds; -1: there is no such lease. */
-  leaseTtl_s(id: bigint, signal?: AbortSignal): Promise<number>;
+  /** Null: there is no such lease. */
+  findLease(id: bigint, signal?: AbortSignal): Promise<EtcdLease | null>;
 
   /**
    * Every event of keys with the prefix from this revision on: one batch a response, which never

@@ -32,5 +32,5 @@ export const TRANSACT = method(KVDefinition, KVDefinition.methods.txn);
 export const WATCH = method(WatchDefinition, WatchDefinition.methods.watch);
 export const GRANT_LEASE = method(LeaseDefinition, LeaseDefinition.methods.leaseGrant);
 export const REVOKE_LEASE = method(LeaseDefinition, LeaseDefinition.methods.leaseRevoke);
-export const LEASE_TTL = method(LeaseDefinition, LeaseDefinition.methods.leaseTimeToLive);
+export const FIND_LEASE = method(LeaseDefinition, LeaseDefinition.methods.leaseTimeToLive);
 export const AUTHENTICATE = method(AuthDefinition, AuthDefinition.methods.authenticate);

@@ -111,11 +111,12 @@ describe("keys, leases and transactions", () => {
     const lease = await etcd.grantLease(100);
     assert.equal(lease.ttl_s, 100);
     await etcd.transact([], [put("/l/a", "", lease.id)], []);
-    const left_s = await etcd.leaseTtl_s(lease.id);
-    assert.ok(left_s > 90 && left_s <= 100, `${left_s}`);
+    const { ttl_s, keyCount } = (await etcd.findLease(lease.id))!;
+    assert.ok(ttl_s > 90 && ttl_s <= 100, `${ttl_s}`);
+    assert.equal(keyCount, 1);
     await etcd.revokeLease(lease.id);
     assert.equal((await etcd.get("/l/a")).entry, null);
-    assert.equal(await etcd.leaseTtl_s(lease.id), -1);
+    assert.equal(await etcd.findLease(lease.id), null);
     await etcd.revokeLease(lease.id);
   });
 

@@ -201,6 +201,8 @@ export interface LeaseRevokeResponse {
 
 export interface LeaseTimeToLiveRequest {
   ID: bigint;
+  /** Whether the keys that hang on it are told. */
+  keys: boolean;
 }
 
 export interface LeaseTimeToLiveResponse {
@@ -208,6 +210,7 @@ export interface LeaseTimeToLiveResponse {
   ID: bigint;
   /** What is left of it; -1: there is no such lease. */
   TTL: bigint;
+  keys: Uint8Array[];
 }
 
 export interface AuthenticateRequest {
@@ -2292,7 +2295,7 @@ export const LeaseRevokeResponse: MessageFns<LeaseRevokeResponse> = {
 };
 
 function createBaseLeaseTimeToLiveRequest(): LeaseTimeToLiveRequest {
-  return { ID: 0n };
+  return { ID: 0n, keys: false };
 }
 
 export const LeaseTimeToLiveRequest: MessageFns<LeaseTimeToLiveRequest> = {
@@ -2302,6 +2305,9 @@ export const LeaseTimeToLiveRequest: MessageFns<LeaseTimeToLiveRequest> = {
         throw new globalThis.Error("value provided for field message.ID of type int64 too large");
       }
       writer.uint32(8).int64(message.ID);
+    }
+    if (message.keys !== false) {
+      writer.uint32(16).bool(message.keys);
     }
     return writer;
   },
@@ -2327,6 +2333,14 @@ export const LeaseTimeToLiveRequest: MessageFns<LeaseTimeToLiveRequest> = {
             message.ID = reader.int64() as bigint;
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.keys = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2345,12 +2359,13 @@ export const LeaseTimeToLiveRequest: MessageFns<LeaseTimeToLiveRequest> = {
   fromPartial<I extends Exact<DeepPartial<LeaseTimeToLiveRequest>, I>>(object: I): LeaseTimeToLiveRequest {
     const message = createBaseLeaseTimeToLiveRequest();
     message.ID = (object.ID !== undefined && object.ID !== null) ? BigInt(object.ID) : 0n;
+    message.keys = object.keys ?? false;
     return message;
   },
 };
 
 function createBaseLeaseTimeToLiveResponse(): LeaseTimeToLiveResponse {
-  return { header: undefined, ID: 0n, TTL: 0n };
+  return { header: undefined, ID: 0n, TTL: 0n, keys: [] };
 }
 
 export const LeaseTimeToLiveResponse: MessageFns<LeaseTimeToLiveResponse> = {
@@ -2369,6 +2384,9 @@ export const LeaseTimeToLiveResponse: MessageFns<LeaseTimeToLiveResponse> = {
         throw new globalThis.Error("value provided for field message.TTL of type int64 too large");
       }
       writer.uint32(24).int64(message.TTL);
+    }
+    for (const v of message.keys) {
+      writer.uint32(42).bytes(v!);
     }
     return writer;
   },
@@ -2410,6 +2428,14 @@ export const LeaseTimeToLiveResponse: MessageFns<LeaseTimeToLiveResponse> = {
             message.TTL = reader.int64() as bigint;
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.keys.push(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2432,6 +2458,7 @@ export const LeaseTimeToLiveResponse: MessageFns<LeaseTimeToLiveResponse> = {
       : undefined;
     message.ID = (object.ID !== undefined && object.ID !== null) ? BigInt(object.ID) : 0n;
     message.TTL = (object.TTL !== undefined && object.TTL !== null) ? BigInt(object.TTL) : 0n;
+    message.keys = object.keys?.map((e) => e) || [];
     return message;
   },
 };

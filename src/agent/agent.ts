@@ -464,6 +464,10 @@ export class Agent implements AgentControl {
     throw new SelvageError("unavailable", "the store is not open yet");
   }
 
+  knownLeases(): readonly Lease[] | null {
+    return this.#arePeersKnown ? this.#leases.leases : null;
+  }
+
   config(): Promise<NetworkConfig> {
     return this.store.readConfig();
   }

@@ -1,6 +1,6 @@
 /** The routes of the HTTP API. What may be asked, and what is answered; not who listens where. */
 import { type Context, Hono, type MiddlewareHandler } from "hono";
-import { errorText, SelvageError } from "../errors.ts";
+import { errorText, hasCode, SelvageError } from "../errors.ts";
 import { type Lease, leaseKey, parseLeaseKey } from "../lease/lease.ts";
 import { logger } from "../log.ts";
 import { jsonBody } from "../net/json_body.ts";
@@ -13,6 +13,7 @@ import { WatcherPool, watchStream } from "./watch_stream.ts";
 
 /** How long a request waits for the store. */
 export const STORE_TIMEOUT_MS = 10_000;
+const AWAY_TIMEOUT_MS = 1_000;
 
 export interface ApiOptions {
   /** null: everything is allowed, as on the Unix socket. */
@@ -116,6 +117,20 @@ function sharedList(control: AgentControl): () => Promise<Lease[]> {
   };
 }
 
+/** What keeps a store from being asked, whoever asks. */
+const AWAY_CODES = ["unavailable", "unauthorized", "forbidden"] as const;
+
+/** What `read` gives; where the store cannot be asked, what this host knew last, and why so. */
+async function leasesView(control: AgentControl, read: () => Promise<Lease[]>) {
+  try {
+    return { leases: (await read()).map(leaseView), storeError: null };
+  } catch (error) {
+    const known = AWAY_CODES.some((code) => hasCode(error, code)) ? control.knownLeases() : null;
+    if (known === null) throw error;
+    return { leases: known.map(leaseView), storeError: errorText(error) };
+  }
+}
+
 /** Reading: health, status, configuration, leases and their watch. */
 function readingRoutes(control: AgentControl, options: ApiOptions) {
   const timeout_ms = options.storeTimeout_ms ?? STORE_TIMEOUT_MS;
@@ -129,10 +144,13 @@ function readingRoutes(control: AgentControl, options: ApiOptions) {
     .get("/v1/status", (context) => context.json(control.status()))
     .get("/v1/config", async (context) => context.json(configView(await control.config())))
     .get("/v1/leases", async (context) => {
-      const leases = await withDeadline(context, timeout_ms, (signal) => {
-        return untilAborted(list(), signal);
-      });
-      return context.json({ leases: leases.map(leaseView) });
+      // One that is known to be away is not waited for so long.
+      const isAway = control.knownLeases() !== null && !control.store.state().connected;
+      const deadline_ms = isAway ? Math.min(timeout_ms, AWAY_TIMEOUT_MS) : timeout_ms;
+      const read = () => {
+        return withDeadline(context, deadline_ms, (signal) => untilAborted(list(), signal));
+      };
+      return context.json(await leasesView(control, read));
     })
     .get("/v1/leases/watch", (context) => {
       context.header("content-type", "application/x-ndjson");

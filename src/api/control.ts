@@ -1,6 +1,7 @@
 /** What the HTTP API needs of the agent, and nothing more: the agent implements it. */
 import type { Status } from "../agent/status.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
+import type { Lease } from "../lease/lease.ts";
 import type { LeaseStore } from "../store/store.ts";
 
 /** What a token is good for: to join the registry, or to change things over the TCP API. */
@@ -57,6 +58,8 @@ export interface AgentControl {
    * if this host could not obey it, and `unsupported` on a host that joined another's registry.
    */
   setConfig(text: string): Promise<void>;
+  /** All leases as this host knew them last, its own among them; null: it knows none yet. */
+  knownLeases(): readonly Lease[] | null;
   /** Throws `unavailable` before it is open. */
   readonly store: LeaseStore;
   readonly tokens: TokenAdmin;

@@ -1,6 +1,7 @@
 /** Finds the backend that a network configuration names. */
 import { SelvageError } from "../errors.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
+import { CONFIG_KEYS } from "../config/parse_network_config.ts";
 import { allocBackend } from "./alloc.ts";
 import type { Backend } from "./backend.ts";
 import { otherOptions } from "./backend_options.ts";
@@ -17,6 +18,9 @@ export interface HostFeatures {
   /** Whether the kernel can make VXLAN devices; asked only where it matters. */
   hasKernelVxlan(): boolean;
 }
+
+/** A configuration that is another program's has many; a few tell as much. */
+const WARNING_COUNT_MAX = 20;
 
 /** For whoever only wants to know whether a configuration can be obeyed somewhere. */
 export const ANY_HOST: HostFeatures = { hasKernelVxlan: () => true };
@@ -59,16 +63,19 @@ export function selectBackend(config: NetworkConfig, host: HostFeatures): Backen
 }
 
 /**
- * What is odd about a configuration that can be obeyed, one sentence each: options that its backend
- * does not have. They are no errors, as with flannel.
+ * What is odd about a configuration that can be obeyed, one sentence each: keys that mean nothing,
+ * and options that its backend does not have. They are no errors, as with flannel.
  */
 export function configWarnings(config: NetworkConfig): string[] {
+  const passedOver = (key: string, why: string) =>
+    `network configuration: ${key.slice(0, 80)} is passed over: ${why}`;
+  const keys = config.otherKeys
+    .map((key) => passedOver(key, `there is no such key (there are ${CONFIG_KEYS.join(", ")})`));
   const backend = BACKENDS.find(({ type }) => type === config.backend.type);
-  if (backend === undefined) return [];
+  if (backend === undefined) return keys.slice(0, WARNING_COUNT_MAX);
   const { type, optionNames } = backend;
   const known = optionNames.length === 0 ? "none" : optionNames.join(", ");
-  return otherOptions(config, optionNames).map((name) =>
-    `network configuration: Backend.${name.slice(0, 80)} is passed over: ${type} has no such ` +
-    `option (it has ${known})`
-  );
+  const options = otherOptions(config, optionNames)
+    .map((name) => passedOver(`Backend.${name}`, `${type} has no such option (it has ${known})`));
+  return [...keys, ...options].slice(0, WARNING_COUNT_MAX);
 }

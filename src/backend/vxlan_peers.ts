@@ -94,6 +94,10 @@ export interface VtepEntry extends PeerEntry {
 
 /** The peer's VTEP in one family, or why it has none that we can send to. */
 function readVtep(peer: Lease, family: Family, input: PlanInput): MacAddress | string {
+  const { 4: v4, 6: v6 } = peer.backendData;
+  if (peer.expiry_ms === null && v4 === undefined && v6 === undefined) {
+    return "it is reserved, and its host has not come yet";
+  }
   const field = family === 4 ? "BackendData" : "BackendV6Data";
   const data = vtepSchema.safeParse(peer.backendData[family]);
   if (!data.success) return `it publishes no VtepMAC in its ${field}`;

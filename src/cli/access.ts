@@ -1,10 +1,17 @@
 /** Leases and configuration as commands see them, wherever they are kept. */
 import type { ChangeLine, ConfigView, LeaseView } from "../api/views.ts";
 
+/** All leases. */
+export interface LeasesView {
+  readonly leases: readonly LeaseView[];
+  /** Why the store could not be asked: then they are what the host knew last. Null: it was. */
+  readonly storeError: string | null;
+}
+
 export interface NetworkAccess {
   /** Such as `the registry at 192.0.2.1:8286`, for what is told. */
   readonly place: string;
-  leases(): Promise<readonly LeaseView[]>;
+  leases(): Promise<LeasesView>;
   /** Subnets and addresses as texts. */
   reserve(subnets: readonly string[], publicAddresses: readonly string[]): Promise<LeaseView>;
   /** Throws `not_found` if there is no lease by that key. */

@@ -11,7 +11,7 @@ export function daemonAccess(flags: ClientFlags): NetworkAccess {
   return {
     place: flags.api ?? flags.apiSocket,
     async leases() {
-      return (await (await succeeded(v1.leases.$get())).json()).leases;
+      return await (await succeeded(v1.leases.$get())).json();
     },
     async reserve(subnets, publicAddresses) {
       const json = { subnets: [...subnets], publicAddresses: [...publicAddresses] };

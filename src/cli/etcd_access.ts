@@ -27,7 +27,7 @@ export async function etcdAccess(
   return {
     place: `etcd, ${options.endpoints.join(",")}, ${options.prefix}`,
     async leases() {
-      return (await store.list()).map(leaseView);
+      return { leases: (await store.list()).map(leaseView), storeError: null };
     },
     async reserve(subnets, publicAddresses) {
       const { backend } = await store.readConfig();

@@ -51,7 +51,12 @@ export async function readDaemon(flags: ClientFlags): Promise<ReadSource> {
       hint: "Ask on a host of the registry, or name its files: --from-state-dir DIR.",
     });
   }
-  const { leases } = await (await succeeded(v1.leases.$get())).json();
+  const { leases, storeError } = await (await succeeded(v1.leases.$get())).json();
+  if (storeError !== null) {
+    throw new SelvageError("unavailable", `the registry cannot be asked: ${storeError}`, {
+      hint: "Ask on the registry's own host.",
+    });
+  }
   return {
     place: store?.location ?? flags.api ?? flags.apiSocket,
     configText: await readConfigText(flags),

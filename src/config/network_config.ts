@@ -16,6 +16,8 @@ export interface NetworkConfig {
   /** One for each family that is switched on, IPv4 first. */
   readonly ranges: readonly SubnetRange[];
   readonly enableNftables: boolean;
+  /** Keys that mean nothing here, as written; flannel's other versions may know them. */
+  readonly otherKeys: readonly string[];
   readonly backend: {
     /** Lower case; "udp" where the configuration names none. */
     readonly type: string;

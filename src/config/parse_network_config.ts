@@ -79,6 +79,12 @@ class GoObject {
     return new GoObject(value, `${this.where}: ${key}`);
   }
 
+  /** The keys, as written, that are none of these. */
+  keysBut(known: readonly string[]): string[] {
+    const names = new Set(known.map((name) => name.toLowerCase()));
+    return [...this.#entries].filter(([name]) => !names.has(name)).map(([, [key]]) => key);
+  }
+
   /** All entries as written but the one named. */
   rest(key: string): Record<string, unknown> {
     const others = [...this.#entries].filter(([name]) => name !== key.toLowerCase());
@@ -96,6 +102,14 @@ const RULES = {
 /** What is no host's, on no network (RFC 1122 section 3.2.1.3, RFC 4291 section 2.4). */
 const RESERVED = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/127", "ff00::/8"]
   .map((text) => IpPrefix.parse(text));
+
+/** All keys that mean something. */
+export const CONFIG_KEYS: readonly string[] = [
+  ...["EnableIPv4", "EnableIPv6", "EnableNFTables", "Backend"],
+  ...Object.values(RULES).flatMap(({ prefix }) =>
+    ["Network", "SubnetLen", "SubnetMin", "SubnetMax"].map((name) => `${prefix}${name}`)
+  ),
+];
 
 /** The length of one node's subnet: as given, else flannel's default for the network. */
 function subnetLength(source: GoObject, family: Family, network: IpPrefix): number {
@@ -179,6 +193,7 @@ export function parseNetworkConfig(text: string, where: string): NetworkConfig {
   return {
     ranges,
     enableNftables: source.boolean("EnableNFTables", false),
+    otherKeys: source.keysBut(CONFIG_KEYS),
     backend: {
       type: (backend?.string("Type") || "udp").toLowerCase(),
       options: backend?.rest("Type") ?? {},

@@ -104,6 +104,26 @@ describe("reading", () => {
     assert.equal("expiry_ms" in shown, false);
   });
 
+  for (const isConnected of [true, false]) {
+    const how = isConnected ? "does not answer" : "is known to be away";
+    test(`a store that ${how}: the leases that this host knew last, and why`, async () => {
+      const { api, control } = setUp();
+      const { store } = control;
+      const state = store.state();
+      store.state = () => ({ ...state, connected: isConnected });
+      store.list = () => Promise.reject(new SelvageError("unavailable", "connection refused"));
+      const problem = await problemOf(await api.request("/v1/leases"), 503);
+      assert.equal(problem.detail, "connection refused");
+      control.known = [{ ...lease("10.5.60.0/24", "192.0.2.6"), expiry_ms: undefined }];
+      const { leases, storeError } = await (await api.request("/v1/leases")).json();
+      assert.deepEqual(leases.map(({ key }: { key: string }) => key), ["10.5.60.0-24"]);
+      assert.equal(storeError, "connection refused");
+      store.list = () => new Promise(() => {});
+      const silent = await (await api.request("/v1/leases")).json();
+      assert.match(silent.storeError, /did not answer within 20 ms/);
+    });
+  }
+
   test("every answer has the security headers and none allows another site", async () => {
     const { api } = setUp();
     for (const path of ["/healthz", "/v1/status", "/nowhere", "/v1/leases/x"]) {

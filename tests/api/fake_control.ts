@@ -195,6 +195,10 @@ export class FakeControl implements AgentControl {
   readiness() {
     return { ready: this.reasons.length === 0, reasons: this.reasons };
   }
+  known: readonly Lease[] | null = null;
+  knownLeases() {
+    return this.known;
+  }
   config(): Promise<NetworkConfig> {
     return this.store.readConfig();
   }

@@ -219,6 +219,16 @@ describe("options", () => {
     assert.deepEqual(others, []);
   });
 
+  test("a key that means nothing is told, and passed over", () => {
+    const typed = parseNetworkConfig('{"Network":"10.5.0.0/16","SubnetLength":26}', "test");
+    const [warning, ...others] = configWarnings(typed);
+    assert.match(warning!, /SubnetLength is passed over: there is no such key .*SubnetLen,/);
+    assert.deepEqual(others, []);
+    const keys = Array.from({ length: 99 }, (_, i) => `"K${i}":0`);
+    const foreign = parseNetworkConfig(`{"Network":"10.5.0.0/16",${keys}}`, "test");
+    assert.equal(configWarnings(foreign).length, 20);
+  });
+
   test("an interface without what the families need is refused", () => {
     const only4 = { ...LINK, addresses: [ADDRESSES[0]!], publicAddresses: [ADDRESSES[0]!] };
     const checkDual = (link: OuterLink) => userspaceVxlanBackend.check(config({}, DUAL), link);
@@ -271,6 +281,14 @@ describe("peers", () => {
     ]);
   });
 
+  test("a reservation whose host has not come yet is named once, and as what it is", () => {
+    const reserved = { ...BOTH, backendData: {}, expiry_ms: null };
+    const { forwarding, skipped } = userspaceVxlanBackend.plan(dual([reserved]));
+    assert.deepEqual(forwarding, []);
+    const reason = "it is reserved, and its host has not come yet";
+    assert.deepEqual(skipped, [{ key: "10.210.8.0-24&fc00:0:0:8::-64", reason }]);
+  });
+
   test("a lease of flannel's is read, also one of before it wrote the VNI", () => {
     for (const VNI of ['"VNI":1,', ""]) {
       const text = `{"PublicIP":"192.0.2.9","BackendType":"vxlan",` +
@@ -288,7 +306,7 @@ describe("peers", () => {
     lease("10.210.9.0-24", [address], { 4: data });
   const BAD: [Lease, RegExp][] = [
     [{ ...bad({}), backendType: "udp" }, /backend is udp, ours is vxlan/],
-    [bad(undefined), /no VtepMAC in its BackendData/],
+    [{ ...bad(undefined), expiry_ms: 1 }, /no VtepMAC in its BackendData/],
     [bad(null), /no VtepMAC/],
     [bad("02:00:00:00:00:09"), /no VtepMAC/],
     [bad({ VNI: 1, VtepMAC: 9 }), /no VtepMAC/],

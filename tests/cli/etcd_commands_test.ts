@@ -230,7 +230,7 @@ test("selvage config set through the daemon", async () => {
     io.input = '{"Network":"10.5.0.0/16","SubnetLen":26}';
     const text = await done(["config", "set", "-"], io);
     assert.match(text, /SubnetLen +24 +26\n/);
-    assert.match(text, /It is in force/);
+    assert.match(text, /It is written/);
     assert.equal(control.store.config?.ranges[0]?.subnetLength, 26);
   } finally {
     await listener.close();

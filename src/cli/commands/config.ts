@@ -101,8 +101,8 @@ function addSet(config: Command, context: CommandContext): void {
     }
     if (changes.length === 0) return io.out("Nothing changes.\n");
     io.out(changeTable(changes));
-    const advice = "selvage status on each host says what it makes of it.";
-    io.out(printable(isWritten ? `It is in force. ${advice}` : "Nothing was written.") + "\n");
+    const advice = "Hosts that run take it up; selvage status says what they cannot.";
+    io.out(printable(isWritten ? `It is written. ${advice}` : "Nothing was written.") + "\n");
   });
 }
 

@@ -63,7 +63,11 @@ function addList(leases: Command, context: CommandContext): void {
     .description("show all leases and reservations")
     .addOption(jsonFlag());
   addAccessFlags(command).action(async (flags: LeaseFlags) => {
-    const leases = await withAccess(command, context, (access) => access.leases());
+    const found = await withAccess(command, context, (access) => access.leases());
+    const { leases, storeError } = found;
+    if (storeError !== null) {
+      io.err(printable(`selvage: ${storeError}; these leases are what this host knew last`) + "\n");
+    }
     io.out(
       flags.json === true ? printableJson(leases) : leaseTable(leases, io.now_ms()),
     );

@@ -11,6 +11,7 @@ import { boolFlag, valueFlag } from "../flags.ts";
 import type { CliIo } from "../io.ts";
 import { readDaemon, type ReadSource, readStateDir } from "../migration_source.ts";
 import { renderTable } from "../table.ts";
+import { formatCount } from "../units.ts";
 import { EXIT, UsageError } from "../usage_error.ts";
 import { nonEmpty } from "../values.ts";
 
@@ -36,8 +37,12 @@ const TITLES: Readonly<Record<MigrationKind, string>> = {
   configuration: "configuration",
 };
 
-function countTable(counts: MigrationReport["counts"]): string {
-  const columns = ["", "CREATED", "SAME", "EXTENDED", "OVERWRITTEN"].map((title, i) => ({
+/** `isWritten`: that it was done, and not only would be. */
+function countTable(counts: MigrationReport["counts"], isWritten: boolean): string {
+  const titles = isWritten
+    ? ["", "CREATED", "SAME", "EXTENDED", "OVERWRITTEN"]
+    : ["", "TO CREATE", "SAME", "TO EXTEND", "TO OVERWRITE"];
+  const columns = titles.map((title, i) => ({
     title,
     align: i === 0 ? "left" as const : "right" as const,
   }));
@@ -62,14 +67,16 @@ export function migrationText(report: MigrationReport, source: ReadSource): stri
   const canForce = conflicts.every(({ isForceable }) => isForceable);
   const unreadable = source.unreadableCount === 0
     ? ""
-    : `${source.unreadableCount} entries of the registry cannot be read and are left out.\n`;
+    : `left out: ${
+      formatCount(source.unreadableCount, "entry", "entries")
+    } of the registry that cannot be read\n`;
   const outcome = done
     ? dryRun ? "This is what would be done; nothing was written." : NEXT
     : canForce
     ? "Nothing was written. --force overwrites what etcd says otherwise."
     : "Nothing was written. What is in the way must go first: selvage leases revoke.";
   return named("differs:", done ? [] : conflicts) + named("left out:", skipped) + unreadable +
-    countTable(counts) + `${outcome}\n`;
+    countTable(counts, done && !dryRun) + `${outcome}\n`;
 }
 
 async function runMigration(

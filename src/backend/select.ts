@@ -1,7 +1,6 @@
 /** Finds the backend that a network configuration names. */
 import { SelvageError } from "../errors.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
-import { CONFIG_KEYS } from "../config/parse_network_config.ts";
 import { allocBackend } from "./alloc.ts";
 import type { Backend } from "./backend.ts";
 import { otherOptions } from "./backend_options.ts";
@@ -70,7 +69,7 @@ export function configWarnings(config: NetworkConfig): string[] {
   const passedOver = (key: string, why: string) =>
     `network configuration: ${key.slice(0, 80)} is passed over: ${why}`;
   const keys = config.otherKeys
-    .map((key) => passedOver(key, `there is no such key (there are ${CONFIG_KEYS.join(", ")})`));
+    .map((key) => passedOver(key, "there is no such key"));
   const backend = BACKENDS.find(({ type }) => type === config.backend.type);
   if (backend === undefined) return keys.slice(0, WARNING_COUNT_MAX);
   const { type, optionNames } = backend;

@@ -3,6 +3,7 @@ import type { Capability } from "../agent/preflight.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import type { Family } from "../net/ip.ts";
 import type { ForwardDrop } from "../netlink/nftables/forward_drop.ts";
+import type { EtcdAnswer } from "./options.ts";
 import type { BackendName } from "./report.ts";
 
 /**
@@ -67,7 +68,8 @@ export interface ClockFacts {
 
 /** A network configuration, and what its backend says of this host. */
 export interface ConfigFacts {
-  readonly file: string;
+  /** The file, or etcd's key. */
+  readonly where: string;
   /** `Backend.Type` */
   readonly type: string;
   /** vxlan's `Datapath`, else null. */
@@ -113,4 +115,6 @@ export interface HostFacts {
   readonly clock: ClockFacts;
   /** null: none was given. */
   readonly config: ConfigFacts | null;
+  /** null: it is not used. */
+  readonly etcd: Pick<EtcdAnswer, "endpoints" | "problem"> | null;
 }

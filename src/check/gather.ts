@@ -98,9 +98,9 @@ function datapathOf(config: NetworkConfig): string | null {
   return valueOr(() => readVxlanOptions(config).datapath, "auto");
 }
 
-function probeConfig(file: string, config: NetworkConfig, link: OuterLink | null): ConfigFacts {
+function probeConfig(where: string, config: NetworkConfig, link: OuterLink | null): ConfigFacts {
   const facts = {
-    file,
+    where,
     type: config.backend.type,
     datapath: datapathOf(config),
     families: config.ranges.map(({ family }) => family),
@@ -132,15 +132,22 @@ function udpPortsOf(config: NetworkConfig | null): UdpPort[] {
   }));
 }
 
+/** The configuration to go by, and where it is from; null: there is none. */
+function readConfig({ netConfigFile: file, etcd }: CheckOptions) {
+  const where = file ?? etcd?.configKey ?? "";
+  const text = file === null ? etcd?.configText : readFileBounded(file, CONFIG_SIZE_MAX_BYTES);
+  if (text === undefined || text === null) return null;
+  return { where, config: parseNetworkConfig(text, where) };
+}
+
 /**
  * Looks at everything. Rejects only if the network configuration cannot be read or breaks its
  * rules, as `selvage config check` does.
  */
 export async function gatherFacts(options: CheckOptions): Promise<HostFacts> {
-  const { netConfigFile: file } = options;
-  const config = file === null
-    ? null
-    : parseNetworkConfig(readFileBounded(file, CONFIG_SIZE_MAX_BYTES), file);
+  const { etcd } = options;
+  const given = readConfig(options);
+  const config = given?.config ?? null;
   const links = probeLinks(options, config);
   const link = "name" in links.link ? links.link : null;
   const isV6Off = sysctl("net/ipv6/conf/all/disable_ipv6") !== 0;
@@ -162,6 +169,7 @@ export async function gatherFacts(options: CheckOptions): Promise<HostFacts> {
     ports: await probePorts(udpPortsOf(config), link, options),
     places: probePlaces(options),
     clock: probeClock(options.stateDir),
-    config: config === null ? null : probeConfig(file!, config, link),
+    config: given && probeConfig(given.where, given.config, link),
+    etcd: etcd && { endpoints: etcd.endpoints, problem: etcd.problem },
   };
 }

@@ -49,13 +49,27 @@ function judgeClock({ clock }: HostFacts): Judged {
 function judgeConfig(config: ConfigFacts | null): Judged[] {
   if (config === null) return [];
   const name = "configuration";
-  const { file, type, refusal, warnings } = config;
+  const { where, type, refusal, warnings } = config;
   if (refusal === null && warnings.length > 0) {
     const advice = "Mend it, or leave it: it is passed over.";
     return [{ name, result: "warning", seen: warnings.join("; "), advice }];
   }
-  if (refusal === null) return [{ name, result: "ok", seen: `${file}: ${type}`, advice: "" }];
+  if (refusal === null) return [{ name, result: "ok", seen: `${where}: ${type}`, advice: "" }];
   return [{ name, result: "missing", seen: refusal.why, advice: refusal.hint, blocks: BACKENDS }];
+}
+
+function judgeEtcd(etcd: HostFacts["etcd"]): Judged[] {
+  if (etcd === null) return [];
+  const { endpoints, problem } = etcd;
+  const name = "etcd";
+  if (problem === null) return [{ name, result: "ok", seen: `${endpoints}, writable`, advice: "" }];
+  return [{ name, result: "missing", seen: problem.why, advice: problem.hint, blocks: BACKENDS }];
+}
+
+/** How to start what was checked. */
+function startCommand({ config, etcd }: HostFacts): string {
+  if (etcd !== null) return `selvage run --etcd-endpoints ${etcd.endpoints}`;
+  return config === null ? "selvage run --help" : `selvage run --net-config ${config.where}`;
 }
 
 /** The backends that a configuration may lead to. */
@@ -93,9 +107,7 @@ function nextStep(
   const isOpen = rows.some(({ seen }) => seen.includes("not looked at"));
   if (isOpen) return "Run it as root to look at the rest, or start: selvage run --help";
   const warningCount = rows.filter(({ result }) => result !== "ok").length;
-  const start = facts.config === null
-    ? "selvage run --help"
-    : `selvage run --net-config ${facts.config.file}`;
+  const start = startCommand(facts);
   if (warningCount === 0) return `Nothing is missing; start with: ${start}`;
   return `Read what is not ok above, then start with: ${start}`;
 }
@@ -106,6 +118,7 @@ function toRow({ name, result, seen, advice }: Judged): CheckRow {
 
 export function judge(facts: HostFacts): CheckReport {
   const rows = [
+    ...judgeEtcd(facts.etcd),
     ...judgeConfig(facts.config),
     ...judgeKernel(facts),
     ...judgeNetworkFacts(facts),

@@ -2,10 +2,27 @@
 import type { OuterLinkChoice } from "../agent/options.ts";
 import type { HostPort } from "../net/host_port.ts";
 
+/** What etcd said to whoever asked it as a host would. */
+export interface EtcdAnswer {
+  /** Its endpoints, as the flag takes them. */
+  readonly endpoints: string;
+  /** The key of the network's configuration. */
+  readonly configKey: string;
+  /** null: there is none, or it could not be read. */
+  readonly configText: string | null;
+  /** What would keep a host from its lease; null: nothing. */
+  readonly problem: { readonly why: string; readonly hint: string } | null;
+}
+
 export interface CheckOptions {
   readonly link: OuterLinkChoice;
-  /** The network configuration to judge this host for; null: every backend with its defaults. */
+  /**
+   * The network configuration to judge this host for; null: etcd's if that is asked, else every
+   * backend with its defaults.
+   */
   readonly netConfigFile: string | null;
+  /** null: it is not used. */
+  readonly etcd: EtcdAnswer | null;
   readonly stateDir: string;
   readonly subnetFile: string;
   readonly apiSocket: string;

@@ -1,10 +1,40 @@
 /** Leases and configuration straight from etcd: no daemon need run. */
 import { changeView, configView, leaseView } from "../api/views.ts";
+import type { EtcdAnswer } from "../check/options.ts";
 import { parseNetworkConfig } from "../config/parse_network_config.ts";
+import { SelvageError } from "../errors.ts";
 import type { EtcdOptions } from "../etcd/options.ts";
 import { IpAddress, IpPrefix } from "../net/ip.ts";
 import type { NetworkAccess } from "./access.ts";
 import type { CommandContext } from "./context.ts";
+
+/** Asks etcd as a host would that is about to start. Throws for flags that will not do. */
+export async function askEtcd(
+  options: EtcdOptions,
+  { deps, io }: CommandContext,
+): Promise<EtcdAnswer> {
+  const etcd = await deps.openEtcd(options);
+  const { EtcdStore } = await import("../etcd/etcd_store.ts");
+  const store = new EtcdStore({ etcd, prefix: options.prefix });
+  const signal = io.interrupted();
+  const configKey = `etcd key ${options.prefix}/config`;
+  const answer = { endpoints: options.endpoints.join(","), configKey };
+  let configText: string | null = null;
+  try {
+    configText = (await store.readConfigText(signal))?.text ?? null;
+    await store.readConfig(signal);
+    await store.probeWrite(signal);
+    return { ...answer, configText, problem: null };
+  } catch (error) {
+    if (!(error instanceof SelvageError)) throw error;
+    // One that cannot be read is etcd's problem here, and no configuration to judge by.
+    const isBroken = error.code === "invalid_argument";
+    const problem = { why: error.message, hint: error.hint };
+    return { ...answer, configText: isBroken ? null : configText, problem };
+  } finally {
+    await store.close();
+  }
+}
 
 /** Opens etcd. Throws `invalid_argument` for an endpoint or a file that will not do. */
 export async function etcdAccess(

@@ -104,7 +104,7 @@ const RESERVED = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/127", "ff00::/8
   .map((text) => IpPrefix.parse(text));
 
 /** All keys that mean something. */
-export const CONFIG_KEYS: readonly string[] = [
+const CONFIG_KEYS: readonly string[] = [
   ...["EnableIPv4", "EnableIPv6", "EnableNFTables", "Backend"],
   ...Object.values(RULES).flatMap(({ prefix }) =>
     ["Network", "SubnetLen", "SubnetMin", "SubnetMax"].map((name) => `${prefix}${name}`)

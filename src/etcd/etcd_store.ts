@@ -105,6 +105,15 @@ export class EtcdStore implements LeaseStore {
     return this.#run("read", signal, (both) => readConfigText(this.#context, both));
   }
 
+  /** Throws what would keep a lease from being written, such as missing rights. Writes nothing. */
+  async probeWrite(signal?: AbortSignal): Promise<void> {
+    const { etcd, keys } = this.#context;
+    // etcd judges rights and room by what a transaction may do, and no key has such a revision.
+    const never = { key: keys.subnets, target: "createRevision", is: -1n } as const;
+    const put = { put: keys.subnets, value: "", leaseId: 0n };
+    await this.#run("write", signal, (both) => etcd.transact([never], [put], [], both));
+  }
+
   /**
    * Checks the text and makes it the network's configuration, as it is. False: what is there says
    * the same, and nothing was done. Throws `conflict` if it was changed by someone else: after

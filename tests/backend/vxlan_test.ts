@@ -222,7 +222,7 @@ describe("options", () => {
   test("a key that means nothing is told, and passed over", () => {
     const typed = parseNetworkConfig('{"Network":"10.5.0.0/16","SubnetLength":26}', "test");
     const [warning, ...others] = configWarnings(typed);
-    assert.match(warning!, /SubnetLength is passed over: there is no such key .*SubnetLen,/);
+    assert.match(warning!, /SubnetLength is passed over: there is no such key/);
     assert.deepEqual(others, []);
     const keys = Array.from({ length: 99 }, (_, i) => `"K${i}":0`);
     const foreign = parseNetworkConfig(`{"Network":"10.5.0.0/16",${keys}}`, "test");

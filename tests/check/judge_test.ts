@@ -20,7 +20,7 @@ const LINK: OuterLink = {
   ways: [],
 };
 const CONFIG: ConfigFacts = {
-  file: "n.json",
+  where: "n.json",
   type: "vxlan",
   datapath: "userspace",
   families: [4],
@@ -61,6 +61,7 @@ const GOOD: HostFacts = {
   places: [{ name: "state directory", path: "/d", trial: works }],
   clock: { now_ms: Date.UTC(2026, 1, 1), isSynchronised: true, newestState_ms: null },
   config: null,
+  etcd: null,
 };
 
 const ALL = ["udp", "vxlan (userspace)", "vxlan (kernel)", "host-gw", "ipip"];
@@ -120,6 +121,14 @@ const ROWS: readonly Row[] = [
     what: "no CAP_NET_RAW",
     facts: { capabilities: ["CAP_NET_ADMIN"] },
     row: "CAP_NET_RAW",
+    result: "missing",
+    not: ALL,
+    stops: true,
+  },
+  {
+    what: "an etcd that takes no writes",
+    facts: { etcd: { endpoints: "h:2379", problem: { why: "full", hint: "Compact." } } },
+    row: "etcd",
     result: "missing",
     not: ALL,
     stops: true,

@@ -100,6 +100,41 @@ describe("how etcd is reached", () => {
   });
 });
 
+describe("selvage check, with etcd", () => {
+  const asked = async (...args: string[]) => (await run(["check", ...AT, ...args])).check?.etcd;
+  const where = { endpoints: "http://192.0.2.1:2379", configKey: `etcd key ${PREFIX}/config` };
+
+  test("etcd that a host could use, and the configuration to judge by", async () => {
+    server.put(`${PREFIX}/config`, CONFIG);
+    const { revision } = server;
+    assert.deepEqual(await asked(), { ...where, configText: CONFIG, problem: null });
+    assert.equal(server.revision, revision);
+  });
+
+  test("what would keep a host from its lease", async () => {
+    const missing = await asked();
+    assert.match(missing!.problem!.why, /no network configuration/);
+    server.put(`${PREFIX}/config`, "{");
+    const broken = await asked();
+    assert.equal(broken!.configText, null);
+    assert.match(broken!.problem!.why, /not JSON/);
+    server.put(`${PREFIX}/config`, CONFIG);
+    const full = new SelvageError("store_full", "etcd takes no writes", { hint: "Compact." });
+    server.fault = (call) => {
+      if (call === "transact") throw full;
+      return null;
+    };
+    const problem = { why: "etcd takes no writes", hint: "Compact." };
+    assert.deepEqual(await asked(), { ...where, configText: CONFIG, problem });
+  });
+
+  test("a file and etcd are not asked together", async () => {
+    const { code, stderr } = await run(["check", ...AT, "--net-config", "n.json"]);
+    assert.equal(code, 2);
+    assert.match(stderr, /exclude each other/);
+  });
+});
+
 describe("selvage leases, straight from etcd", () => {
   test("list, reserve, revoke", async () => {
     server.put(`${PREFIX}/config`, CONFIG);

@@ -307,6 +307,7 @@ describe("selvage check", () => {
     assert.deepEqual(check, {
       link: { interfaces: ["eth0"], interfaceRegexes: [], canReach: null, publicAddresses: [] },
       netConfigFile: "n.json",
+      etcd: null,
       stateDir: "/d",
       subnetFile: "/s",
       apiSocket: "/a",

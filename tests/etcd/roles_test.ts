@@ -7,6 +7,20 @@ import { base64, withEtcd } from "./lab.ts";
 
 const PREFIX = "/lab/network";
 
+test("whoever may not write leases is told so before, and nothing is written", async () => {
+  const user = { username: "reader", password: "secret", prefix: `${PREFIX}/config` };
+  await withEtcd({ user }, async (lab) => {
+    const store = openEtcdStore({ ...lab.clientOptions, prefix: PREFIX }, {
+      onStateChange: () => {},
+    });
+    try {
+      await assert.rejects(store.probeWrite(), { code: "forbidden" });
+    } finally {
+      await store.close();
+    }
+  });
+});
+
 test("a host whose role only reads the configuration takes, renews, watches leases", async () => {
   const user = { username: "node", password: "secret", prefix: `${PREFIX}/subnets/` };
   await withEtcd({ user }, async (lab) => {
@@ -40,6 +54,8 @@ test("a host whose role only reads the configuration takes, renews, watches leas
       await store.release(lease);
       const text = '{"Network":"10.6.0.0/16"}';
       await assert.rejects(store.setConfig(text, "test"), { code: "forbidden" });
+      await store.probeWrite();
+      assert.deepEqual(await store.list(), []);
       assert.equal((await store.readConfig()).ranges[0]?.network.toString(), "10.5.0.0/16");
     } finally {
       await store.close();

@@ -1,17 +1,18 @@
 /** `selvage check`: its flags, those of `run` that say what to look at. */
 import type { Command } from "commander";
 import { DEFAULTS } from "../../agent/options.ts";
-import type { CheckOptions } from "../../check/options.ts";
+import type { CheckOptions, EtcdAnswer } from "../../check/options.ts";
 import type { HostPort } from "../../net/host_port.ts";
 import { printableJson } from "../../printable.ts";
 import { checkText } from "../check_text.ts";
 import type { CommandContext } from "../context.ts";
+import { addEtcdFlags, type EtcdFlags, etcdOptions } from "../etcd_flags.ts";
 import { boolFlag, valueFlag } from "../flags.ts";
 import { linkChoice, type LinkFlags, linkFlags } from "../link_flags.ts";
-import { EXIT } from "../usage_error.ts";
+import { EXIT, UsageError } from "../usage_error.ts";
 import { hostPort, nonEmpty } from "../values.ts";
 
-interface CheckFlags extends LinkFlags {
+interface CheckFlags extends LinkFlags, EtcdFlags {
   readonly json?: boolean;
   readonly netConfig?: string;
   readonly stateDir: string;
@@ -46,8 +47,25 @@ function addPlaceFlags(command: Command): void {
   for (const flag of flags) command.addOption(flag);
 }
 
-function toCheckOptions(flags: CheckFlags): CheckOptions {
+async function askEtcdIfGiven(
+  flags: CheckFlags,
+  context: CommandContext,
+): Promise<EtcdAnswer | null> {
+  const etcd = etcdOptions(flags);
+  if (etcd === null) return null;
+  if (flags.netConfig !== undefined) {
+    throw new UsageError(
+      "--etcd-endpoints and --net-config exclude each other",
+      "With etcd the configuration is kept there.",
+    );
+  }
+  const { askEtcd } = await import("../etcd_access.ts");
+  return await askEtcd(etcd, context);
+}
+
+function toCheckOptions(flags: CheckFlags, etcd: EtcdAnswer | null): CheckOptions {
   return {
+    etcd,
     link: linkChoice(flags),
     netConfigFile: flags.netConfig ?? null,
     stateDir: flags.stateDir,
@@ -62,6 +80,7 @@ const EXAMPLES = `
 Examples:
   selvage check
   selvage check --iface eth1 --net-config net-conf.json
+  selvage check --etcd-endpoints http://192.0.2.1:2379
   selvage check --json | jq '.checks[] | select(.result != "ok")'
 
 Ends with 0 if selvage run would do its work here, with 1 if something is missing for that.
@@ -81,8 +100,10 @@ export function addCheck(program: Command, context: CommandContext): void {
     .addHelpText("after", EXAMPLES);
   for (const flag of linkFlags()) command.addOption(flag);
   addPlaceFlags(command);
+  addEtcdFlags(command);
   command.action(async (flags: CheckFlags) => {
-    const report = await context.deps.check(toCheckOptions(flags));
+    const etcd = await askEtcdIfGiven(flags, context);
+    const report = await context.deps.check(toCheckOptions(flags, etcd));
     context.io.out(flags.json === true ? printableJson(report) : checkText(report));
     context.exitWith(report.ready ? EXIT.ok : EXIT.failure);
   });

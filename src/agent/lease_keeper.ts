@@ -1,21 +1,18 @@
 /** Takes our lease, renews it in time, and takes it again when it was revoked. */
 import { errorText, hasCode } from "../errors.ts";
 import { type Lease, type LeaseAttributes, leaseKey, sameNode } from "../lease/lease.ts";
-import { formatLeaseValue } from "../lease/lease_value.ts";
 import type { LeaseTable } from "../lease/lease_table.ts";
 import { logger } from "../log.ts";
-import { printable } from "../printable.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import { LinkedSignal } from "../net/linked_signal.ts";
 import { Backoff, pause } from "../retry.ts";
 import { LEASE_TTL_MS, type LeaseStore } from "../store/store.ts";
+import { isSameValue, LeaseRival } from "./lease_rival.ts";
 import { isFinal } from "./network.ts";
 
 const RETRY_FIRST_MS = 1_000;
 /** flannel's: a renewal that failed is tried again each minute at the latest. */
 const RETRY_MAX_MS = 60_000;
-/** Another daemon with our address is told of for so long after it was last seen. */
-const RIVAL_MEMORY_MS = 2 * RETRY_MAX_MS;
 /** How often the time of day is looked at: it may jump, and timers stand still while we sleep. */
 const CLOCK_CHECK_MS = 60_000;
 
@@ -37,16 +34,6 @@ export interface LeaseKeeperOptions {
  */
 export function renewalDelay_ms(ttl_ms: number, margin_ms: number): number {
   return Math.max(ttl_ms - margin_ms, ttl_ms / 2);
-}
-
-function isSameValue(a: LeaseAttributes, b: LeaseAttributes): boolean {
-  return a === b || formatLeaseValue(a) === formatLeaseValue(b);
-}
-
-/** Whether what a store shows was written by us, though flannel's form has no type for alloc. */
-function says(shown: LeaseAttributes, ours: LeaseAttributes): boolean {
-  const { backendType } = ours.backendType === "alloc" ? shown : ours;
-  return isSameValue(shown, { ...ours, backendType });
 }
 
 export class LeaseKeeper {
@@ -80,10 +67,7 @@ export class LeaseKeeper {
   #mustShow = true;
   /** Whether the last look at the leases showed ours as ours. */
   #isShown = false;
-  /** What the store says of us and we did not write. */
-  #rival: LeaseAttributes | null = null;
-  /** The last one, and when, by the clock that never jumps. */
-  #lastRival: { readonly attributes: LeaseAttributes; readonly seen_ms: number } | null = null;
+  readonly #rival = new LeaseRival();
   readonly #rivalBackoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
 
   constructor(options: LeaseKeeperOptions) {
@@ -119,15 +103,7 @@ export class LeaseKeeper {
 
   /** Who else publishes our lease, or has done so in the last minutes; null: nobody. */
   get rivalProblem(): string | null {
-    const last = this.#lastRival;
-    if (this.#lease === null || last === null) return null;
-    if (performance.now() - last.seen_ms > RIVAL_MEMORY_MS) return null;
-    const { backendType, backendData } = last.attributes;
-    const said = printable(`${backendType} ${JSON.stringify(Object.values(backendData))}`);
-    return `another daemon with the public address ${
-      this.#attributes.publicAddresses.join(", ")
-    } publishes our lease ${leaseKey(this.#lease.subnets)} as its own (${said}): packets may go ` +
-      "there; give each host an address of its own (--public-ip), or stop one of the two";
+    return this.#lease && this.#rival.problem(this.#lease, this.#attributes);
   }
 
   #take(lease: Lease): Lease {
@@ -207,7 +183,7 @@ export class LeaseKeeper {
       this.#mustShow = true;
       // A reservation may have been made of it: that needs no renewal.
       if (shown.expiry_ms === null) this.#take({ ...this.#lease, expiry_ms: null });
-      this.#noteRival(shown);
+      if (this.#rival.note(shown, [this.#published, this.#attributes])) this.#wakeUp();
     }
   }
 
@@ -222,16 +198,6 @@ export class LeaseKeeper {
     if (this.#isTaken) return;
     this.#isTaken = true;
     await this.#options.onTaken?.(reason);
-  }
-
-  /** Wakes the keeping if another than us wrote what the store says of us. */
-  #noteRival(shown: Lease): void {
-    if (says(shown, this.#published) || says(shown, this.#attributes)) {
-      this.#rival = null;
-      return;
-    }
-    this.#rival = shown;
-    this.#wakeUp();
   }
 
   #wakeUp(): void {
@@ -249,7 +215,7 @@ export class LeaseKeeper {
     while (!signal.aborted) {
       if (this.#lost.signal.aborted) await this.#reacquire(signal, onMoved);
       else if (this.#isDue()) await this.#renew(signal, backoff);
-      else if (this.#rival !== null) await this.#contend(signal, backoff);
+      else if (this.#rival.isThere) await this.#contend(signal, backoff);
       else await this.#sleep(this.#untilDue_ms(), signal);
     }
   }
@@ -291,16 +257,13 @@ export class LeaseKeeper {
    * our own of before, that came late. The delays grow, since the other may do the same.
    */
   async #contend(signal: AbortSignal, backoff: Backoff): Promise<void> {
-    if (this.rivalProblem === null) this.#rivalBackoff.reset();
+    if (!this.#rival.isKnown) this.#rivalBackoff.reset();
     const link = new LinkedSignal([signal, this.#lost.signal]);
     await pause(this.#rivalBackoff.next_ms(), link.signal);
-    const isOver = link.signal.aborted || this.#rival === null;
+    const isOver = link.signal.aborted || !this.#rival.isThere;
     link.dispose();
     if (isOver) return;
-    const isNews = this.rivalProblem === null;
-    this.#lastRival = { attributes: this.#rival!, seen_ms: performance.now() };
-    if (isNews) this.#log.warning`${this.rivalProblem}`;
-    this.#rival = null;
+    if (this.#rival.confirm()) this.#log.warning`${this.rivalProblem}`;
     await this.#renew(signal, backoff);
   }
 

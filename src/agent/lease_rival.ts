@@ -1,0 +1,58 @@
+/** Another daemon that publishes our lease as its own, with our public address. */
+import { type Lease, type LeaseAttributes, leaseKey } from "../lease/lease.ts";
+import { formatLeaseValue } from "../lease/lease_value.ts";
+import { printable } from "../printable.ts";
+
+/** It is told of for so long after it was last seen: twice the longest of our own delays. */
+const MEMORY_MS = 2 * 60_000;
+
+export function isSameValue(a: LeaseAttributes, b: LeaseAttributes): boolean {
+  return a === b || formatLeaseValue(a) === formatLeaseValue(b);
+}
+
+/** Whether what a store shows was written by us, though flannel's form has no type for alloc. */
+function says(shown: LeaseAttributes, ours: LeaseAttributes): boolean {
+  const { backendType } = ours.backendType === "alloc" ? shown : ours;
+  return isSameValue(shown, { ...ours, backendType });
+}
+
+export class LeaseRival {
+  /** What the store says of us and we did not write. */
+  #word: LeaseAttributes | null = null;
+  /** The last one that stood, and when, by the clock that never jumps. */
+  #last: { readonly word: LeaseAttributes; readonly seen_ms: number } | null = null;
+
+  /** Whether another's word stands. */
+  get isThere(): boolean {
+    return this.#word !== null;
+  }
+
+  /** Takes what the store shows of us, who say one of `ours`. Whether another's word stands. */
+  note(shown: Lease, ours: readonly LeaseAttributes[]): boolean {
+    this.#word = ours.some((one) => says(shown, one)) ? null : shown;
+    return this.isThere;
+  }
+
+  /** Its word has stood for a while, and is to be replaced by ours. Whether that is news. */
+  confirm(): boolean {
+    const isNews = !this.isKnown;
+    this.#last = { word: this.#word!, seen_ms: performance.now() };
+    this.#word = null;
+    return isNews;
+  }
+
+  /** Whether there has been one in the last minutes. */
+  get isKnown(): boolean {
+    return this.#last !== null && performance.now() - this.#last.seen_ms <= MEMORY_MS;
+  }
+
+  /** What to say of it, where our lease is this one; null: there was none in the last minutes. */
+  problem(lease: Lease, { publicAddresses }: LeaseAttributes): string | null {
+    if (this.#last === null || !this.isKnown) return null;
+    const { backendType, backendData } = this.#last.word;
+    const said = printable(`${backendType} ${JSON.stringify(Object.values(backendData))}`);
+    return `another daemon with the public address ${publicAddresses.join(", ")} publishes our ` +
+      `lease ${leaseKey(lease.subnets)} as its own (${said}): packets may go there; give each ` +
+      "host an address of its own (--public-ip), or stop one of the two";
+  }
+}

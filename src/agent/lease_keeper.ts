@@ -2,7 +2,7 @@
 import { errorText, hasCode } from "../errors.ts";
 import { type Lease, type LeaseAttributes, leaseKey, sameNode } from "../lease/lease.ts";
 import { formatLeaseValue } from "../lease/lease_value.ts";
-import type { LeaseTable } from "../lease/lease_table.ts";
+import { LeaseTable } from "../lease/lease_table.ts";
 import { logger } from "../log.ts";
 import { printable } from "../printable.ts";
 import type { IpPrefix } from "../net/ip.ts";
@@ -16,6 +16,9 @@ const RETRY_FIRST_MS = 1_000;
 const RETRY_MAX_MS = 60_000;
 /** Another daemon with our address is told of for so long after it was last seen. */
 const RIVAL_MEMORY_MS = 2 * RETRY_MAX_MS;
+/** A lease taken again that no watch shows is asked after: first so soon, then less often. */
+const UNSEEN_FIRST_MS = 1_000;
+const UNSEEN_MAX_MS = 60_000;
 /** How often the time of day is looked at: it may jump, and timers stand still while we sleep. */
 const CLOCK_CHECK_MS = 60_000;
 
@@ -70,8 +73,14 @@ export class LeaseKeeper {
    * changes under way that are older than it.
    */
   #mustShow = true;
-  /** Whether the last look at the leases showed ours as ours. */
-  #isShown = false;
+  /** What the watch has shown, all changes together; empty where that is known to be old. */
+  #seen = LeaseTable.EMPTY;
+  /**
+   * When the store is asked whether a lease is ours that no watch has shown, by the clock that
+   * never jumps: one that came and went in a single look is never shown.
+   */
+  #askAt_ms = Infinity;
+  readonly #unseenBackoff = new Backoff(UNSEEN_FIRST_MS, UNSEEN_MAX_MS);
   /** What the store says of us and we did not write. */
   #rival: LeaseAttributes | null = null;
   /** The last one, and when, by the clock that never jumps. */
@@ -125,6 +134,7 @@ export class LeaseKeeper {
 
   #isDue(): boolean {
     if (!isSameValue(this.#attributes, this.#published)) return true;
+    if (performance.now() >= this.#askAt_ms) return true;
     return this.#due !== null &&
       (Date.now() >= this.#due.at_ms || performance.now() >= this.#due.monotonic_ms);
   }
@@ -147,10 +157,13 @@ export class LeaseKeeper {
       try {
         const lease = await this.#options.store.acquire(request, signal);
         this.#lost = new AbortController();
-        // The watch may have been faster than the answer, and then has no more to tell.
-        this.#mustShow = this.#lease === null || this.#isShown;
         this.#published = request.attributes;
         this.#options.onWaiting(null);
+        // The watch may have been faster than the answer, and then has no more to tell.
+        this.#mustShow = this.#lease === null ||
+          this.#isShown(this.#seen.getBySubnets(lease.subnets));
+        this.#unseenBackoff.reset();
+        this.#askAt_ms = this.#mustShow ? Infinity : this.#nextAsk_ms();
         return this.#take(lease);
       } catch (error) {
         signal.throwIfAborted();
@@ -162,18 +175,28 @@ export class LeaseKeeper {
     }
   }
 
+  #nextAsk_ms(): number {
+    return performance.now() + this.#unseenBackoff.next_ms();
+  }
+
+  /** Whether what a watch shows of our subnets is ours. */
+  #isShown(shown: Lease | undefined): shown is Lease {
+    return shown !== undefined &&
+      (sameNode(shown, this.#attributes) || sameNode(shown, this.#published));
+  }
+
   /** Looks for our own lease in what a watch has shown so far. */
   observe(table: LeaseTable): void {
+    this.#seen = table;
     if (this.#lease === null) return;
     const shown = table.getBySubnets(this.#lease.subnets);
-    this.#isShown = shown !== undefined &&
-      (sameNode(shown, this.#attributes) || sameNode(shown, this.#published));
     if (shown === undefined) {
       if (this.#mustShow) this.#lost.abort();
-    } else if (!this.#isShown) {
+    } else if (!this.#isShown(shown)) {
       this.#lost.abort();
     } else {
       this.#mustShow = true;
+      this.#askAt_ms = Infinity;
       // A reservation may have been made of it: that needs no renewal.
       if (shown.expiry_ms === null) this.#take({ ...this.#lease, expiry_ms: null });
       this.#noteRival(shown);
@@ -211,7 +234,8 @@ export class LeaseKeeper {
   }
 
   #untilDue_ms(): number {
-    const left_ms = (this.#due?.monotonic_ms ?? Infinity) - performance.now();
+    const at_ms = Math.min(this.#due?.monotonic_ms ?? Infinity, this.#askAt_ms);
+    const left_ms = at_ms - performance.now();
     return Math.min(Math.max(left_ms, 0), CLOCK_CHECK_MS);
   }
 
@@ -229,12 +253,13 @@ export class LeaseKeeper {
       const { store } = this.#options;
       const lease = this.#take(await store.renew(renewed, signal, this.#published));
       this.#published = attributes;
+      if (this.#askAt_ms < Infinity) this.#askAt_ms = this.#nextAsk_ms();
       this.#log.info`renewed ${leaseKey(lease.subnets)}`;
       backoff.reset();
     } catch (error) {
       if (signal.aborted) return;
       if (hasCode(error, "lease_lost")) {
-        this.#isShown = false;
+        this.#seen = LeaseTable.EMPTY;
         return this.#lost.abort();
       }
       this.#log.warning`cannot renew the lease: ${errorText(error)}`;

@@ -1,7 +1,7 @@
 /** Takes our lease, renews it in time, and takes it again when it was revoked. */
 import { errorText, hasCode } from "../errors.ts";
 import { type Lease, type LeaseAttributes, leaseKey, sameNode } from "../lease/lease.ts";
-import type { LeaseTable } from "../lease/lease_table.ts";
+import { LeaseTable } from "../lease/lease_table.ts";
 import { logger } from "../log.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import { LinkedSignal } from "../net/linked_signal.ts";
@@ -13,6 +13,9 @@ import { isFinal } from "./network.ts";
 const RETRY_FIRST_MS = 1_000;
 /** flannel's: a renewal that failed is tried again each minute at the latest. */
 const RETRY_MAX_MS = 60_000;
+/** A lease taken again that no watch shows is asked after: first so soon, then less often. */
+const UNSEEN_FIRST_MS = 1_000;
+const UNSEEN_MAX_MS = 60_000;
 /** How often the time of day is looked at: it may jump, and timers stand still while we sleep. */
 const CLOCK_CHECK_MS = 60_000;
 
@@ -65,8 +68,14 @@ export class LeaseKeeper {
    * changes under way that are older than it.
    */
   #mustShow = true;
-  /** Whether the last look at the leases showed ours as ours. */
-  #isShown = false;
+  /** What the watch has shown, all changes together; empty where that is known to be old. */
+  #seen = LeaseTable.EMPTY;
+  /**
+   * When the store is asked whether a lease is ours that no watch has shown, by the clock that
+   * never jumps: one that came and went in a single look is never shown.
+   */
+  #askAt_ms = Infinity;
+  readonly #unseenBackoff = new Backoff(UNSEEN_FIRST_MS, UNSEEN_MAX_MS);
   readonly #rival = new LeaseRival();
   readonly #rivalBackoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
 
@@ -119,6 +128,7 @@ export class LeaseKeeper {
 
   #isDue(): boolean {
     if (!isSameValue(this.#attributes, this.#published)) return true;
+    if (performance.now() >= this.#askAt_ms) return true;
     return this.#due !== null &&
       (Date.now() >= this.#due.at_ms || performance.now() >= this.#due.monotonic_ms);
   }
@@ -145,10 +155,13 @@ export class LeaseKeeper {
         this.#lost = new AbortController();
         this.#lostSince_ms = null;
         this.#taker = null;
-        // The watch may have been faster than the answer, and then has no more to tell.
-        this.#mustShow = this.#lease === null || this.#isShown;
         this.#published = request.attributes;
         this.#options.onWaiting(null);
+        // The watch may have been faster than the answer, and then has no more to tell.
+        this.#mustShow = this.#lease === null ||
+          this.#isShown(this.#seen.getBySubnets(lease.subnets));
+        this.#unseenBackoff.reset();
+        this.#askAt_ms = this.#mustShow ? Infinity : this.#nextAsk_ms();
         return this.#take(lease);
       } catch (error) {
         signal.throwIfAborted();
@@ -166,21 +179,31 @@ export class LeaseKeeper {
     }
   }
 
+  #nextAsk_ms(): number {
+    return performance.now() + this.#unseenBackoff.next_ms();
+  }
+
+  /** Whether what a watch shows of our subnets is ours. */
+  #isShown(shown: Lease | undefined): boolean {
+    return shown !== undefined &&
+      (sameNode(shown, this.#attributes) || sameNode(shown, this.#published));
+  }
+
   /** Looks for our own lease in what a watch has shown so far. */
   observe(table: LeaseTable): void {
+    this.#seen = table;
     if (this.#lease === null) return;
     const shown = table.getBySubnets(this.#lease.subnets);
-    this.#isShown = shown !== undefined &&
-      (sameNode(shown, this.#attributes) || sameNode(shown, this.#published));
     if (shown === undefined) {
       // It is free again: there is nothing to wait for.
       if (this.#taker !== null) this.#wakeUp();
       this.#taker = null;
       if (this.#mustShow) this.#lose(null);
-    } else if (!this.#isShown) {
+    } else if (!this.#isShown(shown)) {
       this.#lose(shown.publicAddresses.join(", "));
     } else {
       this.#mustShow = true;
+      this.#askAt_ms = Infinity;
       // A reservation may have been made of it: that needs no renewal.
       if (shown.expiry_ms === null) this.#take({ ...this.#lease, expiry_ms: null });
       if (this.#rival.note(shown, [this.#published, this.#attributes])) this.#wakeUp();
@@ -221,7 +244,8 @@ export class LeaseKeeper {
   }
 
   #untilDue_ms(): number {
-    const left_ms = (this.#due?.monotonic_ms ?? Infinity) - performance.now();
+    const at_ms = Math.min(this.#due?.monotonic_ms ?? Infinity, this.#askAt_ms);
+    const left_ms = at_ms - performance.now();
     return Math.min(Math.max(left_ms, 0), CLOCK_CHECK_MS);
   }
 
@@ -239,12 +263,13 @@ export class LeaseKeeper {
       const { store } = this.#options;
       const lease = this.#take(await store.renew(renewed, signal, this.#published));
       this.#published = attributes;
+      if (this.#askAt_ms < Infinity) this.#askAt_ms = this.#nextAsk_ms();
       this.#log.info`renewed ${leaseKey(lease.subnets)}`;
       backoff.reset();
     } catch (error) {
       if (signal.aborted) return;
       if (hasCode(error, "lease_lost")) {
-        this.#isShown = false;
+        this.#seen = LeaseTable.EMPTY;
         return this.#lose(null);
       }
       this.#log.warning`cannot renew the lease: ${errorText(error)}`;
@@ -276,7 +301,7 @@ export class LeaseKeeper {
       const wasTaken = this.#isTaken;
       this.#isTaken = false;
       if (after === before) this.#log.info`holding ${after} again`;
-      else this.#log.warning`the subnet is taken; this host moves to ${after}`;
+      else this.#log.warning`${before} cannot be had again; this host moves to ${after}`;
       if (after !== before || wasTaken) await onMoved(lease);
     } catch (error) {
       if (!signal.aborted) throw error;

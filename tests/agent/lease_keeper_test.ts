@@ -325,6 +325,48 @@ describe("lease keeper", () => {
     assert.equal(store.acquired.length, 3);
   });
 
+  test("a lease moved to and shown before its store has answered is missed too", async () => {
+    const [first, second] = [lease("10.1.0.0-24"), lease("10.2.0.0-24")];
+    const store = new ScriptedStore([first, second, second]);
+    const keeper = keeperOf(store);
+    await keeper.acquire([], new AbortController().signal);
+    const { acquire } = store;
+    store.acquire = (request) => {
+      const answer = acquire.call(store, request);
+      keeper.observe(table(lease("10.1.0.0-24", OTHER), second));
+      return answer;
+    };
+    const moved = Promise.withResolvers<void>();
+    await whileKeeping(keeper, async () => {
+      keeper.observe(table(lease("10.1.0.0-24", OTHER)));
+      await moved.promise;
+      keeper.observe(table(lease("10.1.0.0-24", OTHER)));
+      await store.asked(() => store.acquired.length, 3);
+    }, () => Promise.resolve(moved.resolve()));
+    assert.equal(store.renewed.length, 0);
+  });
+
+  test("a lease that came and went in one look is asked after, until it is seen", async () => {
+    const held = lease("10.1.0.0-24");
+    const lost = new SelvageError("lease_lost", "nobody holds it");
+    const store = new ScriptedStore([held, held, held], [held, lost]);
+    const keeper = keeperOf(store);
+    await keeper.acquire([], new AbortController().signal);
+    await whileKeeping(keeper, async () => {
+      keeper.observe(table());
+      await store.asked(() => store.acquired.length, 2);
+      keeper.observe(table());
+      // The store knows: it is ours the first time, and not the second.
+      await store.asked(() => store.acquired.length, 3);
+      assert.equal(store.renewed.length, 2);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      keeper.observe(table(held));
+      await new Promise((resolve) => setTimeout(resolve, 1_100));
+    });
+    assert.equal(store.renewed.length, 2);
+    assert.equal(store.acquired.length, 3);
+  });
+
   test("another daemon's word of us is told of, and ours is put back", async () => {
     const store = new ScriptedStore([lease("10.1.0.0-24")], [lease("10.1.0.0-24")]);
     const keeper = keeperOf(store);

@@ -133,5 +133,5 @@ test("a paused node whose subnet another has taken meanwhile moves, and overwrit
     const leases = etcd.leases();
     assert.equal(leases.get(keyOf(paused!)), JSON.stringify(other));
     assert.ok(leases.has(keyOf(moved)), [...leases.keys()].join(" "));
-    assert.match(lab.log(2), /the subnet is taken; this host moves to/);
+    assert.match(lab.log(2), /cannot be had again; this host moves to/);
   }));

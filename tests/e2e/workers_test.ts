@@ -25,6 +25,11 @@ async function startTwo(lab: Lab, ...workers: [string, string]): Promise<void> {
   for (const host of [1, 2]) await lab.attach(host);
 }
 
+/** So many fit into the receiver's buffer. */
+const IN_FLIGHT_MAX = 8 * FLOW_COUNT;
+/** What has not come when so long nothing came is lost. */
+const QUIET_MS = 250;
+
 /** Sends numbered datagrams of many flows; returns each flow's numbers as they came. */
 async function sendFlows(lab: Lab): Promise<number[][]> {
   const [from, to] = [1, 2].map((host) => lab.containers[host - 1]!.toBytes());
@@ -36,9 +41,19 @@ async function sendFlows(lab: Lab): Promise<number[][]> {
   const came: number[][] = senders.map(() => []);
   const bytes = new Uint8Array(64);
   const view = new DataView(bytes.buffer);
-  const drain = () => {
-    while (libc.recv(receiver, bytes, bytes.length, 0) > 0) {
-      came[view.getUint32(0)]!.push(view.getUint32(4));
+  let openCount = 0;
+  /** Takes what came, until at most so many are under way. */
+  const drainTo = async (openMax: number) => {
+    let end_ms = performance.now() + QUIET_MS;
+    while (true) {
+      while (libc.recv(receiver, bytes, bytes.length, 0) > 0) {
+        came[view.getUint32(0)]!.push(view.getUint32(4));
+        openCount--;
+        end_ms = performance.now() + QUIET_MS;
+      }
+      if (openCount <= openMax) return;
+      if (performance.now() > end_ms) openCount = 0;
+      await setImmediate();
     }
   };
   for (let round = 0; round < ROUND_COUNT; round++) {
@@ -46,16 +61,11 @@ async function sendFlows(lab: Lab): Promise<number[][]> {
       view.setUint32(0, flow);
       view.setUint32(4, round);
       libc.sendto(fd, bytes, bytes.length, 0, name, name.length);
+      openCount++;
     });
-    drain();
-    if (round % 20 === 0) await setImmediate();
+    await drainTo(IN_FLIGHT_MAX);
   }
-  const total = () => came.reduce((sum, { length }) => sum + length, 0);
-  const end_ms = performance.now() + 2_000;
-  while (total() < FLOW_COUNT * ROUND_COUNT && performance.now() < end_ms) {
-    await setImmediate();
-    drain();
-  }
+  await drainTo(0);
   [receiver, ...senders].forEach(closeFd);
   return came;
 }

@@ -98,6 +98,16 @@ export class LabEtcd {
     this.#act("delete", `${ETCD_PREFIX}/subnets/${name}`);
   }
 
+  /** Ends etcd's lease under it, as its expiry would. */
+  expireLease(name: string): void {
+    this.#act("expire", `${ETCD_PREFIX}/subnets/${name}`);
+  }
+
+  /** What was in the key of a lease, one value after the other; null: it was deleted. */
+  leaseHistory(name: string): (string | null)[] {
+    return JSON.parse(this.#act("history", `${ETCD_PREFIX}/subnets/${name}`));
+  }
+
   /** Starts these hosts over it, each with a container. */
   async startHosts(hosts: readonly number[], flags: readonly string[] = []): Promise<Status[]> {
     for (const host of hosts) this.lab.launch(host, [this.flag, ...flags]);

@@ -50,6 +50,12 @@ export class LabEtcd {
     this.#child = null;
   }
 
+  /** Stops it, so that it takes connections and answers nothing, or has it go on. */
+  signal(signal: "SIGSTOP" | "SIGCONT"): void {
+    // Not by child.kill(), which Deno takes for its end.
+    process.kill(this.#child!.pid!, signal);
+  }
+
   /** Puts the configuration into force by selvage's own command, once etcd answers. */
   async setConfig(config: unknown): Promise<void> {
     const command = `echo '${JSON.stringify(config)}' | ` +

@@ -10,11 +10,13 @@ import { join } from "node:path";
 import process from "node:process";
 import { test, type TestContext } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import type { Status } from "../../src/agent/status.ts";
 import { Random } from "../dataplane/random.ts";
 import { ChaosHost } from "./chaos_host.ts";
 import { CutNetwork } from "./cut_network.ts";
-import { EtcdCluster, type HeldKey, type LeaseEvent, MEMBERS } from "./etcd_cluster.ts";
+import { assertNeverTakenOver, holdersAfter, type LeaseEvent } from "../etcd/history.ts";
+import { EtcdCluster, type HeldKey, MEMBERS } from "./etcd_cluster.ts";
 
 const ACT_COUNT = 100;
 const HOSTS = [4, 5, 6, 7, 8, 9] as const;
@@ -36,17 +38,6 @@ const HOLD_MS = { least: 50, most: 3_000 } as const;
 const PAUSE_MAX_MS = 600;
 /** For how long a host stays away until another has got what it has lost. */
 const THEFT_MAX_MS = 3_000;
-
-/** No key went from one host to another without having been deleted in between. */
-function assertNeverTakenOver(events: readonly LeaseEvent[]): void {
-  const holders = new Map<string, string | null>();
-  for (const { key, holder, revision } of events) {
-    const before = holders.get(key) ?? null;
-    const isKept = before === null || holder === null || before === holder;
-    assert.ok(isKept, `revision ${revision}: ${key} went from ${before} to ${holder}`);
-    holders.set(key, holder);
-  }
-}
 
 /** How often a key's next holder was another than its last. */
 function countMoves(events: readonly LeaseEvent[]): number {
@@ -353,9 +344,21 @@ class Chaos {
     }
   }
 
+  get #holders(): string[] {
+    return holdersAfter(this.cluster.events);
+  }
+
   async assertSound(): Promise<void> {
     assert.deepEqual(this.#failures, []);
     const held = await this.cluster.held();
+    const now = held.map(({ key, holder }) => `${key} ${holder}`).sort();
+    // The history is told a moment later.
+    const end_ms = performance.now() + GIVE_UP_MS;
+    while (performance.now() < end_ms && !isDeepStrictEqual(this.#holders, now)) {
+      await pause(POLL_MS);
+    }
+    assert.deepEqual(this.#holders, now);
+    assert.equal(this.cluster.failure, null);
     assertNeverTakenOver(this.cluster.events);
     const holders = held.map(({ holder }) => holder);
     assert.equal(new Set(holders).size, holders.length, `one host has two keys: ${holders}`);

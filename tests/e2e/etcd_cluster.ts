@@ -1,5 +1,4 @@
 /** Three members of an etcd on the first three hosts of a network, and who observes them. */
-import assert from "node:assert/strict";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
@@ -8,6 +7,14 @@ import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as pause } from "node:timers/promises";
 import { endProcess, spawnInNetns } from "../../src/demo/child.ts";
+import {
+  base64,
+  fromBase64,
+  holderOf,
+  type LeaseEvent,
+  leaseEvent,
+  rangeOf,
+} from "../etcd/history.ts";
 import { type CutNetwork, outerAddress } from "./cut_network.ts";
 
 export const MEMBERS = [1, 2, 3] as const;
@@ -16,9 +23,6 @@ const SUBNETS = `${ROOT}subnets/`;
 const OBSERVER = resolve("tests/e2e/etcd_observer_child.ts");
 const ANSWER_TIMEOUT_MS = 20_000;
 const RETRY_MS = 20;
-
-const base64 = (text: string) => Buffer.from(text).toString("base64");
-const fromBase64 = (text: string) => Buffer.from(text, "base64").toString();
 
 function clientUrl(member: number): string {
   return `http://${outerAddress(member)}:2379`;
@@ -31,13 +35,6 @@ function peerUrl(member: number): string {
 /** Of a lease of etcd: there is none of that name. */
 function isFinal(error: unknown): boolean {
   return String(error).includes("lease not found");
-}
-
-/** What happened to a subnet's key; `holder`: the public address in it, null: it was deleted. */
-export interface LeaseEvent {
-  readonly key: string;
-  readonly holder: string | null;
-  readonly revision: bigint;
 }
 
 /** A subnet's key as etcd has it. */
@@ -56,10 +53,6 @@ interface RangeAnswer {
   }[];
 }
 
-function holderOf(value: string): string {
-  return (JSON.parse(value) as { PublicIP: string }).PublicIP;
-}
-
 export class EtcdCluster {
   readonly #network: CutNetwork;
   readonly #data = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "selvage-"));
@@ -69,6 +62,8 @@ export class EtcdCluster {
   #questionCount = 0;
   /** Of the subnets' keys, from the first on, in order. */
   readonly events: LeaseEvent[] = [];
+  /** Why that is not all; null: it is. */
+  failure: string | null = null;
   /** All up to this revision is in `events`. */
   #seen = 0n;
 
@@ -84,12 +79,13 @@ export class EtcdCluster {
   #take(line: string): void {
     const said = JSON.parse(line);
     if (said.id !== undefined) return this.#waiting.get(said.id)?.(said);
-    assert.equal(said.error, undefined);
-    const { key, value, revision } = said.event;
-    this.#seen = BigInt(revision);
-    if (!key.startsWith(SUBNETS)) return;
-    const holder = value === null ? null : holderOf(value);
-    this.events.push({ key: key.slice(SUBNETS.length), holder, revision: this.#seen });
+    if (said.failure !== undefined) {
+      this.failure = said.failure;
+      return;
+    }
+    this.#seen = BigInt(said.event.revision);
+    const event = leaseEvent(ROOT, { ...said.event, revision: this.#seen });
+    if (event !== null) this.events.push(event);
   }
 
   get endpointsFlag(): string {
@@ -156,8 +152,7 @@ export class EtcdCluster {
 
   /** The subnets' keys there are. */
   async held(): Promise<HeldKey[]> {
-    const range = { key: base64(SUBNETS), range_end: base64(SUBNETS.replace(/\/$/, "0")) };
-    const { kvs = [] } = await this.persist("/v3/kv/range", range) as RangeAnswer;
+    const { kvs = [] } = await this.persist("/v3/kv/range", rangeOf(SUBNETS)) as RangeAnswer;
     return kvs.map(({ key, value, lease = "0" }) => ({
       key: fromBase64(key).slice(SUBNETS.length),
       holder: holderOf(fromBase64(value)),

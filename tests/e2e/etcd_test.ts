@@ -109,29 +109,63 @@ test("a changed configuration: options are obeyed while running, another network
     await lab.until(1, "the problem stays", ({ problems }) => problems.length === 0);
   }));
 
-test("a paused node whose subnet another has taken meanwhile moves, and overwrites nothing", () =>
+test("a node paused past its lease's end, whose subnet another has taken, moves and says so", () =>
   withEtcd(2, async (lab, etcd) => {
     await etcd.setConfig(vxlan());
     const [, paused] = await etcd.startHosts([1, 2]);
+    const lost = keyOf(paused!);
+    const own = etcd.leases().get(lost);
     lab.signal(2, "SIGSTOP");
-    etcd.deleteLease(keyOf(paused!));
+    etcd.expireLease(lost);
     await lab.untilPeers(0, 1);
-    const other = {
+    const other = JSON.stringify({
       PublicIP: "198.18.0.77",
       PublicIPv6: null,
       BackendType: "vxlan",
       BackendData: { VNI: 1, VtepMAC: "ea:18:5c:b2:85:27" },
-    };
-    etcd.putLease(keyOf(paused!), other);
+    });
+    etcd.putLease(lost, JSON.parse(other));
+    await lab.untilPeers(1, 1);
     lab.signal(2, "SIGCONT");
     const moved = await lab.until(
       2,
       "it keeps a lost subnet",
-      (status) =>
-        status.phase === "ready" && status.lease !== null && subnetOf(status) !== subnetOf(paused!),
+      (status) => status.phase === "ready" && status.lease !== null && keyOf(status) !== lost,
     );
+    await lab.untilPeers(2, 1);
     const leases = etcd.leases();
-    assert.equal(leases.get(keyOf(paused!)), JSON.stringify(other));
-    assert.ok(leases.has(keyOf(moved)), [...leases.keys()].join(" "));
-    assert.match(lab.log(2), /cannot be had again; this host moves to/);
+    assert.deepEqual(etcd.leaseHistory(lost), [own, null, other]);
+    assert.deepEqual([...leases.keys()].sort(), [
+      ...[keyOf(await lab.ready(1)), lost, keyOf(moved)].sort(),
+    ]);
+    assert.match(leases.get(keyOf(moved))!, /"PublicIP":"198\.18\.0\.2"/);
+
+    const log = lab.log(2);
+    assert.ok(log.includes(`lease ${lost} was revoked; trying for the same subnet`), log);
+    assert.ok(log.includes(`${lost} cannot be had again; this host moves to ${keyOf(moved)}`), log);
+    assert.match(
+      moved.problems.join("\n"),
+      /^cni0 has \S+ of \S+, which this host holds no more[^\n]+$/,
+    );
+    const shown = lab.run(2, ["status"]).stdout;
+    assert.ok(shown.includes(subnetOf(moved)), shown);
+    // It forwards for the new subnet, and sends what goes to the old one to the other.
+    const { host } = lab.network(2);
+    const addresses = lab.exec(host, "ip", "-br", "addr", "show", "selvage.1").stdout;
+    const addressOf = (status: Status) => subnetOf(status).replace(/\/.*/, "/32");
+    assert.ok(addresses.includes(addressOf(moved)), addresses);
+    assert.ok(!addresses.includes(addressOf(paused!)), addresses);
+    // Its containers' bridge has the old subnet yet, and is not ours.
+    const skipped = await lab.until(2, "no peer is left out", (one) => one.skippedPeers.length > 0);
+    assert.equal(skipped.skippedPeers[0]!.key, lost);
+    assert.match(skipped.skippedPeers[0]!.reason, /dev cni0 .*in the way/);
+    assert.equal(lab.exec(host, "ip", "addr", "flush", "dev", "cni0").status, 0);
+    const { problems } = await lab.until(
+      2,
+      "the other is left out",
+      (one) => one.skippedPeers.length === 0,
+    );
+    assert.deepEqual(problems, []);
+    const route = lab.exec(host, "ip", "route", "show", subnetOf(paused!)).stdout;
+    assert.match(route, /dev selvage\.1 proto 83/);
   }));

@@ -50,6 +50,12 @@ export class LabEtcd {
     this.#child = null;
   }
 
+  /** Stops it, so that it takes connections and answers nothing, or has it go on. */
+  signal(signal: "SIGSTOP" | "SIGCONT"): void {
+    // Not by child.kill(), which Deno takes for its end.
+    process.kill(this.#child!.pid!, signal);
+  }
+
   /** Puts the configuration into force by selvage's own command, once etcd answers. */
   async setConfig(config: unknown): Promise<void> {
     const command = `echo '${JSON.stringify(config)}' | ` +
@@ -96,6 +102,16 @@ export class LabEtcd {
 
   deleteLease(name: string): void {
     this.#act("delete", `${ETCD_PREFIX}/subnets/${name}`);
+  }
+
+  /** Ends etcd's lease under it, as its expiry would. */
+  expireLease(name: string): void {
+    this.#act("expire", `${ETCD_PREFIX}/subnets/${name}`);
+  }
+
+  /** What was in the key of a lease, one value after the other; null: it was deleted. */
+  leaseHistory(name: string): (string | null)[] {
+    return JSON.parse(this.#act("history", `${ETCD_PREFIX}/subnets/${name}`));
   }
 
   /** Starts these hosts over it, each with a container. */

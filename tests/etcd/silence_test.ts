@@ -1,12 +1,8 @@
-/** An etcd that is away for long: what a node says meanwhile, what it costs, and how it ends. */
+/** An etcd that is away for long: what a node says meanwhile, how often it asks, and how it ends. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { createServer, type Server } from "node:net";
-import process from "node:process";
 import { test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { openEtcd } from "../../src/etcd/client/open_etcd.ts";
 import { EtcdStore } from "../../src/etcd/etcd_store.ts";
 import { nodeNumber } from "../lease/sample.ts";
@@ -25,10 +21,6 @@ const WINDOW_MS = 8_000;
  * second after it has failed, though its channel was closed.
  */
 const ATTEMPTS_PER_MINUTE_MAX = 2 * 120;
-const CPU_SHARE_MAX = 0.05;
-/** Where nobody listens (discard, RFC 863). */
-const NOBODY = "http://127.0.0.1:9";
-const CHILD = fileURLToPath(new URL("./silence_child.ts", import.meta.url));
 
 /** Takes the place of a dead server: each try to connect is noted, and broken off. */
 class Ruin {
@@ -49,18 +41,6 @@ class Ruin {
   }
 }
 
-/** The part of a processor that a node takes whose etcd is away, in a process of its own. */
-async function shareOf(endpoint: string): Promise<number> {
-  const args = ["run", "-A", "--no-check", CHILD, endpoint, String(SETTLE_MS), String(WINDOW_MS)];
-  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
-  let text = "";
-  child.stdout.setEncoding("utf8").on("data", (part: string) => text += part);
-  await once(child, "close");
-  const share = Number(text);
-  assert.ok(share > 0, `the child said: ${text}`);
-  return share;
-}
-
 function assertJitter(times_ms: readonly number[]): void {
   const gaps_ms = times_ms.slice(1).map((time_ms, i) => time_ms - times_ms[i]!);
   assert.ok(gaps_ms.length >= 5, `${gaps_ms.length + 1} attempts`);
@@ -68,7 +48,7 @@ function assertJitter(times_ms: readonly number[]): void {
   assert.ok(spread_ms > 50, `all ${gaps_ms.length} waits within ${spread_ms} ms`);
 }
 
-test("ten minutes without etcd are told, cost nearly nothing, and end by themselves", () =>
+test("ten minutes without etcd are told, are asked for in vain at times only, and end by themselves", (t) =>
   withEtcd({}, async (lab) => {
     const network = new RealNetwork(lab);
     const clock = new FakeClock();
@@ -91,7 +71,6 @@ test("ten minutes without etcd are told, cost nearly nothing, and end by themsel
       await ruin.listen(Number(new URL(lab.members[0]!.endpoint).port));
       await eventually(() => !node.state().connected);
       clock.advance(TEN_MINUTES_MS);
-      const measuring = shareOf(NOBODY);
       await pause(SETTLE_MS);
       const [before, muteBefore] = [ruin.attempts_ms.length, mute.acceptedCount];
       const start_ms = performance.now();
@@ -101,14 +80,11 @@ test("ten minutes without etcd are told, cost nearly nothing, and end by themsel
       const attempts_ms = ruin.attempts_ms.slice(before);
       const rate = attempts_ms.length * perMinute;
       const muteRate = (mute.acceptedCount - muteBefore) * perMinute;
-      const share = await measuring;
-      console.log(
-        `attempts a minute: ${rate.toFixed(0)} refused, ${muteRate.toFixed(0)} unanswered; ` +
-          `processor: ${(100 * share).toFixed(2)} %`,
+      t.diagnostic(
+        `attempts a minute: ${rate.toFixed(0)} refused, ${muteRate.toFixed(0)} unanswered`,
       );
       assert.ok(rate <= ATTEMPTS_PER_MINUTE_MAX, `${rate} attempts a minute`);
       assert.ok(muteRate <= ATTEMPTS_PER_MINUTE_MAX, `${muteRate} unanswered attempts a minute`);
-      assert.ok(share < CPU_SHARE_MAX, `${share} of a core`);
       assertJitter(attempts_ms);
       const state = node.state();
       assert.equal(state.connected, false);

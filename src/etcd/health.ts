@@ -1,11 +1,17 @@
 /** How the store does, from what became of its watch and of its calls. */
-import { errorText, hasCode } from "../errors.ts";
+import { errorText, hasCode, SelvageError } from "../errors.ts";
 import type { StoreState } from "../store/store.ts";
 
 /** Errors by which etcd cannot be used, whoever asks what; all others are answers. */
 function isLoss(error: unknown): boolean {
   return hasCode(error, "unavailable") || hasCode(error, "unauthorized") ||
     hasCode(error, "forbidden");
+}
+
+/** What is wrong and what to do about it. */
+function advice(error: unknown): string {
+  const hint = error instanceof SelvageError ? error.hint : "";
+  return hint === "" ? errorText(error) : `${errorText(error)}. ${hint}`;
 }
 
 /** What may fail apart from the others: a full etcd is read, and takes no writes. */
@@ -56,14 +62,14 @@ export class Health {
   /** A call went well (null), or not; that etcd said no is an answer too. */
   callEnded(activity: "write" | "read", error: unknown): void {
     this.#didLastCallFail = isLoss(error);
-    this.#note(activity, this.#didLastCallFail ? errorText(error) : null);
+    this.#note(activity, this.#didLastCallFail ? advice(error) : null);
     this.#settle();
   }
 
   /** The watch has shown a sign of life (null), or died. */
   watchTold(error: unknown): void {
     this.#isWatching = true;
-    this.#note("watch", error === null ? null : errorText(error));
+    this.#note("watch", error === null ? null : advice(error));
     this.#settle();
   }
 

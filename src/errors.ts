@@ -37,6 +37,12 @@ export function errorText(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** What is wrong and what to do about it, where that is told as one text. */
+export function adviceText(error: unknown): string {
+  const hint = error instanceof SelvageError ? error.hint : "";
+  return hint === "" ? errorText(error) : `${errorText(error)}. ${hint}`;
+}
+
 /** Whether `error` is one of ours with this code. */
 export function hasCode(error: unknown, code: ErrorCode): error is SelvageError {
   return error instanceof SelvageError && error.code === code;

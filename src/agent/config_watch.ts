@@ -1,6 +1,6 @@
 /** Follows the network's configuration while the node runs. */
 import type { NetworkConfig } from "../config/network_config.ts";
-import { errorText, SelvageError } from "../errors.ts";
+import { adviceText, SelvageError } from "../errors.ts";
 import { logger } from "../log.ts";
 import type { LeaseStore } from "../store/store.ts";
 import { judgeConfigChange } from "./config_change.ts";
@@ -50,7 +50,7 @@ export class ConfigWatch {
         this.#problem = null;
       } catch (error) {
         this.#problem = "the network's new configuration is not obeyed, this host goes on with " +
-          `the one before: ${errorText(error)}`;
+          `the one before: ${adviceText(error)}`;
         this.#log.warning`${this.#problem}`;
       }
     }

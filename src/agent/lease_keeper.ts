@@ -1,5 +1,5 @@
 /** Takes our lease, renews it in time, and takes it again when it was revoked. */
-import { errorText, hasCode } from "../errors.ts";
+import { adviceText, errorText, hasCode } from "../errors.ts";
 import { type Lease, type LeaseAttributes, leaseKey, sameNode } from "../lease/lease.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
 import { logger } from "../log.ts";
@@ -8,7 +8,7 @@ import { LinkedSignal } from "../net/linked_signal.ts";
 import { Backoff, pause } from "../retry.ts";
 import { LEASE_TTL_MS, type LeaseStore } from "../store/store.ts";
 import { isSameValue, LeaseRival } from "./lease_rival.ts";
-import { isFinal } from "./network.ts";
+import { isFinal, isStoreFault } from "./network.ts";
 
 const RETRY_FIRST_MS = 1_000;
 /** flannel's: a renewal that failed is tried again each minute at the latest. */
@@ -166,9 +166,10 @@ export class LeaseKeeper {
       } catch (error) {
         signal.throwIfAborted();
         if (this.#lease === null && isFinal(this.#options.store, error)) throw error;
+        const why = isStoreFault(error) ? errorText(error) : adviceText(error);
         const reason = this.#taker === null
-          ? errorText(error)
-          : `${leaseKey(this.#lease!.subnets)} is ${this.#taker}'s now; ${errorText(error)}`;
+          ? why
+          : `${leaseKey(this.#lease!.subnets)} is ${this.#taker}'s now; ${why}`;
         this.#log.warning`cannot take a lease: ${reason}`;
         if (this.#taker !== null) await this.#yield(`no lease: ${reason}`);
         this.#options.onWaiting(`no lease: ${reason}`);

@@ -3,15 +3,15 @@ import type { Backend } from "../backend/backend.ts";
 import { configWarnings, type HostFeatures, selectBackend } from "../backend/select.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { checkOuterAddresses } from "../config/parse_network_config.ts";
-import { errorText, hasCode } from "../errors.ts";
+import { adviceText, errorText, hasCode } from "../errors.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import { logger } from "../log.ts";
 import { pause } from "../retry.ts";
 import type { LeaseStore } from "../store/store.ts";
 import type { Phase } from "./status.ts";
 
-/** What keeps the store from being read. */
-const AWAY_CODES = ["unavailable", "unauthorized", "forbidden"] as const;
+/** What keeps the store from being used; its own state says what to do about it. */
+const AWAY_CODES = ["unavailable", "unauthorized", "forbidden", "store_full"] as const;
 
 /** flannel's: a configuration that is missing or invalid is asked for each second, for ever. */
 const RETRY_MS = 1_000;
@@ -42,6 +42,11 @@ export function tellConfigWarnings(config: NetworkConfig): void {
   for (const warning of configWarnings(config)) logger("agent").warning`${warning}`;
 }
 
+/** Whether it is the store that fails, and not what was asked of it. */
+export function isStoreFault(error: unknown): boolean {
+  return AWAY_CODES.some((code) => hasCode(error, code));
+}
+
 /**
  * Whether waiting mends nothing: the registry does not take the join string, and a host needs
  * another. A user of etcd and the rights there are put right in etcd.
@@ -63,7 +68,6 @@ export async function awaitNetwork(
   onWaiting: (phase: Phase, reason: string) => void,
 ): Promise<Network> {
   let told = "";
-  const isAway = (error: unknown) => AWAY_CODES.some((code) => hasCode(error, code));
   while (true) {
     signal.throwIfAborted();
     try {
@@ -73,8 +77,9 @@ export async function awaitNetwork(
     } catch (error) {
       signal.throwIfAborted();
       if (isFinal(store, error)) throw error;
-      const reason = isAway(error) ? `${errorText(error)}; ${UNTIL_READ}` : errorText(error);
-      const phase = isAway(error) ? "waiting_for_store" : "waiting_for_config";
+      const isAway = isStoreFault(error);
+      const reason = isAway ? `${errorText(error)}; ${UNTIL_READ}` : adviceText(error);
+      const phase = isAway ? "waiting_for_store" : "waiting_for_config";
       if (reason !== told) logger("agent").warning`waiting: ${reason}`;
       told = reason;
       onWaiting(phase, reason);

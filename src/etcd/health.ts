@@ -1,5 +1,5 @@
 /** How the store does, from what became of its watch and of its calls. */
-import { errorText, hasCode } from "../errors.ts";
+import { adviceText, errorText, hasCode } from "../errors.ts";
 import type { StoreState } from "../store/store.ts";
 
 /** Errors by which etcd cannot be used, whoever asks what; all others are answers. */
@@ -66,13 +66,13 @@ export class Health {
   callEnded(call: Call, error: unknown): void {
     this.#isLastCallLost = isLoss(error);
     const isFault = this.#isLastCallLost || hasCode(error, "store_full");
-    this.#settle(call, isFault ? errorText(error) : null);
+    this.#settle(call, isFault ? adviceText(error) : null);
   }
 
   /** The watch has shown a sign of life (null), or died. */
   watchTold(error: unknown): void {
     this.#isWatching = true;
-    this.#watchFault = error === null ? null : errorText(error);
+    this.#watchFault = error === null ? null : adviceText(error);
     this.#settle();
   }
 

@@ -53,4 +53,16 @@ describe("how etcd does", () => {
     health.watchTold(null);
     assert.deepEqual([health.state.connected, health.state.lastError], [true, null]);
   });
+
+  test("what fails is told with what to do about it, of a call and of the watch", () => {
+    const refused = new SelvageError("unauthorized", "etcd demands a user", { hint: "Give one." });
+    const health = healthAt({ now_ms: 1 });
+    health.callEnded("read", refused);
+    assert.equal(health.state.lastError, "etcd demands a user. Give one.");
+    health.callEnded("read", null);
+    health.watchTold(LOST);
+    assert.equal(health.state.lastError, "connection refused");
+    health.watchTold(refused);
+    assert.equal(health.state.lastError, "etcd demands a user. Give one.");
+  });
 });

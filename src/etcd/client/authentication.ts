@@ -16,21 +16,33 @@ const UNUSED_MAX_MS = 4 * 60_000;
 /** A token that says when it ends (JWT) is good for this part of its time. */
 const LIFETIME_PART = 0.8;
 
-interface Token {
+/** What goes with a call. */
+export interface Token {
+  /** Null: none is needed. */
+  readonly text: string | null;
+  /** Whether it was got for this very call, or none is needed. */
+  readonly isFresh: boolean;
+}
+
+interface KnownToken {
   /** Null: the server wants none. */
   readonly text: string | null;
   readonly until_ms: number;
   used_ms: number;
 }
 
-/** How long a JSON web token (RFC 7519) still is good for; null if it does not say. */
+/**
+ * How long a JSON web token (RFC 7519) that was just given is good for; null if it does not say, or
+ * says that it has ended already: then this host's clock is wrong, and the server will tell.
+ */
 export function tokenLifetime_ms(token: string, now_ms: number): number | null {
   const [, payload, signature] = token.split(".");
   if (payload === undefined || signature === undefined) return null;
   try {
     const claims: unknown = JSON.parse(Buffer.from(payload, "base64url").toString("utf8"));
     const end_s = isObject(claims) ? claims["exp"] : null;
-    return typeof end_s === "number" ? Math.max(0, end_s * 1000 - now_ms) : null;
+    const lifetime_ms = typeof end_s === "number" ? end_s * 1000 - now_ms : 0;
+    return lifetime_ms > 0 ? lifetime_ms : null;
   } catch {
     return null;
   }
@@ -38,7 +50,7 @@ export function tokenLifetime_ms(token: string, now_ms: number): number | null {
 
 /** Keeps the token, which is good at all members of a cluster. */
 export class Authenticator {
-  #token: Token | null = null;
+  #token: KnownToken | null = null;
 
   /** @param user Null: calls go without a token. */
   constructor(private readonly user: User | null) {}
@@ -48,15 +60,15 @@ export class Authenticator {
   }
 
   /**
-   * The token, from this endpoint if there is none that is good; null: none is needed. `onCall` is
-   * told of each call. Throws `StatusError`.
+   * The token, from this endpoint if there is none that is good. `onCall` is told of each call.
+   * Throws `StatusError` and `ConnectError`.
    */
   async token(
     connection: Connection,
     timeout_ms: number,
     signal: AbortSignal,
     onCall: () => void,
-  ): Promise<{ text: string | null; isFresh: boolean }> {
+  ): Promise<Token> {
     if (this.user === null) return { text: null, isFresh: true };
     const now_ms = performance.now();
     const known = this.#token;
@@ -67,8 +79,9 @@ export class Authenticator {
     onCall();
     const text = await this.#authenticate(connection, this.user, timeout_ms, signal);
     const lifetime_ms = text === null ? null : tokenLifetime_ms(text, Date.now());
-    const until_ms = lifetime_ms === null ? Infinity : now_ms + lifetime_ms * LIFETIME_PART;
-    this.#token = { text, until_ms, used_ms: performance.now() };
+    const used_ms = performance.now();
+    const until_ms = lifetime_ms === null ? Infinity : used_ms + lifetime_ms * LIFETIME_PART;
+    this.#token = { text, until_ms, used_ms };
     return { text, isFresh: true };
   }
 

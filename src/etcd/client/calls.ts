@@ -23,13 +23,11 @@ export function toBytes(text: string): Uint8Array<ArrayBuffer> {
 
 /** The end of the range of all keys with the prefix: the first key after them. */
 export function prefixEnd(prefix: string): Uint8Array<ArrayBuffer> {
-  const bytes = toBytes(prefix);
-  let length = bytes.length;
-  while (length > 0 && bytes[length - 1] === 0xff) length--;
+  const end = toBytes(prefix);
   // A range that ends at a zero byte is without end.
-  if (length === 0) return new Uint8Array([0]);
-  const end = bytes.slice(0, length);
-  end[length - 1]!++;
+  if (end.length === 0) return new Uint8Array([0]);
+  // UTF-8 has no byte 0xff.
+  end[end.length - 1]!++;
   return end;
 }
 

@@ -4,6 +4,7 @@ import { LinkedSignal } from "../../net/linked_signal.ts";
 import { runUntilClosed } from "../../net/run_until_closed.ts";
 import { foundBy, keyAfter, prefixRange, toBytes, toKeyValue, toTxnRequest } from "./calls.ts";
 import type { Dispatcher } from "./dispatcher.ts";
+import type { Endpoint } from "./endpoint.ts";
 import { CompactedError } from "./error.ts";
 import { RangeRequest, type RangeResponse } from "./generated/rpc.ts";
 import type {
@@ -26,6 +27,15 @@ const PAGE_SHRINKS_BY = 8;
 
 function closedError(): SelvageError {
   return new SelvageError("unavailable", "the etcd client was closed");
+}
+
+function brokenWatch({ text }: Endpoint, error: StatusError | ConnectError): SelvageError {
+  const judgement = error instanceof StatusError ? judgeStatus(error) : null;
+  if (judgement?.next === "stop") return judgement.error;
+  const { why, hint } = judgement?.next === "elsewhere"
+    ? judgement
+    : { why: error.message, hint: "" };
+  return new SelvageError("unavailable", `etcd at ${text}: the watch broke: ${why}`, { hint });
 }
 
 export class EtcdClient implements Etcd {
@@ -181,23 +191,20 @@ export class EtcdClient implements Etcd {
     signal: AbortSignal,
   ): AsyncGenerator<readonly KeyEvent[]> {
     signal.throwIfAborted();
-    let fail = () => {};
     const stream = await this.dispatcher.run(true, signal, (attempt) => {
-      fail = attempt.reportFailure;
       return WatchStream.open(attempt, prefixRange(prefix), fromRevision, signal);
     });
-    const probe = async () => {
-      await this.get(prefix === "" ? "\0" : prefix, signal);
-    };
+    const { connection, reportFailure } = stream.attempt;
     try {
       if (stream.revision < fromRevision - 1n) {
         await this.#checkHistory(prefix, fromRevision, signal);
       }
-      yield* stream.batches(this.watchTimes, probe);
+      yield* stream.batches(this.watchTimes, () => this.dispatcher.probe(connection, signal));
     } catch (error) {
+      signal.throwIfAborted();
       if (!(error instanceof StatusError) && !(error instanceof ConnectError)) throw error;
-      fail();
-      throw this.#brokenWatch(error);
+      reportFailure();
+      throw brokenWatch(connection.endpoint, error);
     } finally {
       stream.close();
     }
@@ -210,13 +217,6 @@ export class EtcdClient implements Etcd {
   async #checkHistory(prefix: string, fromRevision: bigint, signal: AbortSignal): Promise<void> {
     const { revision } = await this.get(prefix === "" ? "\0" : prefix, signal);
     if (revision < fromRevision - 1n) throw new CompactedError(0n);
-  }
-
-  #brokenWatch(error: StatusError | ConnectError): SelvageError {
-    const judgement = error instanceof StatusError ? judgeStatus(error) : null;
-    if (judgement?.next === "stop") return judgement.error;
-    const why = judgement?.next === "elsewhere" ? judgement.why : error.message;
-    return new SelvageError("unavailable", `etcd at ${this.location}: the watch broke: ${why}`);
   }
 
   reconnect(): void {

@@ -1,13 +1,15 @@
 /** Why there is no connection, in words for people. */
 import { errorText } from "../../errors.ts";
 import type { Endpoint } from "./endpoint.ts";
-import { ConnectError } from "./status.ts";
+import { ConnectError, UNRESOLVED } from "./status.ts";
 
 const CLOCK_HINT = "Renew the certificate, or set this host's clock.";
 const NAME_HINT =
   "Use a name or an address that is in the server's certificate, or have it issued anew.";
 const AUTHORITY_HINT = "Give the authority that signed the server's certificate: --etcd-cafile.";
 const CLIENT_HINT = "Give a certificate that the server accepts: --etcd-certfile, --etcd-keyfile.";
+const RESOLVE_HINT = "Check the name in --etcd-endpoints and this host's name servers " +
+  "(/etc/resolv.conf), or give an address.";
 const SCHEME_HINT = "Check whether the endpoint is http:// or https://.";
 
 /** Codes of OpenSSL and the system, and marks in texts where a runtime has no code. */
@@ -30,12 +32,16 @@ const REASONS: readonly [mark: RegExp, why: string, hint: string][] = [
   [/EHOSTUNREACH/, "no route to the host", ""],
   [/ENETUNREACH/, "no route to its network", ""],
   [/ETIMEDOUT/, "no answer to the connection", ""],
-  [/Name resolution failed|ENOTFOUND|EAI_AGAIN/, "its name is not known", ""],
 ];
 
 function textOf(error: unknown): string {
   const code = (error as { code?: unknown } | null)?.code;
   return `${typeof code === "string" ? code : ""} ${errorText(error)}`;
+}
+
+/** Its name has no address that we could learn of. */
+export function unresolvedError(why: string): ConnectError {
+  return new ConnectError(`its name does not resolve: ${why}`, RESOLVE_HINT);
 }
 
 /**
@@ -51,6 +57,10 @@ export function connectReason(
   handshakeError: unknown,
   hasCertificate: boolean,
 ): ConnectError {
+  if (details.startsWith(UNRESOLVED)) {
+    const isUnknown = /ENOTFOUND|ENODATA/.test(details);
+    return unresolvedError(isUnknown ? "it is not known" : details.slice(UNRESOLVED.length + 2));
+  }
   const text = handshakeError === null ? details : `${textOf(handshakeError)} ${details}`;
   for (const [mark, why, hint] of REASONS) {
     if (!mark.test(text)) continue;

@@ -1,4 +1,6 @@
 /** The connection to one endpoint: its gRPC channel, and what it takes to be rid of it. */
+import { lookup } from "node:dns/promises";
+import { isIP } from "node:net";
 import {
   type ChannelOptions,
   Client,
@@ -6,13 +8,16 @@ import {
   connectivityState,
   logVerbosity,
   Metadata,
+  type ServiceError,
   setLogVerbosity,
 } from "@grpc/grpc-js";
-import { connectReason } from "./connect_reason.ts";
-import { makeCredentials, type readTlsFiles, type WatchedCredentials } from "./credentials.ts";
+import { connectReason, unresolvedError } from "./connect_reason.ts";
+import { makeCredentials, type WatchedCredentials } from "./credentials.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { type Method, RANGE } from "./methods.ts";
-import { ConnectError, StatusError } from "./status.ts";
+import { type Address, channelTarget } from "./resolver.ts";
+import { ConnectError, Status, StatusError } from "./status.ts";
+import type { TlsMaterial } from "./tls_files.ts";
 
 /** One answer. A page of a list is made smaller where it would be larger. */
 export const ANSWER_SIZE_MAX_BYTES = 64 * 1024 * 1024;
@@ -23,6 +28,8 @@ export const ANSWER_SIZE_MAX_BYTES = 64 * 1024 * 1024;
  */
 const KEEPALIVE_MS = 7_000;
 const KEEPALIVE_TIMEOUT_MS = 4_000;
+/** A channel that has failed fails calls at once; one that tries again meanwhile has no reason. */
+const REASON_MS = 250;
 /** Of HTTP/2: what may be under way to us. The default of 64 KB makes large lists slow. */
 const WINDOW_BYTES = 1024 * 1024;
 
@@ -58,25 +65,39 @@ export interface RawStream {
   release(): void;
 }
 
-function target({ host, port }: Endpoint): string {
-  return host.includes(":") ? `ipv6:[${host}]:${port}` : `dns:///${host}:${port}`;
-}
-
 export class Connection {
   readonly #client: Client;
   readonly #credentials: WatchedCredentials;
   readonly #hasCertificate: boolean;
+  /** Ends attempts to connect; sockets that are connected are the credentials' to close. */
+  readonly #connecting = new AbortController();
+  #isResolved = false;
   #callsRunning = 0;
   #isRetired = false;
 
   /** Connects at the first call of `ready`. */
-  constructor(readonly endpoint: Endpoint, material: ReturnType<typeof readTlsFiles>) {
+  constructor(readonly endpoint: Endpoint, material: TlsMaterial) {
     // Its warnings would go to stderr past the log; what matters comes as an error.
     setLogVerbosity(logVerbosity.NONE);
     const { credentials, options } = makeCredentials(endpoint, material);
     this.#credentials = credentials;
     this.#hasCertificate = material.certificate !== null;
-    this.#client = new Client(target(endpoint), credentials, { ...OPTIONS, ...options });
+    const channel = channelTarget(endpoint, () => this.#findAddresses());
+    this.#client = new Client(channel.target, credentials, {
+      ...OPTIONS,
+      ...options,
+      ...channel.options,
+    });
+  }
+
+  async #findAddresses(): Promise<Address[]> {
+    const { host, port } = this.endpoint;
+    const { signal } = this.#connecting;
+    const hosts = isIP(host) !== 0
+      ? [host]
+      : (await lookup(host, { all: true })).map(({ address }) => address);
+    this.#isResolved = true;
+    return hosts.map((host) => ({ host, port, signal }));
   }
 
   get isRetired(): boolean {
@@ -84,100 +105,118 @@ export class Connection {
   }
 
   /**
-   * Resolves when there is a connection on which calls can be made. Throws `ConnectError` that
-   * says why there is none, the signal's reason when that is aborted.
+   * Resolves true when there is a connection on which calls can be made, and false when it was
+   * retired meanwhile. Throws `ConnectError` that says why there is none, the signal's reason when
+   * that is aborted.
    */
-  async ready(timeout_ms: number, signal: AbortSignal): Promise<void> {
+  async ready(timeout_ms: number, signal: AbortSignal): Promise<boolean> {
     const channel = this.#client.getChannel();
-    const until_ms = Date.now() + timeout_ms;
+    const until_ms = performance.now() + timeout_ms;
     for (;;) {
       signal.throwIfAborted();
-      const state = this.#isRetired
-        ? connectivityState.SHUTDOWN
-        : channel.getConnectivityState(true);
-      if (state === connectivityState.READY) return;
-      if (state === connectivityState.SHUTDOWN) throw new ConnectError("the connection was closed");
+      if (this.#isRetired) return false;
+      const state = channel.getConnectivityState(true);
+      if (state === connectivityState.READY) return true;
       if (state === connectivityState.TRANSIENT_FAILURE) throw await this.#whyNot(signal);
-      if (!await stateChange(channel, state, until_ms, signal)) {
-        throw new ConnectError(`no answer to the connection in ${seconds(timeout_ms)}`);
-      }
+      if (await stateChange(channel, state, until_ms - performance.now(), signal)) continue;
+      if (!this.#isResolved) throw unresolvedError(`no answer in ${seconds(timeout_ms)}`);
+      throw new ConnectError(`no answer to the connection in ${seconds(timeout_ms)}`);
     }
   }
 
   /** A channel tells why it has failed only to a call. */
   async #whyNot(signal: AbortSignal): Promise<ConnectError> {
-    const details = await new Promise<string>((resolve) => {
-      const options = { deadline: Date.now() + 250 };
-      const { path } = RANGE;
-      const request = Buffer.alloc(0);
-      this.#client.makeUnaryRequest(path, asIs, asIs, request, new Metadata(), options, (error) => {
-        resolve(error?.details ?? "the connection broke");
-      });
-    });
+    const error = await this.#request(
+      RANGE.path,
+      Buffer.alloc(0),
+      new Metadata(),
+      REASON_MS,
+      signal,
+    )
+      .then(() => null, (error: unknown) => error);
     signal.throwIfAborted();
-    const { error } = this.#credentials;
-    return connectReason(this.endpoint, details, error, this.#hasCertificate);
+    const details = error instanceof StatusError ? error.details : "the connection broke";
+    return connectReason(this.endpoint, details, this.#credentials.error, this.#hasCertificate);
   }
 
   /**
    * Makes one call. Throws `StatusError` where it ends with another status than OK, or after
-   * `timeout_ms`; the signal's reason when that is aborted.
+   * `timeout_ms`; the signal's reason when that is aborted; `ConnectError` if it was retired.
    */
-  unary<Request, Answer>(
+  async unary<Request, Answer>(
     method: Method<Request, Answer>,
     message: Request,
     metadata: Metadata,
     timeout_ms: number,
     signal: AbortSignal,
   ): Promise<Answer> {
+    const request = encoded(method, message);
+    const answer = await this.#request(method.path, request, metadata, timeout_ms, signal);
+    try {
+      return method.answer.decode(answer);
+    } catch (error) {
+      throw new StatusError(Status.INTERNAL, `an answer that cannot be read (${String(error)})`);
+    }
+  }
+
+  /** `unary` with messages as bytes. */
+  #request(
+    path: string,
+    request: Bytes,
+    metadata: Metadata,
+    timeout_ms: number,
+    signal: AbortSignal,
+  ): Promise<Bytes> {
     return new Promise((resolve, reject) => {
       signal.throwIfAborted();
+      this.#checkInUse();
+      const options = { deadline: Date.now() + timeout_ms };
       const onAbort = () => call.cancel();
+      const onAnswer = (error: ServiceError | null, answer?: Bytes) => {
+        signal.removeEventListener("abort", onAbort);
+        this.#release();
+        if (signal.aborted) reject(signal.reason);
+        else if (error !== null) reject(new StatusError(error.code, error.details));
+        else resolve(answer!);
+      };
       this.#callsRunning++;
-      const call = this.#client.makeUnaryRequest(
-        method.path,
-        asIs,
-        asIs,
-        encoded(method, message),
-        metadata,
-        { deadline: Date.now() + timeout_ms },
-        (error, answer) => {
-          signal.removeEventListener("abort", onAbort);
-          this.#release();
-          if (signal.aborted) return reject(signal.reason);
-          if (error !== null) return reject(new StatusError(error.code, error.details));
-          try {
-            resolve(method.answer.decode(answer!));
-          } catch (cause) {
-            reject(new ConnectError(`an answer that cannot be read (${String(cause)})`));
-          }
-        },
-      );
+      const call = this.#client
+        .makeUnaryRequest(path, asIs, asIs, request, metadata, options, onAnswer);
       signal.addEventListener("abort", onAbort, { once: true });
     });
   }
 
-  /** Opens a stream of messages both ways; it has no deadline. */
+  /** Opens a stream of messages both ways; it has no deadline. Throws `ConnectError` if retired. */
   stream({ path }: Method<unknown, unknown>, metadata: Metadata): RawStream {
+    this.#checkInUse();
     this.#callsRunning++;
     const call = this.#client.makeBidiStreamRequest(path, asIs, asIs, metadata);
     return { call, release: () => this.#release() };
   }
 
-  #release(): void {
-    this.#callsRunning--;
-    this.#closeIfUnused();
+  #checkInUse(): void {
+    if (this.#isRetired) throw new ConnectError("the connection was closed");
   }
 
-  #closeIfUnused(): void {
+  #release(): void {
+    this.#callsRunning--;
+    this.#endIfUnused();
+  }
+
+  #endIfUnused(): void {
     // A silent peer never closes what it was asked to close.
-    if (this.#isRetired && this.#callsRunning === 0) this.#credentials.destroySockets();
+    if (this.#isRetired && this.#callsRunning === 0) this.#end();
+  }
+
+  #end(): void {
+    this.#credentials.close();
+    this.#connecting.abort();
   }
 
   /** No new call; what runs on it fails now. */
   abandon(): void {
     this.retire();
-    this.#credentials.destroySockets();
+    this.#end();
   }
 
   /** No new call; what runs on it runs on, and then it is closed. */
@@ -185,7 +224,7 @@ export class Connection {
     if (this.#isRetired) return;
     this.#isRetired = true;
     this.#client.close();
-    this.#closeIfUnused();
+    this.#endIfUnused();
   }
 }
 
@@ -193,13 +232,13 @@ export class Connection {
 function stateChange(
   channel: ReturnType<Client["getChannel"]>,
   state: connectivityState,
-  until_ms: number,
+  timeout_ms: number,
   signal: AbortSignal,
 ): Promise<boolean> {
   return new Promise<boolean>((resolve) => {
     const onAbort = () => resolve(false);
     signal.addEventListener("abort", onAbort, { once: true });
-    channel.watchConnectivityState(state, until_ms, (error) => {
+    channel.watchConnectivityState(state, Date.now() + timeout_ms, (error) => {
       signal.removeEventListener("abort", onAbort);
       resolve(error === undefined);
     });

@@ -1,13 +1,15 @@
 /** Makes a call at one endpoint after the other, until one answers. */
 import { Metadata } from "@grpc/grpc-js";
 import { errorText, SelvageError } from "../../errors.ts";
-import { Authenticator, type User } from "./authentication.ts";
+import { Authenticator, type Token, type User } from "./authentication.ts";
 import { Connection, seconds } from "./connection.ts";
-import { readTlsFiles, type TlsFiles } from "./credentials.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { EndpointOrder } from "./endpoint_order.ts";
 import { AmbiguousError } from "./error.ts";
+import { RangeRequest } from "./generated/rpc.ts";
+import { RANGE } from "./methods.ts";
 import { ConnectError, judgeStatus, Status, StatusError } from "./status.ts";
+import { readTlsFiles, type TlsFiles, type TlsMaterial } from "./tls_files.ts";
 
 /** Bounds in time. */
 export interface CallTimes {
@@ -59,7 +61,7 @@ export class Dispatcher {
   readonly #connections: (Connection | null)[];
   readonly #order: EndpointOrder;
   readonly #authenticator: Authenticator;
-  #material: ReturnType<typeof readTlsFiles>;
+  #material: TlsMaterial;
   #callCount = 0;
   #isClosed = false;
 
@@ -105,7 +107,7 @@ export class Dispatcher {
    * Runs `work` at an endpoint, and at the next ones if it fails there with a `StatusError` that
    * another may not have. Where `isRepeatable` is false it is run again only if it was surely not
    * carried out; else `AmbiguousError` is thrown. Throws the signal's reason when that is aborted,
-   * and errors of ours.
+   * and errors of ours, which are answers: the endpoint is kept.
    */
   async run<T>(
     isRepeatable: boolean,
@@ -125,25 +127,22 @@ export class Dispatcher {
       const isLast = index === candidates.at(-1);
       const part_ms = isLast || !isRepeatable ? left_ms : Math.min(left_ms, this.times.attempt_ms);
       try {
-        const result = await this.#runAt(index, isRepeatable, part_ms, signal, work);
-        this.#order.succeeded(index);
-        return result;
+        return await this.#runAt(index, isRepeatable, part_ms, signal, work);
       } catch (error) {
-        signal.throwIfAborted();
-        if (error instanceof AmbiguousError) this.#fail(index);
         if (!(error instanceof ElsewhereError)) throw error;
-        this.#fail(index);
         failures.push({ endpoint, why: error.message, hint: error.hint });
       }
     }
     throw unavailable(failures);
   }
 
-  #fail(index: number, connection = this.#connections[index]): void {
+  /** The endpoint is avoided for a while; on this connection nothing new is sent. */
+  #fail(index: number, connection: Connection | null): void {
     this.#order.failed(index);
     connection?.retire();
   }
 
+  /** `run` at one endpoint; throws `ElsewhereError` where the next one is to be tried. */
   async #runAt<T>(
     index: number,
     isRepeatable: boolean,
@@ -153,43 +152,74 @@ export class Dispatcher {
   ): Promise<T> {
     const until_ms = performance.now() + timeout_ms;
     const left_ms = () => Math.max(1, until_ms - performance.now());
+    let connection: Connection | null = null;
     let isSent = false;
     try {
-      const connection = this.#connectionTo(index);
-      await connection.ready(Math.min(left_ms(), this.times.connect_ms), signal);
-      for (let isRepeated = false;; isRepeated = true) {
+      for (let isRepeated = false;;) {
+        connection = this.#connectionTo(index);
         isSent = false;
+        // What another call has given up meanwhile says nothing of this one.
+        if (!await connection.ready(Math.min(left_ms(), this.times.connect_ms), signal)) continue;
         const token = await this.#authenticator.token(connection, left_ms(), signal, () => {
           this.#callCount++;
         });
+        if (connection.isRetired) continue;
         isSent = true;
         this.#callCount++;
         try {
-          return await work({
-            connection,
-            metadata: metadataWith(token.text),
-            timeout_ms: left_ms(),
-            isTokenFresh: token.isFresh,
-            reportFailure: () => this.#fail(index, connection),
-          });
+          const result = await work(this.#attempt(index, connection, token, left_ms()));
+          this.#order.succeeded(index);
+          return result;
         } catch (error) {
           if (!isTokenRefused(error)) throw error;
           this.#authenticator.forget(token.text);
           if (isRepeated || !this.#authenticator.hasUser) throw refusedError(error);
+          isRepeated = true;
         }
       }
     } catch (error) {
       signal.throwIfAborted();
-      throw this.#judge(error, this.endpoints[index]!, isSent && !isRepeatable, timeout_ms);
+      const judged = this.#judge(
+        error,
+        this.endpoints[index]!,
+        isSent && !isRepeatable,
+        timeout_ms,
+      );
+      const hasFailed = judged instanceof ElsewhereError || judged instanceof AmbiguousError;
+      if (hasFailed) this.#fail(index, connection);
+      else if (judged instanceof SelvageError) this.#order.succeeded(index);
+      throw judged;
+    }
+  }
+
+  #attempt(index: number, connection: Connection, token: Token, timeout_ms: number): Attempt {
+    return {
+      connection,
+      metadata: metadataWith(token.text),
+      timeout_ms,
+      isTokenFresh: token.isFresh,
+      reportFailure: () => this.#fail(index, connection),
+    };
+  }
+
+  /**
+   * Asks for anything at all on this connection. Returns if there is an answer, of whatever kind;
+   * throws `StatusError` or `ConnectError` if not, and the signal's reason.
+   */
+  async probe(connection: Connection, signal: AbortSignal): Promise<void> {
+    const request = RangeRequest.fromPartial({ key: new Uint8Array([0]), limit: 1n });
+    this.#callCount++;
+    try {
+      await connection.unary(RANGE, request, metadataWith(null), this.times.attempt_ms, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof StatusError) || isSilence(error)) throw error;
     }
   }
 
   /** What is thrown for a failure at this endpoint; `isWrite`: it must not be done twice. */
   #judge(error: unknown, endpoint: Endpoint, isWrite: boolean, timeout_ms: number): unknown {
-    if (error instanceof ConnectError) {
-      if (!isWrite) return new ElsewhereError(error.message, error.hint);
-      return ambiguous(endpoint, error.message);
-    }
+    if (error instanceof ConnectError) return new ElsewhereError(error.message, error.hint);
     if (!(error instanceof StatusError)) return error;
     const judgement = judgeStatus(error);
     if (judgement.next === "stop") return judgement.error;
@@ -225,6 +255,11 @@ function metadataWith(token: string | null): Metadata {
   metadata.set("hasleader", "true");
   if (token !== null) metadata.set("token", token);
   return metadata;
+}
+
+/** Whether nobody answers, or one who can answer nothing. */
+function isSilence({ code }: StatusError): boolean {
+  return code === Status.UNAVAILABLE || code === Status.DEADLINE_EXCEEDED;
 }
 
 function isTokenRefused(error: unknown): error is StatusError {

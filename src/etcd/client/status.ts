@@ -16,10 +16,14 @@ export const Status = {
   FAILED_PRECONDITION: 9,
   OUT_OF_RANGE: 11,
   UNIMPLEMENTED: 12,
+  INTERNAL: 13,
   UNAVAILABLE: 14,
   DATA_LOSS: 15,
   UNAUTHENTICATED: 16,
 } as const;
+
+/** Begins what a channel tells of a name without addresses: ours, and no call was sent. */
+export const UNRESOLVED = "Name resolution failed";
 
 /** A call that ended with a status that is not OK. */
 export class StatusError extends Error {
@@ -91,7 +95,7 @@ function judgeUnavailable(details: string): Judgement {
   if (details.includes("no leader")) {
     return elsewhere("it has no leader: most members are away from it", "no");
   }
-  if (/^(No connection established|Name resolution failed)/.test(details)) {
+  if (details.startsWith("No connection established") || details.startsWith(UNRESOLVED)) {
     return elsewhere(plain(details), "no");
   }
   return elsewhere(plain(details) || "the connection broke", "unknown");

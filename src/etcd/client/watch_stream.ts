@@ -7,7 +7,7 @@ import { WatchCreateRequest, type WatchRequest, type WatchResponse } from "./gen
 import type { KeyEvent } from "./kv.ts";
 import { WATCH } from "./methods.ts";
 import { MessageQueue } from "./message_queue.ts";
-import { ConnectError, judgeCancelReason, Status, StatusError } from "./status.ts";
+import { judgeCancelReason, Status, StatusError } from "./status.ts";
 
 export interface WatchTimes {
   /** After so long without a message the server is asked for one. */
@@ -26,7 +26,8 @@ export class WatchStream {
 
   private constructor(
     private readonly stream: RawStream,
-    private readonly attempt: Attempt,
+    /** By which it was opened. */
+    readonly attempt: Attempt,
     private readonly signal: AbortSignal,
   ) {
     this.#queue = new MessageQueue(stream);
@@ -98,8 +99,9 @@ export class WatchStream {
   }
 
   /**
-   * Batches until the stream ends: it throws then. `probe` asks the endpoint for anything at all:
-   * servers before 3.4 do not answer when they are asked for a sign of life on the stream.
+   * Batches until the stream ends: it throws then. `probe` asks the endpoint for anything at all,
+   * and throws where it does not answer: servers before 3.4, and proxies, do not answer when they
+   * are asked for a sign of life on the stream.
    */
   async *batches(
     { progress_ms, silence_ms }: WatchTimes,
@@ -147,6 +149,6 @@ function decode(message: Uint8Array): WatchResponse {
   try {
     return WATCH.answer.decode(message);
   } catch (error) {
-    throw new ConnectError(`a message that cannot be read (${String(error)})`);
+    throw new StatusError(Status.INTERNAL, `a message that cannot be read (${String(error)})`);
   }
 }

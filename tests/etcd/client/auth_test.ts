@@ -1,12 +1,15 @@
 /** Users, passwords, tokens and rights. */
 import assert from "node:assert/strict";
+import { generateKeyPairSync } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { hasCode, SelvageError } from "../../../src/errors.ts";
 import { type EtcdOptions, openEtcd } from "../../../src/etcd/client/open_etcd.ts";
-import { EtcdLab, withEtcd } from "../lab.ts";
+import type { Etcd } from "../../../src/etcd/client/kv.ts";
+import { EtcdLab, type LabOptions, withEtcd } from "../lab.ts";
+import { FakeEtcdServer } from "./fake_server.ts";
 
 const USER = { username: "router", password: "a secret: ü", prefix: "/net/" };
 /** Tokens of the lab that are not used for so long are forgotten; etcd looks each second. */
@@ -137,6 +140,145 @@ test("a server that demands a user from now on gets one", async () => {
     await lab.admin("/v3/auth/enable", {});
     await etcd.transact([], put("/net/a"), []);
     etcd.close();
+  });
+});
+
+/** A watch from the first revision on, and the keys that it has brought so far. */
+class WatchedKeys {
+  readonly keys: string[] = [];
+  readonly #abort = new AbortController();
+  readonly #ended: Promise<void>;
+  #wake = () => {};
+
+  constructor(etcd: Etcd, prefix: string) {
+    const run = async () => {
+      for await (const batch of etcd.watch(prefix, 1n, this.#abort.signal)) {
+        this.keys.push(...batch.map(({ entry }) => entry.key));
+        this.#wake();
+      }
+    };
+    this.#ended = run();
+  }
+
+  /** Waits for so many; throws what the watch died of. */
+  async until(count: number): Promise<void> {
+    while (this.keys.length < count) {
+      await Promise.race([this.#ended, new Promise<void>((resolve) => this.#wake = resolve)]);
+    }
+  }
+
+  async end(): Promise<void> {
+    this.#abort.abort();
+    await this.#ended;
+  }
+}
+
+test("a client without a user is told when etcd demands one; its watch lives on", async () => {
+  await withEtcd({ user: USER }, async (lab) => {
+    await lab.admin("/v3/auth/disable", {});
+    const etcd = openEtcd({ ...lab.clientOptions, username: null, password: null });
+    const watched = new WatchedKeys(etcd, "/net/");
+    await etcd.transact([], put("/net/a"), []);
+    await watched.until(1);
+    await lab.admin("/v3/auth/enable", {});
+    const isTold = (error: unknown) => {
+      assert.ok(error instanceof SelvageError && error.code === "unauthorized", String(error));
+      assert.equal(error.message, "etcd demands a user and a password");
+      assert.match(error.hint, /--etcd-username and --etcd-password/);
+      return true;
+    };
+    await assert.rejects(etcd.get("/net/a"), isTold);
+    await assert.rejects(etcd.list("/net/"), isTold);
+    await assert.rejects(etcd.transact([], put("/net/b"), []), isTold);
+    // etcd asks who one is when a watch begins, and not again.
+    await lab.put("/net/c", "1");
+    await watched.until(2);
+    assert.deepEqual(watched.keys, ["/net/a", "/net/c"]);
+    await lab.admin("/v3/auth/disable", {});
+    await etcd.transact([], put("/net/d"), []);
+    await watched.until(3);
+    await watched.end();
+    etcd.close();
+  });
+});
+
+describe("JSON web tokens", () => {
+  /** etcd counts whole seconds: what it gives is good for 1 to 2. */
+  const TTL_S = 2;
+  const directory = mkdtempSync(join(tmpdir(), "selvage-etcd-"));
+  after(() => rmSync(directory, { recursive: true }));
+
+  /** A server that gives tokens which end after `TTL_S`. */
+  const withTokens = (work: (lab: EtcdLab) => Promise<void>): Promise<void> => {
+    const { publicKey, privateKey } = generateKeyPairSync("rsa", {
+      modulusLength: 2048,
+      publicKeyEncoding: { type: "spki", format: "pem" },
+      privateKeyEncoding: { type: "pkcs1", format: "pem" },
+    });
+    const files = { "pub-key": publicKey, "priv-key": privateKey };
+    const parts = Object.entries(files).map(([name, pem]) => {
+      writeFileSync(join(directory, name), pem, { mode: 0o600 });
+      return `${name}=${join(directory, name)}`;
+    });
+    const token = ["jwt", ...parts, "sign-method=RS256", `ttl=${TTL_S}s`].join(",");
+    const options: LabOptions = { user: USER, env: { ETCD_AUTH_TOKEN: token } };
+    return withEtcd(options, work);
+  };
+
+  test("those that end while the client runs are renewed before; its watch lives on", async () => {
+    await withTokens(async (lab) => {
+      const etcd = openEtcd(lab.clientOptions);
+      const watched = new WatchedKeys(etcd, "/net/");
+      const start_ms = performance.now();
+      let count = 0;
+      while (performance.now() - start_ms < 2_100 * TTL_S) {
+        await etcd.transact([], put(`/net/${count++}`), []);
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+      await watched.until(count);
+      assert.deepEqual(watched.keys, Array.from({ length: count }, (_, i) => `/net/${i}`));
+      // The watch, the puts, and logins. None was refused: that would cost two calls more.
+      const loginCount = etcd.callCount - count - 1;
+      const elapsed_s = (performance.now() - start_ms) / 1000;
+      assert.ok(loginCount > elapsed_s / TTL_S, `${loginCount} logins`);
+      assert.ok(loginCount <= 1 + elapsed_s / (0.8 * (TTL_S - 1)), `${loginCount} logins`);
+      await watched.end();
+      etcd.close();
+    });
+  });
+
+  test("one that is refused is got anew: after a change of roles, after a switch", async () => {
+    await withTokens(async (lab) => {
+      const etcd = openEtcd(lab.clientOptions);
+      const watched = new WatchedKeys(etcd, "/net/");
+      await etcd.transact([], put("/net/a"), []);
+      await lab.admin("/v3/auth/role/add", { name: "other" });
+      await etcd.transact([], put("/net/b"), []);
+      await lab.admin("/v3/auth/disable", {});
+      await etcd.transact([], put("/net/c"), []);
+      // Past its end a login is tried, and finds that none is wanted.
+      await new Promise((resolve) => setTimeout(resolve, TTL_S * 1_000));
+      await etcd.transact([], put("/net/d"), []);
+      await lab.admin("/v3/auth/enable", {});
+      await etcd.transact([], put("/net/e"), []);
+      await watched.until(5);
+      await watched.end();
+      etcd.close();
+    });
+  });
+
+  test("where this host's clock is ahead one is used until it is refused", async () => {
+    const claims = Buffer.from(JSON.stringify({ exp: Date.now() / 1000 - 60 }));
+    const login = () => Promise.resolve(`e30.${claims.toString("base64url")}.signature`);
+    const fake = await FakeEtcdServer.start({ login });
+    const etcd = openEtcd({ ...fake.clientOptions, username: "router", password: "x" });
+    try {
+      for (let i = 0; i < 5; i++) await etcd.get("/a");
+      assert.equal(fake.loginCount, 1);
+    } finally {
+      etcd.close();
+      fake.stop();
+    }
   });
 });
 

@@ -10,6 +10,9 @@ import { silentEndpoint } from "../silent_endpoint.ts";
 
 const PUT = [{ put: "/a", value: "1", leaseId: 0n }];
 
+/** Where nobody listens (discard, RFC 863). */
+const NOBODY = "http://127.0.0.1:9";
+
 /** How long it took, and what came of it. */
 async function timed<T>(work: Promise<T>): Promise<{ took_ms: number; result: T }> {
   const start_ms = performance.now();
@@ -246,6 +249,16 @@ test("a silent endpoint that comes first costs one call a moment", async () => {
   }
 });
 
+test("an endpoint that says no has answered, and is kept", async () => {
+  await withEtcd({}, async (lab) => {
+    const [answering] = lab.clientOptions.endpoints;
+    const etcd = openEtcd({ ...lab.clientOptions, endpoints: [NOBODY, answering!] });
+    assert.ok(hasCode(await fails(etcd.get("")), "invalid_argument"));
+    assert.equal(etcd.location, answering);
+    etcd.close();
+  });
+});
+
 test("an endpoint where another service answers is named", async () => {
   const { createServer } = await import("node:http");
   const server = createServer((_, response) => response.end("hello"));
@@ -269,6 +282,6 @@ test("a name that nobody knows is told as such", async () => {
     endpoints: ["http://etcd.invalid:2379"],
     ...{ cafile: null, certfile: null, keyfile: null, username: null, password: null },
   });
-  assert.match((await fails(etcd.get("/a"))).message, /its name is not known/);
+  assert.match((await fails(etcd.get("/a"))).message, /its name does not resolve: it is not known/);
   etcd.close();
 });

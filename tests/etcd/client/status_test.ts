@@ -83,7 +83,7 @@ test("a token that says when it ends is known to, and no other", () => {
   const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const token = (claims: unknown) => `${part({ alg: "ES256" })}.${part(claims)}.signature`;
   assert.equal(tokenLifetime_ms(token({ exp: 1_060 }), 1_000_000), 60_000);
-  assert.equal(tokenLifetime_ms(token({ exp: 940 }), 1_000_000), 0);
+  assert.equal(tokenLifetime_ms(token({ exp: 940 }), 1_000_000), null, "the clock is wrong");
   assert.equal(tokenLifetime_ms(token({ exp: "soon" }), 1_000_000), null);
   assert.equal(tokenLifetime_ms(token(null), 1_000_000), null);
   assert.equal(tokenLifetime_ms("bWgrPAx.17", 1_000_000), null);

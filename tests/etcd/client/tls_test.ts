@@ -3,8 +3,11 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { SelvageError } from "../../../src/errors.ts";
+import { makeCredentials } from "../../../src/etcd/client/credentials.ts";
+import { parseEndpoint } from "../../../src/etcd/client/endpoint.ts";
 import { type EtcdOptions, openEtcd } from "../../../src/etcd/client/open_etcd.ts";
 import { Authority, type CertificateFiles } from "../certificates.ts";
 import { EtcdLab, type LabTls, withEtcd } from "../lab.ts";
@@ -54,6 +57,17 @@ describe("a server whose certificate is right", () => {
     await serves(at("localhost", lab.clientOptions));
   });
 
+  test("serves who names no authority, where the system trusts this one", async () => {
+    const before = process.env["SSL_CERT_FILE"];
+    process.env["SSL_CERT_FILE"] = lab.authority!.cafile;
+    try {
+      await serves({ ...lab.clientOptions, cafile: null });
+    } finally {
+      if (before === undefined) delete process.env["SSL_CERT_FILE"];
+      else process.env["SSL_CERT_FILE"] = before;
+    }
+  });
+
   test("watches and writes go over TLS as well", async () => {
     const etcd = openEtcd(lab.clientOptions);
     const abort = new AbortController();
@@ -83,6 +97,17 @@ describe("a server whose certificate is right", () => {
     const options = { ...lab.clientOptions, endpoints: plain };
     await refused(options, /closed the connection in the handshake/, /http:\/\/ or https:\/\//);
   });
+});
+
+test("a name is asked for without the dot that ends it, and an address by no address", () => {
+  const nothing = { ca: null, certificate: null, key: null };
+  const askedFor = (text: string) => {
+    const { options } = makeCredentials(parseEndpoint(text, true), nothing);
+    return options["grpc.ssl_target_name_override"];
+  };
+  assert.equal(askedFor("https://etcd.lan.:2379"), "etcd.lan");
+  assert.equal(askedFor("https://etcd.lan:2379"), "etcd.lan");
+  assert.equal(askedFor("https://[fd00::1]:2379"), "etcd");
 });
 
 test("a certificate for other names and addresses is refused, by address and by name", async () => {

@@ -1,6 +1,6 @@
 /** A host of a chaos test: a daemon that is cut off, stopped, killed and started at any time. */
 import { once } from "node:events";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Status } from "../../src/agent/status.ts";
 import { DemoHost } from "../../src/demo/host.ts";
@@ -138,8 +138,10 @@ export class ChaosHost {
     return this.lastStatus = this.#daemon === daemon ? status : null;
   }
 
+  /** Of all its daemons; empty where there was none. */
   get log(): string {
-    return readFileSync(join(this.directory, "log"), "utf8");
+    const file = join(this.directory, "log");
+    return existsSync(file) ? readFileSync(file, "utf8") : "";
   }
 
   async close(): Promise<void> {

@@ -402,6 +402,7 @@ test(`${ACT_COUNT} acts on a cluster and daemons (ETCD_CHAOS_SEED=${seed})`, asy
   const chaos = new Chaos(seed);
   try {
     await chaos.run();
+    assertNeverTakenOver(chaos.cluster.events);
     const took_ms = await chaos.untilInLine();
     chaos.tell(t, took_ms);
     await chaos.assertSound();

@@ -15,7 +15,7 @@ import { readTlsFiles, type TlsFiles, type TlsMaterial } from "./tls_files.ts";
 export interface CallTimes {
   /** For a call as a whole, over all endpoints. */
   readonly deadline_ms: number;
-  /** For what may be repeated, at one endpoint where there are others. */
+  /** For what may be repeated, at one endpoint where there are others; and for a probe. */
   readonly attempt_ms: number;
   /** For a connection to come about. */
   readonly connect_ms: number;

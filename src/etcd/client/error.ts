@@ -5,8 +5,8 @@ import { SelvageError } from "../../errors.ts";
 export class AmbiguousError extends SelvageError {
   override name = "AmbiguousError";
 
-  constructor(message: string, options: { hint?: string; cause?: unknown } = {}) {
-    super("unavailable", message, options);
+  constructor(message: string) {
+    super("unavailable", message);
   }
 }
 

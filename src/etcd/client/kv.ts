@@ -2,10 +2,11 @@
  * etcd as the store sees it: keys, revisions, leases of etcd, transactions and watches. It knows
  * nothing of subnets. `openEtcd` makes one that speaks to servers; tests have a twin in memory.
  *
- * Every call ends within its deadline, and early, with the signal's reason, when its signal is
- * aborted. Calls throw `unavailable` where no endpoint answers, `unauthorized` and `forbidden`
- * where the user is wrong or may not, and `too_large`. A write that was sent and whose answer is
- * missing throws `AmbiguousError`: it may have been done, and was not repeated.
+ * Every call ends within its deadline, a list each of its pages, and early, with the signal's
+ * reason, when its signal is aborted. Calls throw `unavailable` where no endpoint answers,
+ * `unauthorized` and `forbidden` where the user is wrong or may not, and `too_large`. A write that
+ * was sent and whose answer is missing throws `AmbiguousError`: it may have been done, and was not
+ * repeated.
  */
 
 /**

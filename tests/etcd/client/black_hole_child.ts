@@ -28,8 +28,15 @@ function connectingCount(): number {
   return rows.filter((row) => row.trim().split(/\s+/)[3] === "02").length;
 }
 
-function told(host: string): { text: Promise<string>; close: () => void } {
-  const etcd = openEtcd({ endpoints: [`http://${host}:2379`], ...NONE, connect_ms: 200 });
+/** Their number, as soon as it is this one; after a while whatever it is. */
+async function settledCount(expected: number): Promise<number> {
+  for (let i = 0; i < 200 && connectingCount() !== expected; i++) await pause(10);
+  return connectingCount();
+}
+
+/** A client of its own, and what its one call comes to. */
+function told(host: string, connect_ms: number): { text: Promise<string>; close: () => void } {
+  const etcd = openEtcd({ endpoints: [`http://${host}:2379`], ...NONE, connect_ms });
   return { text: etcd.get("/a").then(() => "no error", errorText), close: () => etcd.close() };
 }
 
@@ -42,17 +49,15 @@ const resolvers = join(directory, "resolv.conf");
 writeFileSync(resolvers, `nameserver ${HOST}\n`);
 execFileSync("mount", ["--bind", resolvers, "/etc/resolv.conf"]);
 try {
-  const host = told(HOST);
-  const name = told("etcd.lan");
+  const host = told(HOST, 200);
+  const name = told("etcd.lan", 200);
   const texts = { host: await host.text, name: await name.text };
   // Closed while it connects.
-  const last = told(HOST);
-  await pause(50);
-  const connectingBefore = connectingCount();
+  const last = told(HOST, 5_000);
+  const connectingBefore = await settledCount(1);
   for (const client of [host, name, last]) client.close();
   await last.text;
-  await pause(50);
-  const connecting = connectingCount();
+  const connecting = await settledCount(0);
   console.log(JSON.stringify({ ...texts, connectingBefore, connecting }));
 } finally {
   execFileSync("umount", ["/etc/resolv.conf"]);

@@ -33,6 +33,8 @@ const IN_LINE_MS = 2_000;
 /** When that is not waited for any longer, so that it is known how late it was. */
 const GIVE_UP_MS = 30_000;
 const POLL_MS = 25;
+/** How often each host is asked throughout. */
+const WATCH_MS = 100;
 /** How long an act lasts, and the wait before the next. */
 const HOLD_MS = { least: 50, most: 3_000 } as const;
 const PAUSE_MAX_MS = 600;
@@ -112,7 +114,7 @@ class Chaos {
     while (!this.#isOver) {
       await host.ask();
       for (const other of this.hosts) if (other !== host) this.#compare(host, other);
-      await pause(POLL_MS);
+      await pause(WATCH_MS);
     }
   }
 

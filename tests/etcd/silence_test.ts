@@ -1,4 +1,4 @@
-/** An etcd that is away for long: what a node says meanwhile, how often it asks, and how it ends. */
+/** An etcd that is away for long: what a node says, how often it asks, and how it ends. */
 import assert from "node:assert/strict";
 import { createServer, type Server } from "node:net";
 import { test } from "node:test";
@@ -48,7 +48,7 @@ function assertJitter(times_ms: readonly number[]): void {
   assert.ok(spread_ms > 50, `all ${gaps_ms.length} waits within ${spread_ms} ms`);
 }
 
-test("ten minutes without etcd are told, are asked for in vain at times only, and end by themselves", (t) =>
+test("ten minutes without etcd are told, asked about seldom, and end by themselves", (t) =>
   withEtcd({}, async (lab) => {
     const network = new RealNetwork(lab);
     const clock = new FakeClock();

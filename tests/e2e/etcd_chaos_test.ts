@@ -1,8 +1,8 @@
 /**
  * A cluster of three members and daemons that come and go, each in a namespace of its own, while
  * members and daemons are killed, cut off and stopped, history is compacted and leases expire under
- * who cannot know it. `ETCD_CHAOS_SEED` chooses another course of it: all that is drawn follows from
- * it, but how quick the machine is decides what an act meets.
+ * who cannot know it. `ETCD_CHAOS_SEED` chooses another course of it: all that is drawn follows
+ * from it, but how quick the machine is decides what an act meets.
  */
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";

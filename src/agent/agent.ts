@@ -22,15 +22,17 @@ import { type Lease, type LeaseAttributes, leaseKey } from "../lease/lease.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
 import { readPreviousSubnets, writeSubnetFile } from "../lease/subnet_file.ts";
 import { logger } from "../log.ts";
-import type { Family } from "../net/ip.ts";
+import type { Family, IpPrefix } from "../net/ip.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
 import { listAddresses, listLinks } from "../netlink/rtnetlink.ts";
 import { Backoff, pause } from "../retry.ts";
 import type { LeaseStore } from "../store/store.ts";
 import { VERSION } from "../version.ts";
 import { DataPath } from "./data_path.ts";
+import { raiseBarrier } from "./barrier.ts";
 import { ConfigWatch } from "./config_watch.ts";
 import { hostNeeds } from "./host_needs.ts";
+import type { KernelKeeper } from "./kernel_keeper.ts";
 import { LeftSubnets } from "./left_subnets.ts";
 import { LeaseKeeper } from "./lease_keeper.ts";
 import { awaitNetwork, judgeNetwork, type Network } from "./network.ts";
@@ -73,6 +75,8 @@ export class Agent implements AgentControl {
   #network: Network | null = null;
   #keeper: LeaseKeeper | null = null;
   #path: DataPath | null = null;
+  /** While there is no lease, though there was one. */
+  #barrier: KernelKeeper | null = null;
   /** What the network's PreStartupCommand printed. */
   #commandData: string | null = null;
   #leases = LeaseTable.EMPTY;
@@ -80,6 +84,10 @@ export class Agent implements AgentControl {
   readonly #configWatch = new ConfigWatch({
     network: () => this.#network!,
     judge: (config) => judgeNetwork(config, this.#link, this.#host),
+    leasedSubnets: () => {
+      const lease = this.#keeper?.lease ?? null;
+      return lease === null || lease.expiry_ms === null ? null : lease.subnets;
+    },
     onChanged: (network, isMoved) => {
       this.#network = network;
       if (isMoved) void this.#move(this.#keeper!, this.#signal!, false);
@@ -190,7 +198,7 @@ export class Agent implements AgentControl {
         attributes: this.#attributes(this.#network),
         renewMargin_ms: this.#options.renewMargin_ms,
         onWaiting: (reason) => this.#progress.wait(reason),
-        onTaken: (reason) => this.#yield(reason),
+        onTaken: (lease, reason) => this.#yield(lease, reason),
       });
       this.#keeper = keeper;
       this.#progress.enter("waiting_for_lease");
@@ -198,6 +206,7 @@ export class Agent implements AgentControl {
       const lease = await keeper.acquire(previous, signal);
       this.#leftSubnets.hold(previous);
       this.#leftSubnets.hold(lease.subnets);
+      this.#tellLeft(previous, lease);
       this.#wait("bringing packets to flow");
       await this.#openPath(lease);
       // What changed there while there was no path has been told to nobody.
@@ -250,6 +259,14 @@ export class Agent implements AgentControl {
     });
   }
 
+  /** Who moved while we did not run is to know it: containers have addresses of the old one. */
+  #tellLeft(previous: readonly IpPrefix[], { subnets }: Lease): void {
+    const left = previous.filter((one) => !subnets.some((subnet) => subnet.equals(one)));
+    if (left.length === 0) return;
+    const both = `${left.join(", ")}, and now holds ${subnets.join(", ")}`;
+    this.#log.warning`this host held ${both}: containers made before must be made anew`;
+  }
+
   #previousSubnets() {
     const file = readPreviousSubnets(this.#options.subnetFile);
     if (file.warning !== null) this.#log.warning`${file.warning}`;
@@ -261,6 +278,9 @@ export class Agent implements AgentControl {
     const network = this.#network!;
     const { config } = network;
     const link = this.#link;
+    // What it put into the kernel goes when the path's own stands.
+    this.#barrier?.stop();
+    this.#barrier = null;
     this.#path = await DataPath.open({
       ...network,
       ...hostNeeds(config, lease, this.#options),
@@ -304,6 +324,8 @@ export class Agent implements AgentControl {
     const isCleared = this.#options.releaseOnExit;
     const isOpen = this.#path !== null;
     await this.#closePath(isCleared);
+    this.#barrier?.stop();
+    this.#barrier?.clear();
     // A start that was refused changes nothing: another's may be running.
     if (!isCleared || isOpen || this.#signal?.aborted !== true) return;
     this.#clearKernel();
@@ -336,11 +358,15 @@ export class Agent implements AgentControl {
   }
 
   /** Forwards no more for subnets that are another's now, until there is a lease again. */
-  #yield(reason: string): Promise<void> {
+  #yield(lease: Lease, reason: string): Promise<void> {
     return this.#turn = this.#turn.then(async () => {
-      // In the middle of a move what the kernel forwards was left there.
-      if (this.#path === null) this.#clearKernel();
       await this.#closePath(true);
+      this.#barrier = raiseBarrier(this.#network!.config, lease, this.#options, {
+        reconciler: this.#reconciler!,
+        firewall: this.#firewall,
+        outerLink: this.#link,
+        onChecked: restSoon,
+      });
       this.#progress.enter("waiting_for_lease", reason);
       this.#log.warning`packets are not forwarded until there is a lease`;
     }).catch(this.#fatal.reject);
@@ -391,6 +417,7 @@ export class Agent implements AgentControl {
   async #followLeases(signal: AbortSignal): Promise<void> {
     for await (const changes of this.store.watch(signal)) {
       restSoon();
+      this.#keeper?.heard(changes);
       if (changes.length === 0 && this.#arePeersKnown) continue;
       this.#leases = this.#leases.apply(changes);
       // Asked first: a record that nobody wants is made all the same, for each of thousands.
@@ -407,7 +434,7 @@ export class Agent implements AgentControl {
   /** Has repaired at once what others change, and follows the outer interface. */
   #followKernel(signal: AbortSignal): Promise<void>[] {
     const { ipMasq, forwardRules } = this.#options;
-    const concerned = { path: () => this.#path, outerLink: this.#outerLink! };
+    const concerned = { path: () => this.#path ?? this.#barrier, outerLink: this.#outerLink! };
     const tables = followTables(concerned, signal);
     if (!ipMasq && !forwardRules) return [tables];
     return [tables, followFirewall(concerned, this.#firewall, signal)];
@@ -417,7 +444,11 @@ export class Agent implements AgentControl {
   #peers(): Lease[] {
     const held = this.#keeper?.lease;
     const own = held ? this.#leases.getBySubnets(held.subnets) : undefined;
-    return this.#leases.leases.filter((lease) => lease !== own);
+    const isLost = this.#keeper?.lostSince_ms !== null;
+    return this.#leases.leases.filter((lease) => {
+      // One that is taken in place of a lost one may be shown before the store has answered.
+      return lease !== own && !(isLost && this.#keeper?.isOwn(lease));
+    });
   }
 
   async #release(): Promise<void> {
@@ -500,7 +531,7 @@ export class Agent implements AgentControl {
       linkProblem: this.#outerLink?.problem ?? null,
       rivalProblem: this.#keeper?.rivalProblem ?? null,
       configProblem: this.#configWatch.problem,
-      leftProblems: this.#leftSubnets.problems(),
+      hostProblems: [...this.#leftSubnets.problems(), ...this.#barrier?.problems ?? []],
       notices: this.#configWatch.notices,
       peers: this.#peers(),
       store: this.#opened?.store.state() ?? null,

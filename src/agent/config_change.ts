@@ -43,18 +43,30 @@ function rangeChanges(before: NetworkConfig, after: NetworkConfig): string[] {
   });
 }
 
-function changedOptions(before: BackendOptions, after: BackendOptions): string[] {
+/** Those that the backend has; others are passed over. */
+function changedOptions(
+  before: BackendOptions,
+  after: BackendOptions,
+  optionNames: readonly string[],
+): string[] {
+  const known = new Set(optionNames.map((name) => name.toLowerCase()));
   const names = new Set([...Object.keys(before), ...Object.keys(after)]);
-  return [...names].filter((name) => said(before[name]) !== said(after[name]));
+  return [...names].filter((name) => {
+    return known.has(name.toLowerCase()) && said(before[name]) !== said(after[name]);
+  });
 }
 
 /**
  * Whether a running node can take up the change. Which subnets are given out (SubnetLen and its
  * bounds) concerns the next lease alone; the backend's options are obeyed; another network or
  * backend would part the node from what its containers and its lease were made for. Of several
- * changes the kind is that of the gravest.
+ * changes the kind is that of the gravest. `optionNames` are those of the backend.
  */
-export function judgeConfigChange(before: NetworkConfig, after: NetworkConfig): ConfigChange {
+export function judgeConfigChange(
+  before: NetworkConfig,
+  after: NetworkConfig,
+  optionNames: readonly string[],
+): ConfigChange {
   const [oldNetworks, newNetworks] = [networksOf(before), networksOf(after)];
   if (oldNetworks !== newNetworks) {
     return { kind: "refused", what: `the network ${newNetworks} in place of ${oldNetworks}` };
@@ -64,7 +76,7 @@ export function judgeConfigChange(before: NetworkConfig, after: NetworkConfig): 
     return { kind: "refused", what: `the backend ${newType} in place of ${oldType}` };
   }
   const [oldOptions, newOptions] = [before.backend.options, after.backend.options];
-  const names = changedOptions(oldOptions, newOptions);
+  const names = changedOptions(oldOptions, newOptions, optionNames);
   const ranges = rangeChanges(before, after);
   const options = names.map((name) => {
     return `${name} ${said(oldOptions[name])} → ${said(newOptions[name])}`;

@@ -1,7 +1,9 @@
 /** Follows the network's configuration while the node runs. */
 import type { NetworkConfig } from "../config/network_config.ts";
 import { adviceText, SelvageError } from "../errors.ts";
+import { isCompatible } from "../lease/allocator.ts";
 import { logger } from "../log.ts";
+import type { IpPrefix } from "../net/ip.ts";
 import type { LeaseStore } from "../store/store.ts";
 import { judgeConfigChange } from "./config_change.ts";
 import { type Network, tellConfigWarnings } from "./network.ts";
@@ -11,6 +13,8 @@ export interface ConfigWatchOptions {
   readonly network: () => Network;
   /** Holds a configuration against this host as it is; throws if it cannot be obeyed. */
   readonly judge: (config: NetworkConfig) => Network;
+  /** Those that a new start takes again only if they fit the configuration; null: none. */
+  readonly leasedSubnets: () => readonly IpPrefix[] | null;
   /** Takes up what changes nothing of what runs (`isMoved` false), or by a path opened anew. */
   readonly onChanged: (network: Network, isMoved: boolean) => void;
 }
@@ -59,7 +63,8 @@ export class ConfigWatch {
   /** Throws, and changes nothing, if this host cannot obey it, or not without a new start. */
   #obey(config: NetworkConfig): void {
     const { network, judge, onChanged } = this.#options;
-    const change = judgeConfigChange(network().config, config);
+    const { config: before, backend } = network();
+    const change = judgeConfigChange(before, config, backend.optionNames);
     // Nobody is to restart for what a new start could not obey either.
     const judged = judge(config);
     this.#notice = null;
@@ -73,7 +78,10 @@ export class ConfigWatch {
       this.#log.info`${news}`;
       return onChanged(judged, true);
     }
-    this.#notice = `${news}; this host takes it up when selvage starts next`;
+    const subnets = this.#options.leasedSubnets();
+    const isLeft = subnets !== null && !isCompatible(config, subnets);
+    const cost = isLeft ? `, and then takes another subnet than ${subnets.join(", ")}` : "";
+    this.#notice = `${news}; this host takes it up when selvage starts next${cost}`;
     this.#log.info`${this.#notice}`;
   }
 }

@@ -1,6 +1,12 @@
 /** Takes our lease, renews it in time, and takes it again when it was revoked. */
 import { adviceText, errorText, hasCode } from "../errors.ts";
-import { type Lease, type LeaseAttributes, leaseKey, sameNode } from "../lease/lease.ts";
+import {
+  type Lease,
+  type LeaseAttributes,
+  type LeaseChange,
+  leaseKey,
+  sameNode,
+} from "../lease/lease.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
 import { logger } from "../log.ts";
 import type { IpPrefix } from "../net/ip.ts";
@@ -27,8 +33,8 @@ export interface LeaseKeeperOptions {
   readonly ttl_ms?: number;
   /** Told why the lease cannot be had yet; null once it can. */
   readonly onWaiting: (reason: string | null) => void;
-  /** Told why, once, when another has our subnets and none can be had for now; awaited. */
-  readonly onTaken?: (reason: string) => Promise<void>;
+  /** Told why, once, when another has the lease and none can be had for now; awaited. */
+  readonly onTaken?: (lease: Lease, reason: string) => Promise<void>;
 }
 
 /**
@@ -61,6 +67,8 @@ export class LeaseKeeper {
   #lostSince_ms: number | null = null;
   /** Who has the lost lease now; null: nobody that we know of. */
   #taker: string | null = null;
+  /** What kept a lease from being taken when it was tried last; null: nothing. */
+  #waitsFor: "store" | "subnet" | null = null;
   /** Whether it was said that the lost lease is another's. */
   #isTaken = false;
   /**
@@ -98,6 +106,11 @@ export class LeaseKeeper {
   /** When it is to be renewed, in ms since 1970; null for a reservation. */
   get renewal_ms(): number | null {
     return this.#due?.at_ms ?? null;
+  }
+
+  /** Whether the lease is this node's, by its public address. */
+  isOwn(lease: Lease): boolean {
+    return sameNode(lease, this.#attributes) || sameNode(lease, this.#published);
   }
 
   /** Since when the store says that the lease is not ours, in ms since 1970; null: it is. */
@@ -155,6 +168,7 @@ export class LeaseKeeper {
         this.#lost = new AbortController();
         this.#lostSince_ms = null;
         this.#taker = null;
+        this.#waitsFor = null;
         this.#published = request.attributes;
         this.#options.onWaiting(null);
         // The watch may have been faster than the answer, and then has no more to tell.
@@ -173,11 +187,25 @@ export class LeaseKeeper {
         this.#log.warning`cannot take a lease: ${reason}`;
         if (this.#taker !== null) await this.#yield(`no lease: ${reason}`);
         this.#options.onWaiting(`no lease: ${reason}`);
-        const link = new LinkedSignal([signal, woken]);
-        await pause(backoff.next_ms(), link.signal);
-        link.dispose();
+        this.#waitsFor = hasCode(error, "unavailable") ? "store" : "subnet";
+        await this.#waitToAsk(backoff.next_ms(), signal, woken);
       }
     }
+  }
+
+  /** Ends early when `woken` is aborted, but not at once: many may be woken together. */
+  async #waitToAsk(delay_ms: number, signal: AbortSignal, woken: AbortSignal): Promise<void> {
+    const least_ms = Math.min(delay_ms, RETRY_FIRST_MS);
+    await pause(least_ms, signal);
+    const link = new LinkedSignal([signal, woken]);
+    await pause(delay_ms - least_ms, link.signal);
+    link.dispose();
+  }
+
+  /** Takes a sign of life of the store, and what has changed there: waiting may have an end. */
+  heard(changes: readonly LeaseChange[]): void {
+    const isFreed = this.#waitsFor === "subnet" && changes.some(({ type }) => type === "delete");
+    if (this.#waitsFor === "store" || isFreed) this.#wakeUp();
   }
 
   #nextAsk_ms(): number {
@@ -186,8 +214,7 @@ export class LeaseKeeper {
 
   /** Whether what a watch shows of our subnets is ours. */
   #isShown(shown: Lease | undefined): boolean {
-    return shown !== undefined &&
-      (sameNode(shown, this.#attributes) || sameNode(shown, this.#published));
+    return shown !== undefined && this.isOwn(shown);
   }
 
   /** Looks for our own lease in what a watch has shown so far. */
@@ -196,8 +223,6 @@ export class LeaseKeeper {
     if (this.#lease === null) return;
     const shown = table.getBySubnets(this.#lease.subnets);
     if (shown === undefined) {
-      // It is free again: there is nothing to wait for.
-      if (this.#taker !== null) this.#wakeUp();
       this.#taker = null;
       if (this.#mustShow) this.#lose(null);
     } else if (!this.#isShown(shown)) {
@@ -221,7 +246,7 @@ export class LeaseKeeper {
   async #yield(reason: string): Promise<void> {
     if (this.#isTaken) return;
     this.#isTaken = true;
-    await this.#options.onTaken?.(reason);
+    await this.#options.onTaken?.(this.#lease!, reason);
   }
 
   #wakeUp(): void {

@@ -159,12 +159,23 @@ async function listenIfAsked(
   return await listenRegistry({ listen: options.registryListen, store, tokens, certificate });
 }
 
-function logState({ kind, connected, location, lastError }: StoreState): void {
+/** Tells of each change of a store's state. */
+function stateLog(): (state: StoreState) => void {
+  let before: StoreState | null = null;
+  return (state) => {
+    logState(state, before);
+    before = state;
+  };
+}
+
+function logState(state: StoreState, before: StoreState | null): void {
+  const { kind, connected, location, lastError } = state;
   const name = kind === "etcd" ? kind : "registry";
   const shown = kind === "etcd" ? kind : "the registry";
   if (!connected) logger("store").warning`${name} lost: ${lastError}`;
   else if (lastError !== null) logger("store").warning`${lastError}`;
-  else logger("store").info`connected to ${shown} at ${location}`;
+  else if (before?.connected !== true) logger("store").info`connected to ${shown} at ${location}`;
+  else logger("store").info`no longer: ${before.lastError}`;
 }
 
 async function openRemote(
@@ -173,7 +184,7 @@ async function openRemote(
   tokens: TokenStore,
 ): Promise<OpenedStore> {
   const { RemoteStore } = await import("../registry/remote_store.ts");
-  const store = new RemoteStore(join, { onStateChange: logState });
+  const store = new RemoteStore(join, { onStateChange: stateLog() });
   return {
     store,
     tokens: new HostTokens(tokens, null, null, link),
@@ -191,7 +202,7 @@ async function openEtcd(
 ): Promise<OpenedStore> {
   // What speaks gRPC takes memory that hosts without etcd need not pay for.
   const { openEtcdStore } = await import("../etcd/open_etcd_store.ts");
-  const store = openEtcdStore(etcd, { onStateChange: logState });
+  const store = openEtcdStore(etcd, { onStateChange: stateLog() });
   return {
     store,
     tokens: new HostTokens(tokens, null, null, link),

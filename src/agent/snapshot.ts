@@ -26,8 +26,8 @@ export interface SnapshotParts extends ShownProgress {
   readonly rivalProblem: string | null;
   /** Why a new configuration is not obeyed; null: it is. The node works as before. */
   readonly configProblem: string | null;
-  /** What still has addresses of subnets that this host holds no more, one sentence each. */
-  readonly leftProblems: readonly string[];
+  /** What else of the host is not as it should be, one sentence each. */
+  readonly hostProblems: readonly string[];
   /** What is to be known and is no problem, one sentence each. */
   readonly notices: readonly string[];
   /** Every lease but our own, in the order of the subnets. */
@@ -113,7 +113,7 @@ export function snapshot(parts: SnapshotParts, now_ms: number): Status {
     problems: [
       ...[parts.linkProblem, parts.rivalProblem, parts.configProblem]
         .filter((problem) => problem !== null),
-      ...parts.leftProblems,
+      ...parts.hostProblems,
       ...(path?.problems ?? []),
     ],
     notices: parts.notices,

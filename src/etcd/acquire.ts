@@ -118,13 +118,16 @@ class Acquisition {
     const lease: Lease = { ...this.#request.attributes, subnets, expiry_ms };
     const seen = held === null ? await this.#verify(lease, leaseId) : contents;
     if (seen === null) return null;
+    // Whoever deleted our key left what it hung on; the others are an earlier run's, as a rule.
+    const before = new Set([
+      this.#context.ownGrantId,
+      entry?.leaseId ?? 0n,
+      ...deletes.map((gone) => contents.entryOf({ subnets: gone })?.leaseId ?? 0n),
+    ]);
     if (!isReservation) this.#grant.keep();
-    // Those of an earlier run of ours, as a rule. It is nothing to wait for.
-    for (const before of [entry, ...deletes.map((gone) => contents.entryOf({ subnets: gone }))]) {
-      if (before !== undefined && before.leaseId !== leaseId) {
-        void endUnusedGrant(this.#context, before.leaseId);
-      }
-    }
+    before.delete(leaseId);
+    // It is nothing to wait for.
+    for (const id of before) void endUnusedGrant(this.#context, id);
     return { lease, contents: seen === "unknown" ? null : withoutEntries(seen) };
   }
 

@@ -13,6 +13,8 @@ export interface StoreContext {
   readonly raceLimit_ms: number;
   /** Gives numbers in [0, 1). */
   readonly random: () => number;
+  /** The lease of etcd that our key hangs on, or hung on last; 0n: none. */
+  ownGrantId: bigint;
   /** The time of day in ms since 1970. */
   readonly now_ms: () => number;
 }

@@ -30,6 +30,7 @@ import { Health } from "./health.ts";
 import { KeySpace } from "./lease_key.ts";
 import { PrefixWatch, WATCH_TIMES, type WatchTimes } from "./prefix_watch.ts";
 import { release, renew } from "./renew.ts";
+import { probeWrites, WRITE_PROBE_TIMES, type WriteProbeTimes } from "./write_probe.ts";
 import { runUntilClosed } from "../net/run_until_closed.ts";
 
 /** A list this old is not gone on with: listing anew costs less than the events since. */
@@ -52,12 +53,15 @@ export interface EtcdStoreOptions {
   /** For how long a lost race is run again. */
   readonly raceLimit_ms?: number;
   readonly times?: Partial<WatchTimes>;
+  readonly probeTimes?: WriteProbeTimes;
 }
 
 export class EtcdStore implements LeaseStore {
   readonly #context: StoreContext;
   readonly #health: Health;
   readonly #times: WatchTimes;
+  readonly #probeTimes: WriteProbeTimes;
+  #isProbing = false;
   readonly #closing = new AbortController();
   #watch: PrefixWatch | null = null;
   #readerCount = 0;
@@ -76,42 +80,60 @@ export class EtcdStore implements LeaseStore {
       raceLimit_ms: options.raceLimit_ms ?? 30_000,
       random: options.random ?? Math.random,
       now_ms,
+      ownGrantId: 0n,
     };
     this.#times = { ...WATCH_TIMES, ...options.times };
+    this.#probeTimes = options.probeTimes ?? WRITE_PROBE_TIMES;
     this.#health = new Health(now_ms, () => {
       if (!this.#closing.signal.aborted) onStateChange?.(this.state());
     });
   }
 
-  /** Runs a call with the caller's signal and the store's, and keeps `state` true. */
+  /**
+   * Runs a call with the caller's signal and the store's, and keeps `state` true. `isOwn`: it is
+   * for this node's lease.
+   */
   #run<T>(
-    activity: "write" | "read",
     signal: AbortSignal | undefined,
     work: (signal: AbortSignal) => Promise<T>,
+    isOwn = false,
   ): Promise<T> {
-    const tell = (error: unknown) => this.#health.callEnded(activity, error);
+    const tell = (error: unknown) => this.#health.callEnded(isOwn, error);
     return runUntilClosed(signal, this.#closing.signal, work, tell);
   }
 
   readConfig(signal?: AbortSignal): Promise<NetworkConfig> {
     const { etcd, keys } = this.#context;
-    return this.#run("read", signal, async (both) => {
+    return this.#run(signal, async (both) => {
       return orThrow(readConfigEntry(keys, (await etcd.get(keys.config, both)).entry));
     });
   }
 
   /** The configuration as it is written; null: there is none. */
   readConfigText(signal?: AbortSignal): Promise<ConfigText | null> {
-    return this.#run("read", signal, (both) => readConfigText(this.#context, both));
+    return this.#run(signal, (both) => readConfigText(this.#context, both));
   }
 
   /** Throws what would keep a lease from being written, such as missing rights. Writes nothing. */
   async probeWrite(signal?: AbortSignal): Promise<void> {
+    await this.#run(signal, (both) => this.#probeWrite(both));
+  }
+
+  async #probeWrite(signal: AbortSignal): Promise<void> {
     const { etcd, keys } = this.#context;
     // etcd judges rights and room by what a transaction may do, and no key has such a revision.
     const never = { key: keys.subnets, target: "createRevision", is: -1n } as const;
     const put = { put: keys.subnets, value: "", leaseId: 0n };
-    await this.#run("write", signal, (both) => etcd.transact([never], [put], [], both));
+    await etcd.transact([never], [put], [], signal);
+  }
+
+  /** From when this node has a lease on: whether it could renew it. */
+  #beginProbing(): void {
+    if (this.#isProbing || this.#closing.signal.aborted) return;
+    this.#isProbing = true;
+    const probe = (signal: AbortSignal) =>
+      this.#run(signal, (both) => this.#probeWrite(both), true);
+    void probeWrites(probe, this.#probeTimes, this.#context.random, this.#closing.signal);
   }
 
   /**
@@ -127,32 +149,32 @@ export class EtcdStore implements LeaseStore {
     signal?: AbortSignal,
   ): Promise<boolean> {
     return this.#run(
-      "write",
       signal,
       (both) => writeConfig(this.#context, text, where, basedOn, both),
     );
   }
 
   acquire(request: LeaseRequest, signal?: AbortSignal): Promise<Lease> {
-    return this.#run("write", signal, async (both) => {
+    return this.#run(signal, async (both) => {
       const { lease, contents } = await acquire(this.#context, request, both);
       const isWanted = this.#watch === null && contents !== null;
       this.#seen = isWanted ? { contents, at_ms: performance.now() } : null;
+      this.#beginProbing();
       return lease;
-    });
+    }, true);
   }
 
   renew(lease: Lease, signal?: AbortSignal, holder: LeaseHolder = lease): Promise<Lease> {
-    return this.#run("write", signal, (both) => renew(this.#context, lease, holder, both));
+    return this.#run(signal, (both) => renew(this.#context, lease, holder, both), true);
   }
 
   release(lease: Lease, signal?: AbortSignal): Promise<void> {
-    return this.#run("write", signal, (both) => release(this.#context, lease, both));
+    return this.#run(signal, (both) => release(this.#context, lease, both));
   }
 
   /** All leases now; only of reservations it is known when they end. */
   list(signal?: AbortSignal): Promise<Lease[]> {
-    return this.#run("read", signal, async (both) => {
+    return this.#run(signal, async (both) => {
       return [...(await listContents(this.#context, both)).table.leases];
     });
   }
@@ -162,11 +184,11 @@ export class EtcdStore implements LeaseStore {
     attributes: LeaseAttributes,
     signal?: AbortSignal,
   ): Promise<Lease> {
-    return this.#run("write", signal, (both) => reserve(this.#context, subnets, attributes, both));
+    return this.#run(signal, (both) => reserve(this.#context, subnets, attributes, both));
   }
 
   revoke(key: string, signal?: AbortSignal): Promise<void> {
-    return this.#run("write", signal, (both) => revoke(this.#context, key, both));
+    return this.#run(signal, (both) => revoke(this.#context, key, both));
   }
 
   /** The watch that all readers share, while there are some. */

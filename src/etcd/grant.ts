@@ -25,9 +25,10 @@ export class Grant {
     return id;
   }
 
-  /** A key hangs on it now, which stays. */
+  /** Our key hangs on it now, which stays, and no longer on what it hung on before. */
   keep(): void {
     this.#isKept = true;
+    if (this.#id !== null) this.context.ownGrantId = this.#id;
   }
 
   /** Forgets one that etcd does not know any more. */

@@ -1,78 +1,102 @@
 /** How the store does, from what became of its watch and of its calls. */
-import { adviceText, errorText, hasCode } from "../errors.ts";
+import { adviceText, hasCode, SelvageError } from "../errors.ts";
 import type { StoreState } from "../store/store.ts";
 
-/** Errors by which etcd cannot be used, whoever asks what; all others are answers. */
+/** Errors by which etcd cannot be reached, or knows us no more; all others are its answers. */
 function isLoss(error: unknown): boolean {
-  return hasCode(error, "unavailable") || hasCode(error, "unauthorized") ||
-    hasCode(error, "forbidden");
+  return hasCode(error, "unavailable") || hasCode(error, "unauthorized");
 }
 
-/** What may fail apart from the others: a full etcd is read, and takes no writes. */
-type Call = "write" | "read";
+/** Whether it is etcd that fails, and not what was asked of it. */
+function isFault(error: unknown): boolean {
+  return isLoss(error) || hasCode(error, "forbidden") || hasCode(error, "store_full");
+}
+
+interface Fault {
+  readonly code: string;
+  readonly text: string;
+  /** Since when it fails in this way. */
+  readonly since_ms: number;
+}
 
 /** Whether etcd is reached, since when, and what fails. */
 export class Health {
   #connected = false;
   #since_ms: number;
-  #lastError: string | null = null;
-  #errorSince_ms: number | null = null;
-  /** Why the watch died; null: it lives, or nobody watches. */
-  #watchFault: string | null = null;
-  /** Of the calls what failed, of what has not succeeded since. */
-  readonly #callFaults = new Map<Call, string>();
   #isLastCallLost = true;
   /** While a watch runs, it says whether etcd is reached. */
   #isWatching = false;
+  /** Why the watch died. */
+  #watchFault: Fault | null = null;
+  /** Why the node cannot have its lease, of which it tries again until it has it. */
+  #ownFault: Fault | null = null;
+  /** What became of the last call, whoever made it. */
+  #callFault: Fault | null = null;
+  #told: string | null = null;
 
   /** `onChange` is told of each change that counts. */
   constructor(readonly now_ms: () => number, readonly onChange: () => void) {
     this.#since_ms = now_ms();
   }
 
+  /** What counts of what fails: beside a watch, who else asks for what is told by the answer. */
+  get #fault(): Fault | null {
+    return this.#watchFault ?? this.#ownFault ?? (this.#isWatching ? null : this.#callFault);
+  }
+
   get state(): Pick<StoreState, "connected" | "since_ms" | "lastError" | "errorSince_ms"> {
     return {
       connected: this.#connected,
       since_ms: this.#since_ms,
-      lastError: this.#lastError,
-      errorSince_ms: this.#errorSince_ms,
+      lastError: this.#fault?.text ?? null,
+      errorSince_ms: this.#fault?.since_ms ?? null,
     };
   }
 
-  /** Takes what became of a call, if it was one, and of all that is known draws the state. */
-  #settle(call?: Call, fault: string | null = null): void {
+  /** The fault that it is, which may be the one that is told already, in other words. */
+  #faultOf(error: unknown): Fault {
+    const code = error instanceof SelvageError ? error.code : "internal";
+    const told = this.#fault;
+    const since_ms = told?.code === code ? told.since_ms : this.now_ms();
+    return { code, text: adviceText(error), since_ms };
+  }
+
+  #setConnected(connected: boolean): void {
+    if (connected === this.#connected) return;
+    this.#connected = connected;
+    this.#since_ms = this.now_ms();
+  }
+
+  /** Draws the state anew; `own` is what became of a call for the node's lease, if it was one. */
+  #settle(own?: { readonly error: unknown }): void {
+    const wasConnected = this.#connected;
     const connected = this.#isWatching ? this.#watchFault === null : !this.#isLastCallLost;
+    this.#setConnected(connected);
     // What failed while etcd was away says nothing of how it does now.
-    if (connected && !this.#connected) this.#callFaults.clear();
-    if (call !== undefined) {
-      if (fault === null) this.#callFaults.delete(call);
-      else this.#callFaults.set(call, fault);
+    if (connected && !wasConnected) this.#ownFault = null;
+    if (own !== undefined) {
+      this.#ownFault = isFault(own.error) ? this.#faultOf(own.error) : null;
     }
-    const { write, read } = Object.fromEntries(this.#callFaults);
-    const lastError = this.#watchFault ?? write ?? read ?? null;
-    const isNews = connected !== this.#connected || lastError !== this.#lastError;
-    this.#set(connected, lastError);
+    const text = this.#fault?.text ?? null;
+    const isNews = connected !== wasConnected || text !== this.#told;
+    this.#told = text;
     if (isNews) this.onChange();
   }
 
-  #set(connected: boolean, lastError: string | null): void {
-    if (connected !== this.#connected) this.#since_ms = this.now_ms();
-    this.#connected = connected;
-    this.#lastError = lastError;
-    this.#errorSince_ms = lastError === null ? null : this.#errorSince_ms ?? this.now_ms();
-  }
-
-  /** A call went well (null), or not; that etcd said no is an answer too. */
-  callEnded(call: Call, error: unknown): void {
+  /**
+   * A call went well (null), or not; that etcd said no is an answer too. `isOwn`: it was for the
+   * node's lease, and is made again until it goes well.
+   */
+  callEnded(isOwn: boolean, error: unknown): void {
     this.#isLastCallLost = isLoss(error);
-    const isFault = this.#isLastCallLost || hasCode(error, "store_full");
-    this.#settle(call, isFault ? adviceText(error) : null);
+    this.#callFault = isFault(error) ? this.#faultOf(error) : null;
+    this.#settle(isOwn ? { error } : undefined);
   }
 
   /** The watch has shown a sign of life (null), or died. */
   watchTold(error: unknown): void {
     this.#isWatching = true;
-    this.#watchFault = error === null ? null : adviceText(error);
+    this.#watchFault = error === null ? null : this.#faultOf(error);
     this.#settle();
   }
 
@@ -80,11 +104,14 @@ export class Health {
   watchEnded(): void {
     this.#isWatching = false;
     this.#isLastCallLost = this.#watchFault !== null;
+    this.#callFault = this.#watchFault;
+    this.#watchFault = null;
     this.#settle();
   }
 
   /** The store was closed. */
   close(error: unknown): void {
-    this.#set(false, errorText(error));
+    this.#setConnected(false);
+    this.#watchFault = this.#faultOf(error);
   }
 }

@@ -203,7 +203,7 @@ describe("lease keeper", () => {
 
   test("a subnet that went to another, and none to be had: it yields for so long", async () => {
     const full = new SelvageError("out_of_subnets", "the network is full");
-    const store = new ScriptedStore([lease("10.1.0.0-24"), full, full, lease("10.1.0.0-24")]);
+    const store = new ScriptedStore([lease("10.1.0.0-24"), full, full, full, lease("10.1.0.0-24")]);
     const told: (string | null)[] = [];
     const moved = Promise.withResolvers<string>();
     const keeper = new LeaseKeeper({
@@ -211,25 +211,45 @@ describe("lease keeper", () => {
       attributes: ATTRIBUTES,
       renewMargin_ms: 3600_000,
       onWaiting: (reason) => told.push(reason),
-      onTaken: (reason) => Promise.resolve(void told.push(`yields: ${reason}`)),
+      onTaken: (_lease, reason) => Promise.resolve(void told.push(`yields: ${reason}`)),
     });
     await keeper.acquire([], new AbortController().signal);
     assert.deepEqual([keeper.lostSince_ms, keeper.isTaken], [null, false]);
     const before_ms = Date.now();
     await whileKeeping(keeper, async () => {
       keeper.observe(table(lease("10.1.0.0-24", OTHER)));
-      await store.asked(() => store.acquired.length, 3);
+      await store.asked(() => store.acquired.length, 4);
       assert.ok(keeper.isTaken);
       assert.ok(keeper.lostSince_ms! >= before_ms);
-      // Free again: that is not waited out.
+      // Free again: the next try would else be two seconds away at least.
       const freed_ms = performance.now();
+      keeper.heard([{ type: "delete", key: "10.1.0.0-24" }]);
       keeper.observe(table());
       assert.equal(await moved.promise, "10.1.0.0/24");
-      assert.ok(performance.now() - freed_ms < 500);
+      assert.ok(performance.now() - freed_ms < 1_500);
     }, (to) => Promise.resolve(moved.resolve(String(to.subnets[0]))));
     assert.deepEqual([keeper.lostSince_ms, keeper.isTaken], [null, false]);
     const reason = "no lease: 10.1.0.0-24 is 192.0.2.66's now; the network is full";
-    assert.deepEqual(told, [null, `yields: ${reason}`, reason, reason, null]);
+    assert.deepEqual(told, [null, `yields: ${reason}`, reason, reason, reason, null]);
+  });
+
+  test("a store that is back is asked at once, and not before", async () => {
+    const away = new SelvageError("unavailable", "nobody there");
+    const store = new ScriptedStore([
+      lease("10.1.0.0-24"),
+      ...[away, away, away],
+      lease("10.1.0.0-24"),
+    ]);
+    const keeper = keeperOf(store);
+    await keeper.acquire([], new AbortController().signal);
+    await whileKeeping(keeper, async () => {
+      keeper.observe(table());
+      await store.asked(() => store.acquired.length, 4);
+      const heard_ms = performance.now();
+      keeper.heard([]);
+      await store.asked(() => store.acquired.length, 5);
+      assert.ok(performance.now() - heard_ms < 1_500);
+    });
   });
 
   test("a revoked lease that nobody took is no reason to yield", async () => {

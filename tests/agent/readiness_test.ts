@@ -26,7 +26,7 @@ const READY: SnapshotParts = {
   linkProblem: null,
   rivalProblem: null,
   configProblem: null,
-  leftProblems: [],
+  hostProblems: [],
   notices: [],
   peers: [],
   store: null,

@@ -22,7 +22,7 @@ const NOTHING: SnapshotParts = {
   linkProblem: null,
   rivalProblem: null,
   configProblem: null,
-  leftProblems: [],
+  hostProblems: [],
   notices: [],
   peers: [],
   store: null,
@@ -116,7 +116,7 @@ test("peers carry their counters; one that is not served has zeros", () => {
     linkProblem: null,
     rivalProblem: null,
     configProblem: null,
-    leftProblems: [],
+    hostProblems: [],
     notices: [],
     peers: [lease("10.1.7.0-24", "192.0.2.7"), lease("10.1.9.0-24", "192.0.2.9")],
   }, 1000);

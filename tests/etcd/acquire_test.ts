@@ -66,6 +66,16 @@ describe("taking a lease in etcd", () => {
     }
   });
 
+  test("nor does one whose key was deleted", async () => {
+    const there = start();
+    const store = there.store();
+    for (let round = 0; round < 3; round++) {
+      const lease = await store.acquire(request(1));
+      await eventually(() => there.server.grantIds.length === 1);
+      there.server.delete(`${PREFIX}/subnets/${nameOf(lease)}`);
+    }
+  });
+
   test("what hangs on the earlier lease of etcd besides keeps it", async () => {
     const there = start();
     const shared = there.server.grant(100);

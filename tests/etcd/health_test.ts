@@ -18,17 +18,17 @@ describe("how etcd does", () => {
       const health = healthAt(clock);
       if (isWatching) health.watchTold(null);
       clock.now_ms = 5;
-      health.callEnded("write", FULL);
+      health.callEnded(true, FULL);
       clock.now_ms = 9;
-      health.callEnded("write", FULL);
-      health.callEnded("read", null);
+      health.callEnded(true, FULL);
+      health.callEnded(false, null);
       assert.deepEqual(health.state, {
         connected: true,
         since_ms: isWatching ? 1 : 5,
         lastError: "takes no writes",
         errorSince_ms: 5,
       });
-      health.callEnded("write", null);
+      health.callEnded(true, null);
       const { lastError, errorSince_ms } = health.state;
       assert.deepEqual([lastError, errorSince_ms], [null, null]);
     });
@@ -37,11 +37,11 @@ describe("how etcd does", () => {
   test("one that is away says so since the first failure", () => {
     const clock = { now_ms: 1 };
     const health = healthAt(clock);
-    health.callEnded("read", null);
+    health.callEnded(false, null);
     clock.now_ms = 3;
-    health.callEnded("read", LOST);
+    health.callEnded(false, LOST);
     clock.now_ms = 4;
-    health.callEnded("write", LOST);
+    health.callEnded(true, LOST);
     const text = LOST.message;
     assert.deepEqual(health.state, {
       connected: false,
@@ -57,9 +57,9 @@ describe("how etcd does", () => {
   test("what fails is told with what to do about it, of a call and of the watch", () => {
     const refused = new SelvageError("unauthorized", "etcd demands a user", { hint: "Give one." });
     const health = healthAt({ now_ms: 1 });
-    health.callEnded("read", refused);
+    health.callEnded(false, refused);
     assert.equal(health.state.lastError, "etcd demands a user. Give one.");
-    health.callEnded("read", null);
+    health.callEnded(false, null);
     health.watchTold(LOST);
     assert.equal(health.state.lastError, "connection refused");
     health.watchTold(refused);

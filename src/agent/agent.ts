@@ -155,6 +155,9 @@ export class Agent implements AgentControl {
       families: () => this.#familiesInUse(),
       onMoved: (link) => this.#followOuterLink(link),
       onSame: (link) => this.#path?.changeWays(link),
+      // What the connections have not got through is sent again by TCP's timers, which have grown
+      // as long as the link was away.
+      onBack: () => this.store.reconnect(),
     });
   }
 

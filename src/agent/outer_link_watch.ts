@@ -20,6 +20,8 @@ export interface OuterLinkWatchOptions {
   readonly onMoved: (link: OuterLink) => void;
   /** Told of the same, which may have other hosts on it than before. */
   readonly onSame: (link: OuterLink) => void;
+  /** Told when packets can leave by the same again, after they could not. */
+  readonly onBack: () => void;
 }
 
 export class OuterLinkWatch {
@@ -84,10 +86,15 @@ export class OuterLinkWatch {
       // It may come back; until then all stays as it is.
       return this.#setProblem(`outer interface ${this.#link.name}: ${errorText(error)}`);
     }
+    const wasAway = this.#problem !== null;
     this.#setProblem(link.fault ?? null);
     const before = this.#link;
     this.#link = link;
-    if (!this.hasMovedFrom(before)) return this.#options.onSame(link);
+    if (!this.hasMovedFrom(before)) {
+      this.#options.onSame(link);
+      if (wasAway && this.#problem === null) this.#options.onBack();
+      return;
+    }
     const changes = outerLinkChanges(before, link, this.#comparedFamilies);
     this.#log.info`outer interface ${link.name} has changed: ${changes}`;
     this.#options.onMoved(link);

@@ -96,8 +96,8 @@ export interface LeaseStore {
   ): AsyncIterable<NetworkConfig | SelvageError>;
 
   /**
-   * Says that this host's own addresses are others now: connections that were made from the old
-   * ones are dropped, and whoever used them connects anew.
+   * Says that this host's own addresses are others now, or that its link is back: connections from
+   * before are dropped, and whoever used them connects anew.
    */
   reconnect(): void;
 

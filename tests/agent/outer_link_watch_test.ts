@@ -33,6 +33,7 @@ function setUp() {
     families: () => state.families,
     onMoved: tell("moved to"),
     onSame: tell("same"),
+    onBack: () => void told.push("back"),
   };
   return { state, make: () => new OuterLinkWatch(options, 10) };
 }
@@ -115,7 +116,10 @@ describe("the watch on the outer link", () => {
     assert.equal(watch.problem, "interface eth0 has no carrier");
     state.choice = () => linkOf("eth0");
     await state.untilTold(2);
-    assert.deepEqual([watch.problem, state.told], [null, ["same eth0", "same eth0"]]);
+    assert.deepEqual([watch.problem, state.told], [null, ["same eth0", "same eth0", "back"]]);
+    watch.check();
+    await state.untilTold(4);
+    assert.deepEqual(state.told.slice(3), ["same eth0"]);
     watch.stop();
   });
 });

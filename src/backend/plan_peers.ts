@@ -1,6 +1,6 @@
 /** What is common to all backends: the plan of every peer. */
 import { type Lease, leaseKey } from "../lease/lease.ts";
-import type { Family } from "../net/ip.ts";
+import type { Family, IpPrefix } from "../net/ip.ts";
 import type { PeerEntry, PlanInput, SkippedPeer } from "./backend.ts";
 
 /**
@@ -52,9 +52,48 @@ function sort(entries: PeerEntry[]): void {
   if (!isSorted) entries.sort((a, b) => a.subnet.compare(b.subnet));
 }
 
+/** The one of these, sorted and apart from each other, that overlaps the subnet. */
+function findOverlap<E extends PeerEntry>(entries: readonly E[], subnet: IpPrefix): E | undefined {
+  let [low, high] = [0, entries.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (entries[middle]!.subnet.compare(subnet) < 0) low = middle + 1;
+    else high = middle;
+  }
+  return [entries[low - 1], entries[low]].find((one) => one?.subnet.overlaps(subnet));
+}
+
 /**
- * Plans each peer in each of the families: its entry, or why it is left out. Of two entries that
- * overlap the first is kept. While the config, link, VTEPs and own lease are the same objects, a
+ * The entries without those that overlap others, sorted. What has the length of the network's
+ * subnets goes before what has another, which is a reservation, or a foreign hand's: one key too
+ * wide must not cut off all hosts within it. Of equals the first is kept.
+ */
+function withoutOverlaps<E extends PeerEntry>(
+  sorted: readonly E[],
+  { ranges }: PlanInput["config"],
+  skipped: SkippedPeer[],
+): E[] {
+  const lengths = new Map(ranges.map(({ family, subnetLength }) => [family, subnetLength]));
+  const isUsual = ({ subnet }: E) => subnet.length === lengths.get(subnet.family);
+  const usual = sorted.every(isUsual) ? sorted : sorted.filter(isUsual);
+  const entries: E[] = [];
+  for (const entry of sorted) {
+    // Sorted, so that an entry can only overlap the last one that was kept.
+    const last = entries.at(-1);
+    const other = last?.subnet.overlaps(entry.subnet)
+      ? last
+      : usual === sorted || isUsual(entry)
+      ? undefined
+      : findOverlap(usual, entry.subnet);
+    if (other === undefined) entries.push(entry);
+    else skipped.push({ key: entry.key, reason: `its subnet overlaps ${other.subnet}` });
+  }
+  return entries;
+}
+
+/**
+ * Plans each peer in each of the families: its entry, or why it is left out. No two entries
+ * overlap. While the config, link, VTEPs and own lease are the same objects, a
  * lease that is the same object has the identical entry.
  */
 export function planPeers<E extends PeerEntry>(
@@ -83,15 +122,5 @@ export function planPeers<E extends PeerEntry>(
     }
   }
   sort(all);
-  // Sorted, so that an entry can only overlap the last one that was kept.
-  const entries: E[] = [];
-  for (const entry of all) {
-    const last = entries.at(-1);
-    if (last?.subnet.overlaps(entry.subnet)) {
-      skipped.push({ key: entry.key, reason: `its subnet overlaps ${last.subnet}` });
-    } else {
-      entries.push(entry);
-    }
-  }
-  return { entries, skipped };
+  return { entries: withoutOverlaps(all, input.config, skipped), skipped };
 }

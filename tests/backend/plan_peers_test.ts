@@ -75,15 +75,35 @@ describe("planPeers", () => {
     assert.deepEqual(skipped, [{ key: "10.1.0.0-24", reason: "no subnet of IPv6" }]);
   });
 
-  test("of two that overlap the first is kept, and the second comes back when it has gone", () => {
-    const [wide, narrow] = [lease("10.1.0.0-16"), lease("10.1.7.0-24")];
-    const both = planPeers(input([narrow, wide]), [4], planPeer);
-    assert.deepEqual(subnetsOf(both.entries), ["10.1.0.0/16"]);
-    assert.deepEqual(both.skipped, [
-      { key: "10.1.7.0-24", reason: "its subnet overlaps 10.1.0.0/16" },
-    ]);
-    const one = planPeers(input([narrow]), [4], planPeer);
-    assert.deepEqual(subnetsOf(one.entries), ["10.1.7.0/24"]);
+  for (
+    const [what, keys, kept, reason] of [
+      ["a wide key does not cut off hosts within it", ["10.1.0.0-16", "10.1.7.0-24"], 1, 1],
+      ["nor a narrow one the host around it", ["10.1.7.0-24", "10.1.7.128-25"], 0, 0],
+      ["nor one that begins where the host does", ["10.1.7.0-25", "10.1.7.0-24"], 1, 1],
+      ["of two that are both unusual the first is kept", ["10.1.0.0-16", "10.1.7.0-25"], 0, 0],
+    ] as const
+  ) {
+    test(`of two that overlap: ${what}; the other comes back when it has gone`, () => {
+      const peers = keys.map((key) => lease(key));
+      const subnets = peers.map((peer) => `${peer.subnets[0]}`);
+      const other = peers[1 - kept]!;
+      for (const order of [peers, peers.toReversed()]) {
+        const both = planPeers(input(order), [4], planPeer);
+        assert.deepEqual(subnetsOf(both.entries), [subnets[kept]]);
+        assert.deepEqual(both.skipped, [
+          { key: leaseKey(other.subnets), reason: `its subnet overlaps ${subnets[reason]}` },
+        ]);
+      }
+      const one = planPeers(input([other]), [4], planPeer);
+      assert.deepEqual(subnetsOf(one.entries), [subnets[1 - kept]]);
+    });
+  }
+
+  test("what a wide key that is left out would have covered is served", () => {
+    const keys = ["10.1.0.0-16", "10.1.3.0-25", "10.1.7.0-24", "10.1.9.0-24"];
+    const { entries, skipped } = planPeers(input(keys.map((key) => lease(key))), [4], planPeer);
+    assert.deepEqual(subnetsOf(entries), ["10.1.3.0/25", "10.1.7.0/24", "10.1.9.0/24"]);
+    assert.deepEqual(skipped.map(({ key }) => key), ["10.1.0.0-16"]);
   });
 
   test("only what has changed is planned again", () => {

@@ -6,35 +6,40 @@ import { withLab } from "./lab.ts";
 import { LabEtcd } from "./lab_etcd.ts";
 
 /** Three subnets: the first of the four is the network's own. */
-const CONFIG = { Network: "10.210.0.0/22", Backend: { Type: "vxlan" } };
+const configOf = (type: string) => ({ Network: "10.210.0.0/22", Backend: { Type: type } });
 
-const other = (n: number) => ({
+const other = (type: string, n: number) => ({
   PublicIP: `198.18.0.${n}`,
   PublicIPv6: null,
-  BackendType: "vxlan",
-  BackendData: { VNI: 1, VtepMAC: `ea:18:5c:b2:85:${n}` },
+  BackendType: type,
+  ...(type === "udp" ? {} : { BackendData: { VNI: 1, VtepMAC: `ea:18:5c:b2:85:${n}` } }),
 });
 
 const keyOf = ({ lease }: Status): string => lease!.subnets[0]!.replace("/", "-");
 
-test("a host whose subnet was taken yields, or moves", () =>
+const run = (type: string) =>
   withLab(2, async (lab) => {
     const etcd = new LabEtcd(lab);
     try {
       etcd.start();
-      await etcd.setConfig(CONFIG);
+      await etcd.setConfig(configOf(type));
       const [first, second] = await etcd.startHosts([1, 2]);
       const [taken, used] = [keyOf(second!), keyOf(first!)];
       const free = ["10.210.1.0-24", "10.210.2.0-24", "10.210.3.0-24"]
         .find((key) => key !== taken && key !== used)!;
       const devices = () => lab.exec(lab.network(2).host, "ip", "-br", "link").stdout;
-      assert.match(devices(), /^selvage\.1 /m);
+      const wayTo = (address: string) =>
+        lab.exec(lab.network(2).host, "ip", "route", "get", address);
+      const device = type === "udp" ? /^selvage0 /m : /^selvage\.1 /m;
+      assert.match(devices(), device);
+      const peer = `${lab.containers[0]}`;
+      assert.match(wayTo(peer).stdout, /dev selvage/);
 
       // Stopped, so that it does not take its own again at once.
       lab.signal(2, "SIGSTOP");
-      etcd.putLease(free, other(78));
+      etcd.putLease(free, other(type, 78));
       etcd.deleteLease(taken);
-      etcd.putLease(taken, other(77));
+      etcd.putLease(taken, other(type, 77));
       lab.signal(2, "SIGCONT");
       const lost = await lab.until(
         2,
@@ -47,7 +52,12 @@ test("a host whose subnet was taken yields, or moves", () =>
       );
       assert.ok(lost.lease!.lostSince_ms! >= lost.started_ms);
       assert.equal(lost.ready, false);
-      assert.doesNotMatch(devices(), /^selvage\.1 /m);
+      assert.doesNotMatch(devices(), device);
+      // Nor does it leave by the default route; its own containers reach each other.
+      assert.notEqual(wayTo(peer).status, 0, wayTo(peer).stdout);
+      const own = `${lab.containers[1]}`;
+      assert.match(wayTo(own).stdout, /dev cni0/);
+      assert.match(lab.exec(lab.network(2).host, "nft", "list", "tables").stdout, /ip selvage/);
 
       etcd.deleteLease(taken);
       const back = await lab.until(2, "it is not back", ({ phase }) => phase === "ready");
@@ -55,11 +65,12 @@ test("a host whose subnet was taken yields, or moves", () =>
       await lab.untilPeers(2, 1, 2);
       assert.ok(lab.ping(1, 2).received > 0);
       assert.deepEqual(back.problems, []);
+      assert.match(wayTo(peer).stdout, /dev selvage/);
 
       lab.signal(2, "SIGSTOP");
       etcd.deleteLease(free);
       etcd.deleteLease(taken);
-      etcd.putLease(taken, other(77));
+      etcd.putLease(taken, other(type, 77));
       lab.signal(2, "SIGCONT");
       const moved = await lab.until(
         2,
@@ -77,4 +88,8 @@ test("a host whose subnet was taken yields, or moves", () =>
     } finally {
       await etcd.close();
     }
-  }));
+  });
+
+for (const type of ["vxlan", "udp"]) {
+  test(`a host whose subnet was taken yields, or moves: ${type}`, () => run(type));
+}

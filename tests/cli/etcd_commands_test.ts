@@ -316,6 +316,38 @@ describe("selvage migrate", () => {
     assert.deepEqual(readFileSync(registryPath(directory)), before);
   });
 
+  test("what --force overwrites, and what must be revoked first", async () => {
+    await (await makeRegistry()).close();
+    const args = ["migrate", "--from-state-dir", directory, ...AT];
+    server.put(key("10.5.0.0-23"), value("192.0.2.9"), server.grant(100));
+    const { code, stdout } = await run(args);
+    assert.equal(code, 1);
+    assert.match(stdout, /^in the way: 10\.5\.1\.0-24: it overlaps 10\.5\.0\.0-23 of 192/);
+    assert.match(stdout, /Revoke .*: selvage leases revoke SUBNET .*--force does not .* them\.\n$/);
+    assert.doesNotMatch(stdout, /differs/);
+
+    server.put(`${PREFIX}/config`, CONFIG.replace("10.5", "10.6"));
+    const both = (await run(args)).stdout;
+    assert.match(both, /^in the way: 10\.5\.1\.0-24: .*\ndiffers: config: etcd has another/);
+    assert.match(both, /does not overwrite them\. After that, --force overwrites what differs/);
+    const before = server.revision;
+    const forced = await run([...args, "--force"]);
+    assert.deepEqual([forced.code, server.revision], [1, before]);
+    assert.match(forced.stdout, /^in the way: 10\.5\.1\.0-24: .*\ndiffers: config: /);
+    assert.match(forced.stdout, /Migrate again after that: --force then overwrites what differs/);
+
+    await done(["leases", "revoke", "10.5.0.0/23", ...AT]);
+    assert.match(await done([...args, "--force"]), /^configuration +0 +0 +0 +1$/m);
+  });
+
+  test("a host whose lease is left out is not promised it", async () => {
+    await (await makeRegistry()).close();
+    server.put(key("10.5.77.0-24"), value("192.0.2.1"), server.grant(100));
+    const text = await done(["migrate", "--from-state-dir", directory, ...AT]);
+    assert.match(text, /^left out: 10\.5\.1\.0-24: its host holds 10\.5\.77\.0-24 .* keeps that$/m);
+    assert.match(text, /A host whose lease is left out gets the one it has in etcd\.\n$/);
+  });
+
   test("a registry that runs is not read past it", async () => {
     const store = await makeRegistry();
     try {
@@ -374,7 +406,7 @@ describe("selvage migrate", () => {
       const refused = await run(args);
       assert.equal(refused.code, 1);
       assert.match(refused.stdout, /^differs: 10\.5\.1\.0-24: etcd has it for 192\.0\.2\.77\n/);
-      assert.match(refused.stdout, /--force overwrites/);
+      assert.match(refused.stdout, /Nothing was written\. --force overwrites what differs/);
       assert.match(await done([...args, "--force"]), /^leases +0 +0 +0 +1$/m);
       assert.match(server.entry(key("10.5.1.0-24"))!.value, /"192\.0\.2\.1"/);
 

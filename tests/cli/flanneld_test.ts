@@ -235,12 +235,25 @@ test("an empty value is none, as where a unit passes on a variable that is not s
     ...["healthz-port", "subnet-file", "v"],
   ];
   assert.deepEqual(await options(names.map((name) => `-${name}=`)), await options([]));
-  assert.deepEqual(withoutEmpty(["--a=", "--b=c=", "x=", "--", "--d="]), [
+  assert.deepEqual(await options(names.flatMap((name) => [`-${name}`, ""])), await options([]));
+  assert.deepEqual(withoutEmpty(["--a=", "--b=c=", "", "x=", "--", "--d=", ""]), [
     "--b=c=",
     "x=",
     "--",
     "--d=",
   ]);
+});
+
+test("an empty word is none, as where a unit passes on options that are not set", async () => {
+  const given = ["-etcd-endpoints=http://h:1", "-ip-masq", "-iface", "eth1"];
+  const expected = await options(given);
+  assert.deepEqual([expected.ipMasq, expected.link.interfaces], [true, ["eth1"]]);
+  for (const at of [0, 1, 2, 4]) {
+    assert.deepEqual(await options(given.toSpliced(at, 0, "")), expected, `at ${at}`);
+  }
+  // Where a value stands, it is the value.
+  assert.deepEqual((await options(given.with(3, ""))).link.interfaces, []);
+  assert.equal((await options(["-etcd-cafile", "", "-ip-masq"])).ipMasq, true);
 });
 
 test("what is Selvage's own may be said too", async () => {

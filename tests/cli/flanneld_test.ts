@@ -1,8 +1,10 @@
 /** `selvage flanneld`: flannel's flags in both syntaxes, their variables and their defaults. */
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
+import { renewalDelay_ms } from "../../src/agent/lease_keeper.ts";
 import type { RunOptions } from "../../src/agent/options.ts";
 import { withoutEmpty } from "../../src/cli/commands/flanneld.ts";
+import { LEASE_TTL_MS } from "../../src/store/store.ts";
 import { cli, FakeIo } from "./fake_io.ts";
 
 async function options(args: string[], env: Record<string, string> = {}): Promise<RunOptions> {
@@ -279,6 +281,13 @@ describe("what is wrong: exit status 2, as flannel's", () => {
       assert.match(stderr, message);
     });
   }
+});
+
+test("help says that a renewal margin beyond half of a lease is as half", async () => {
+  const { stdout } = await cli(["flanneld", "--help"]);
+  const half_minutes = renewalDelay_ms(LEASE_TTL_MS, 1439 * 60_000) / 60_000;
+  const text = stdout.replace(/\s+/g, " ");
+  assert.match(text, new RegExp(`--subnet-lease-renew-margin .*more than ${half_minutes} is as`));
 });
 
 test("-version", async () => {

@@ -1,5 +1,6 @@
 /** The routes of the HTTP API. What may be asked, and what is answered; not who listens where. */
 import { type Context, Hono, type MiddlewareHandler } from "hono";
+import type { Status } from "../agent/status.ts";
 import { errorText, hasCode, SelvageError } from "../errors.ts";
 import { type Lease, leaseKey, parseLeaseKey } from "../lease/lease.ts";
 import { logger } from "../log.ts";
@@ -8,7 +9,7 @@ import { problemResponse } from "../net/problem.ts";
 import { configSchema, reservationSchema, tokenSchema } from "./body.ts";
 import type { AgentControl } from "./control.ts";
 import { guard, type GuardOptions } from "./guard.ts";
-import { configView, leaseView } from "./views.ts";
+import { configView, type LeaseView, leaseView } from "./views.ts";
 import { WatcherPool, watchStream } from "./watch_stream.ts";
 
 /** How long a request waits for the store. */
@@ -120,14 +121,26 @@ function sharedList(control: AgentControl): () => Promise<Lease[]> {
 /** What keeps a store from being asked, whoever asks. */
 const AWAY_CODES = ["unavailable", "unauthorized", "forbidden"] as const;
 
+/** The leases; where the store does not say when they end, that of this host's own all the same. */
+function leaseViews(leases: readonly Lease[], { lease: own }: Status): LeaseView[] {
+  const views = leases.map(leaseView);
+  // One that was lost is another's by now, or nobody's.
+  if (own === null || own.expiry_ms === null || own.lostSince_ms !== null) return views;
+  const { expiry_ms } = own;
+  const subnets = own.subnets.join();
+  return views.map((view) =>
+    view.expiry_ms === undefined && view.subnets.join() === subnets ? { ...view, expiry_ms } : view
+  );
+}
+
 /** What `read` gives; where the store cannot be asked, what this host knew last, and why so. */
 async function leasesView(control: AgentControl, read: () => Promise<Lease[]>) {
   try {
-    return { leases: (await read()).map(leaseView), storeError: null };
+    return { leases: leaseViews(await read(), control.status()), storeError: null };
   } catch (error) {
     const known = AWAY_CODES.some((code) => hasCode(error, code)) ? control.knownLeases() : null;
     if (known === null) throw error;
-    return { leases: known.map(leaseView), storeError: errorText(error) };
+    return { leases: leaseViews(known, control.status()), storeError: errorText(error) };
   }
 }
 

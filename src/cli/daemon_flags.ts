@@ -59,7 +59,8 @@ function addFlannelFlags(command: Command): void {
     }),
     valueFlag({
       term: "subnet-lease-renew-margin <minutes>",
-      description: "how long before its end the lease is renewed",
+      description: "how long before its end the lease is renewed; more than 720 is as 720: " +
+        "not before half of its 24 hours is over",
       parse: integer(1, RENEW_MARGIN_MAX_MINUTES),
       default: DEFAULTS.renewMargin_minutes,
       env,

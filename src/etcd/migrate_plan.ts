@@ -40,7 +40,7 @@ export interface MigrationStep {
 export interface MigrationConflict {
   readonly name: string;
   readonly reason: string;
-  /** Whether it may be overwritten, if that is asked for. */
+  /** Whether it may be overwritten, if that is asked for; else it must be revoked first. */
   readonly isForceable: boolean;
 }
 
@@ -130,9 +130,10 @@ function obstacle(
   others: readonly Lease[],
 ): { reason: string; isSkipped: boolean } | null {
   const overlapping = others.find((other) =>
+    !sameNode(other, lease) &&
     other.subnets.some((taken) => lease.subnets.some((subnet) => subnet.overlaps(taken)))
   );
-  if (overlapping !== undefined && !sameNode(overlapping, lease)) {
+  if (overlapping !== undefined) {
     const whose = overlapping.publicAddresses.join(", ");
     const name = leaseKey(overlapping.subnets);
     return { reason: `it overlaps ${name} of ${whose} in etcd`, isSkipped: false };
@@ -140,7 +141,7 @@ function obstacle(
   const moved = others.find((other) => sameNode(other, lease));
   if (moved === undefined || lease.expiry_ms === null) return null;
   const name = leaseKey(moved.subnets);
-  return { reason: `its host holds ${name} in etcd already`, isSkipped: true };
+  return { reason: `its host holds ${name} in etcd already, and keeps that`, isSkipped: true };
 }
 
 function untypedOf(configText: string | null): UntypedBackend {

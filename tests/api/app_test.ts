@@ -104,6 +104,28 @@ describe("reading", () => {
     assert.equal("expiry_ms" in shown, false);
   });
 
+  test("the end of the host's own lease, where the store does not know it", async () => {
+    const { api, control } = setUp();
+    const own = control.current.lease!;
+    const endless = (subnet: string) => ({ ...lease(subnet, "192.0.2.1"), expiry_ms: undefined });
+    const ends = async () => {
+      const { leases } = await (await api.request("/v1/leases")).json();
+      return leases.map(({ expiry_ms }: { expiry_ms?: number }) => expiry_ms);
+    };
+    assert.deepEqual(own.subnets, ["10.5.52.0/24"]);
+    assert.deepEqual(await ends(), [NOW_MS, null], "what the store says counts");
+    control.store.list = () => Promise.resolve([endless("10.5.52.0/24"), endless("10.5.60.0/24")]);
+    assert.deepEqual(await ends(), [own.expiry_ms, undefined]);
+    for (const other of [{ ...own, lostSince_ms: NOW_MS }, { ...own, expiry_ms: null }, null]) {
+      control.current = { ...control.current, lease: other };
+      assert.deepEqual(await ends(), [undefined, undefined], JSON.stringify(other));
+    }
+    control.current = { ...control.current, lease: own };
+    control.known = [endless("10.5.60.0/24"), endless("10.5.52.0/24")];
+    control.store.list = () => Promise.reject(new SelvageError("unavailable", "refused"));
+    assert.deepEqual(await ends(), [undefined, own.expiry_ms], "of those known last as well");
+  });
+
   for (const isConnected of [true, false]) {
     const how = isConnected ? "does not answer" : "is known to be away";
     test(`a store that ${how}: the leases that this host knew last, and why`, async () => {

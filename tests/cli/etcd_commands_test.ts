@@ -238,6 +238,78 @@ describe("selvage config", () => {
     assert.equal(server.entry(`${PREFIX}/config`)?.value, CONFIG);
   });
 
+  const ODD = '{"Network":"10.5.0.0/16","Bakend":{"Type":"vxlan"},"network":"10.6.0.0/16",' +
+    '"Backend":{"Type":"vxlan","Prot":4789}}';
+  const ODDITIES = [
+    /Bakend is passed over: there is no such key/,
+    /Backend\.Prot is passed over: vxlan has no such option/,
+    /network is there more than once: the last one counts/,
+  ];
+
+  test("set: what would be passed over is refused, until --force is given", async () => {
+    const refused = new FakeIo();
+    refused.input = ODD;
+    const { code, stdout, stderr } = await run(["config", "set", "-", ...AT], refused);
+    assert.deepEqual([code, stdout, server.entries], [1, "", []]);
+    for (const oddity of ODDITIES) assert.match(stderr, oddity);
+    assert.match(
+      stderr,
+      /^selvage: standard input: .*\nNothing was written: mend it, .*--force\.\n$/,
+    );
+    const json = new FakeIo();
+    json.input = ODD;
+    await run(["config", "set", "-", "--json", ...AT], json);
+    assert.equal(JSON.parse(json.stderr).code, "invalid_argument");
+
+    const forced = new FakeIo();
+    forced.input = ODD;
+    await done(["config", "set", "-", "--force", ...AT], forced);
+    assert.equal(server.entry(`${PREFIX}/config`)?.value, ODD);
+    const lines = forced.stderr.trimEnd().split("\n");
+    assert.equal(lines.length, ODDITIES.length);
+    for (const [i, oddity] of ODDITIES.entries()) {
+      assert.match(lines[i]!, /^warning: network configuration: /);
+      assert.match(lines[i]!, oddity);
+    }
+  });
+
+  test("set --dry-run and check only warn of it", async () => {
+    const tried = new FakeIo();
+    tried.input = ODD;
+    const text = await done(["config", "set", "-", "--dry-run", ...AT], tried);
+    assert.match(text, /Network +"10\.6\.0\.0\/16"[^]*Nothing was written\.\n$/);
+    for (const oddity of ODDITIES) assert.match(tried.stderr, oddity);
+    assert.match(tried.stderr, /\nIt would be refused without --force\.\n$/);
+    const forced = new FakeIo();
+    forced.input = ODD;
+    await done(["config", "set", "-", "--dry-run", "--force", ...AT], forced);
+    assert.doesNotMatch(forced.stderr, /refused/);
+    assert.deepEqual(server.entries, []);
+    const checked = new FakeIo();
+    checked.input = ODD;
+    assert.equal(JSON.parse(await done(["config", "check", "-"], checked)).Network, "10.6.0.0/16");
+    for (const oddity of ODDITIES) assert.match(checked.stderr, oddity);
+    assert.doesNotMatch(checked.stderr, /refused/);
+  });
+
+  test("set: hosts whose subnets no longer fit are told of", async () => {
+    const advice = /\nHosts whose subnets no longer fit get others .*containers must then be made/;
+    const set = (config: unknown, ...flags: string[]) => {
+      const io = new FakeIo();
+      io.input = JSON.stringify(config);
+      return done(["config", "set", "-", ...flags, ...AT], io);
+    };
+    const first = { Network: "10.5.0.0/16" };
+    assert.doesNotMatch(await set(first), advice);
+    assert.doesNotMatch(await set({ ...first, Backend: { Type: "vxlan" } }), advice);
+    const v6 = { EnableIPv6: true, IPv6Network: "fc00:5::/48" };
+    const dual = { ...first, ...v6, Backend: { Type: "vxlan" } };
+    assert.doesNotMatch(await set(dual), advice);
+    assert.match(await set({ ...dual, IPv6SubnetLen: 80 }, "--dry-run"), advice);
+    assert.match(await set({ ...dual, SubnetLen: 26 }), advice);
+    assert.match(await set({ ...dual, SubnetLen: 26, SubnetMax: "10.5.9.0" }), advice);
+  });
+
   test("set: another's change in between is not lost", async () => {
     server.put(`${PREFIX}/config`, CONFIG);
     const io = new FakeIo();
@@ -316,6 +388,38 @@ describe("selvage migrate", () => {
     assert.deepEqual(readFileSync(registryPath(directory)), before);
   });
 
+  test("what --force overwrites, and what must be revoked first", async () => {
+    await (await makeRegistry()).close();
+    const args = ["migrate", "--from-state-dir", directory, ...AT];
+    server.put(key("10.5.0.0-23"), value("192.0.2.9"), server.grant(100));
+    const { code, stdout } = await run(args);
+    assert.equal(code, 1);
+    assert.match(stdout, /^in the way: 10\.5\.1\.0-24: it overlaps 10\.5\.0\.0-23 of 192/);
+    assert.match(stdout, /Revoke .*: selvage leases revoke SUBNET .*--force does not .* them\.\n$/);
+    assert.doesNotMatch(stdout, /differs/);
+
+    server.put(`${PREFIX}/config`, CONFIG.replace("10.5", "10.6"));
+    const both = (await run(args)).stdout;
+    assert.match(both, /^in the way: 10\.5\.1\.0-24: .*\ndiffers: config: etcd has another/);
+    assert.match(both, /does not overwrite them\. After that, --force overwrites what differs/);
+    const before = server.revision;
+    const forced = await run([...args, "--force"]);
+    assert.deepEqual([forced.code, server.revision], [1, before]);
+    assert.match(forced.stdout, /^in the way: 10\.5\.1\.0-24: .*\ndiffers: config: /);
+    assert.match(forced.stdout, /Migrate again after that: --force then overwrites what differs/);
+
+    await done(["leases", "revoke", "10.5.0.0/23", ...AT]);
+    assert.match(await done([...args, "--force"]), /^configuration +0 +0 +0 +1$/m);
+  });
+
+  test("a host whose lease is left out is not promised it", async () => {
+    await (await makeRegistry()).close();
+    server.put(key("10.5.77.0-24"), value("192.0.2.1"), server.grant(100));
+    const text = await done(["migrate", "--from-state-dir", directory, ...AT]);
+    assert.match(text, /^left out: 10\.5\.1\.0-24: its host holds 10\.5\.77\.0-24 .* keeps that$/m);
+    assert.match(text, /A host whose lease is left out gets the one it has in etcd\.\n$/);
+  });
+
   test("a registry that runs is not read past it", async () => {
     const store = await makeRegistry();
     try {
@@ -374,7 +478,7 @@ describe("selvage migrate", () => {
       const refused = await run(args);
       assert.equal(refused.code, 1);
       assert.match(refused.stdout, /^differs: 10\.5\.1\.0-24: etcd has it for 192\.0\.2\.77\n/);
-      assert.match(refused.stdout, /--force overwrites/);
+      assert.match(refused.stdout, /Nothing was written\. --force overwrites what differs/);
       assert.match(await done([...args, "--force"]), /^leases +0 +0 +0 +1$/m);
       assert.match(server.entry(key("10.5.1.0-24"))!.value, /"192\.0\.2\.1"/);
 

@@ -1,8 +1,10 @@
 /** `selvage flanneld`: flannel's flags in both syntaxes, their variables and their defaults. */
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
+import { renewalDelay_ms } from "../../src/agent/lease_keeper.ts";
 import type { RunOptions } from "../../src/agent/options.ts";
 import { withoutEmpty } from "../../src/cli/commands/flanneld.ts";
+import { LEASE_TTL_MS } from "../../src/store/store.ts";
 import { cli, FakeIo } from "./fake_io.ts";
 
 async function options(args: string[], env: Record<string, string> = {}): Promise<RunOptions> {
@@ -235,12 +237,25 @@ test("an empty value is none, as where a unit passes on a variable that is not s
     ...["healthz-port", "subnet-file", "v"],
   ];
   assert.deepEqual(await options(names.map((name) => `-${name}=`)), await options([]));
-  assert.deepEqual(withoutEmpty(["--a=", "--b=c=", "x=", "--", "--d="]), [
+  assert.deepEqual(await options(names.flatMap((name) => [`-${name}`, ""])), await options([]));
+  assert.deepEqual(withoutEmpty(["--a=", "--b=c=", "", "x=", "--", "--d=", ""]), [
     "--b=c=",
     "x=",
     "--",
     "--d=",
   ]);
+});
+
+test("an empty word is none, as where a unit passes on options that are not set", async () => {
+  const given = ["-etcd-endpoints=http://h:1", "-ip-masq", "-iface", "eth1"];
+  const expected = await options(given);
+  assert.deepEqual([expected.ipMasq, expected.link.interfaces], [true, ["eth1"]]);
+  for (const at of [0, 1, 2, 4]) {
+    assert.deepEqual(await options(given.toSpliced(at, 0, "")), expected, `at ${at}`);
+  }
+  // Where a value stands, it is the value.
+  assert.deepEqual((await options(given.with(3, ""))).link.interfaces, []);
+  assert.equal((await options(["-etcd-cafile", "", "-ip-masq"])).ipMasq, true);
 });
 
 test("what is Selvage's own may be said too", async () => {
@@ -266,6 +281,13 @@ describe("what is wrong: exit status 2, as flannel's", () => {
       assert.match(stderr, message);
     });
   }
+});
+
+test("help says that a renewal margin beyond half of a lease is as half", async () => {
+  const { stdout } = await cli(["flanneld", "--help"]);
+  const half_minutes = renewalDelay_ms(LEASE_TTL_MS, 1439 * 60_000) / 60_000;
+  const text = stdout.replace(/\s+/g, " ");
+  assert.match(text, new RegExp(`--subnet-lease-renew-margin .*more than ${half_minutes} is as`));
 });
 
 test("-version", async () => {

@@ -209,13 +209,26 @@ describe("what etcd says otherwise", () => {
     assert.match(report.conflicts[0]!.reason, /overlaps 10\.5\.0\.0-22 of 192\.0\.2\.9/);
   });
 
+  test("another's lease is in the way, also behind one of the host itself", async () => {
+    const server = newServer();
+    server.put(key("10.5.2.0-24"), value("192.0.2.2"), server.grant(99));
+    server.put(key("10.5.3.0-24"), value("192.0.2.9"), server.grant(99));
+    const leases = [lease("10.5.2.0/23", "192.0.2.2", null)];
+    const report = await run(server, { source: { ...SOURCE, leases }, isForced: true });
+    assert.match(report.conflicts[0]!.reason, /overlaps 10\.5\.3\.0-24 of 192\.0\.2\.9/);
+    assert.deepEqual([report.done, server.entry(key("10.5.2.0-23"))], [false, null]);
+  });
+
   test("a host that is on etcd already, with another subnet, keeps that one", async () => {
     const server = newServer();
     server.put(key("10.5.77.0-24"), value("192.0.2.1"), server.grant(99));
     server.put(key("10.5.78.0-24"), value("192.0.2.2"), server.grant(99));
     const report = await run(server);
     assert.deepEqual(report.skipped.map(({ name }) => name), ["10.5.1.0-24"]);
-    assert.match(report.skipped[0]!.reason, /holds 10\.5\.77\.0-24 in etcd already/);
+    assert.match(
+      report.skipped[0]!.reason,
+      /holds 10\.5\.77\.0-24 in etcd already, and keeps that/,
+    );
     assert.deepEqual(leasesOf(server).map(([name]) => name), [
       "10.5.2.0-24",
       "10.5.3.0-24",

@@ -1,7 +1,7 @@
 /** `selvage config`: the network's configuration, shown, checked or replaced. */
 import type { Command } from "commander";
 import type { ConfigView } from "../../api/views.ts";
-import { hasCode } from "../../errors.ts";
+import { hasCode, SelvageError } from "../../errors.ts";
 import { readFileBounded } from "../../files.ts";
 import { printable, printableJson } from "../../printable.ts";
 import type { NetworkAccess } from "../access.ts";
@@ -9,15 +9,20 @@ import { type ConfigChange, configChanges } from "../config_changes.ts";
 import type { CommandContext } from "../context.ts";
 import { boolFlag } from "../flags.ts";
 import { addAccessFlags, withAccess } from "../open_access.ts";
+import { repeatedKeys } from "../repeated_keys.ts";
 import { renderTable } from "../table.ts";
 
 /** For scripts that ask every command for it. */
 const jsonFlag = () => boolFlag({ term: "json", description: "as JSON, which it always is" });
 
+/** Of keys that are there twice: how many are named. */
+const REPEATED_NAMED_MAX = 20;
+
 /** How a file is called whose text is standard input. */
 const STDIN = "-";
 
 interface SetFlags {
+  readonly force?: boolean;
   readonly dryRun?: boolean;
   readonly json?: boolean;
 }
@@ -39,6 +44,8 @@ interface CheckedConfig {
   /** The file's name, for errors. */
   readonly where: string;
   readonly view: ConfigView;
+  /** What is odd about it, one sentence each. */
+  readonly warnings: readonly string[];
 }
 
 async function readConfig(file: string, { io }: CommandContext): Promise<CheckedConfig> {
@@ -50,8 +57,19 @@ async function readConfig(file: string, { io }: CommandContext): Promise<Checked
   const parsed = parser.parseNetworkConfig(text, where);
   const { ANY_HOST, configWarnings, selectBackend } = await import("../../backend/select.ts");
   selectBackend(parsed, ANY_HOST).check(parsed, null);
-  for (const warning of configWarnings(parsed)) io.err(printable(`warning: ${warning}`) + "\n");
-  return { text, where, view: JSON.parse(parser.formatNetworkConfig(parsed)) };
+  const repeated = repeatedKeys(text).slice(0, REPEATED_NAMED_MAX).map((key) =>
+    `network configuration: ${key.slice(0, 80)} is there more than once: the last one counts`
+  );
+  return {
+    text,
+    where,
+    view: JSON.parse(parser.formatNetworkConfig(parsed)),
+    warnings: [...configWarnings(parsed), ...repeated],
+  };
+}
+
+function showWarnings({ warnings }: CheckedConfig, { io }: CommandContext): void {
+  for (const warning of warnings) io.err(`${printable(`warning: ${warning}`)}\n`);
 }
 
 function addCheck(config: Command, context: CommandContext): void {
@@ -60,8 +78,9 @@ function addCheck(config: Command, context: CommandContext): void {
     .argument("<file>", "- is standard input")
     .addOption(jsonFlag())
     .action(async (file: string) => {
-      const { view } = await readConfig(file, context);
-      context.io.out(printableJson(view));
+      const checked = await readConfig(file, context);
+      showWarnings(checked, context);
+      context.io.out(printableJson(checked.view));
     });
 }
 
@@ -81,16 +100,43 @@ function changeTable(changes: readonly ConfigChange[]): string {
   return renderTable(titles, changes.map(({ key, now, next }) => [key, now ?? "", next ?? ""]));
 }
 
+/** What hosts may lose that hold subnets by what was in force until now; empty: nothing. */
+function subnetAdvice(changes: readonly ConfigChange[]): string {
+  const isMoved = changes.some(({ key, now }) =>
+    now !== null && /^(IPv6)?Subnet(Len|Min|Max)$/.test(key)
+  );
+  return isMoved
+    ? "Hosts whose subnets no longer fit get others when selvage starts there next; their " +
+      "containers must then be made anew.\n"
+    : "";
+}
+
+/** Throws `invalid_argument` for a configuration of which something would be passed over. */
+function refuseWarned({ where, warnings }: CheckedConfig): void {
+  if (warnings.length === 0) return;
+  throw new SelvageError("invalid_argument", `${where}: ${warnings.join("; ")}`, {
+    hint: "Nothing was written: mend it, or write it all the same with --force.",
+  });
+}
+
 function addSet(config: Command, context: CommandContext): void {
   const { io } = context;
   const command = config.command("set")
     .description("check a net-conf.json, show what it changes, and put it into force")
     .argument("<file>", "- is standard input")
     .addOption(boolFlag({ term: "dry-run", description: "only show what it changes" }))
+    .addOption(boolFlag({
+      term: "force",
+      description: "write it also where some of its keys mean nothing, or are there twice",
+    }))
     .addOption(boolFlag({ term: "json", description: "the changes as JSON" }));
   addAccessFlags(command).action(async (file: string, flags: SetFlags) => {
     const next = await readConfig(file, context);
     const isWritten = flags.dryRun !== true;
+    const isForced = flags.force === true;
+    if (isWritten && !isForced) refuseWarned(next);
+    showWarnings(next, context);
+    if (next.warnings.length > 0 && !isForced) io.err("It would be refused without --force.\n");
     const changes = await withAccess(command, context, async (access) => {
       const found = configChanges(await presentConfig(access), next.view);
       if (isWritten && found.length > 0) await access.setConfig(next.text, next.where);
@@ -100,7 +146,7 @@ function addSet(config: Command, context: CommandContext): void {
       return io.out(printableJson({ changes, written: isWritten && changes.length > 0 }));
     }
     if (changes.length === 0) return io.out("Nothing changes.\n");
-    io.out(changeTable(changes));
+    io.out(changeTable(changes) + subnetAdvice(changes));
     const advice = "Hosts that run take it up; selvage status says what they cannot.";
     io.out(printable(isWritten ? `It is written. ${advice}` : "Nothing was written.") + "\n");
   });

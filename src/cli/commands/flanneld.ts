@@ -117,12 +117,14 @@ function toRunOptions(flags: FlanneldFlags): RunOptions {
 }
 
 /**
- * The arguments without flags that were given an empty value, which in flannel stands for none:
- * unit files pass on variables that may be empty.
+ * The arguments without empty words, and without flags that were given an empty value, which in
+ * flannel stands for none: unit files pass on variables that may be empty. A flag and its value
+ * are one word, as `normaliseGoFlags` leaves them.
  */
 export function withoutEmpty(args: readonly string[]): string[] {
   const end = args.indexOf("--");
-  return args.filter((arg, i) => (end >= 0 && i > end) || !/^--[^=]+=$/.test(arg));
+  const isAfterFlags = (i: number) => end >= 0 && i > end;
+  return args.filter((arg, i) => arg !== "" && (isAfterFlags(i) || !/^--[^=]+=$/.test(arg)));
 }
 
 const EXAMPLES = `

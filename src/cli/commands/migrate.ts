@@ -30,6 +30,8 @@ const NAMED_MAX = 20;
 const NEXT =
   "Next: restart each host with --etcd-endpoints; it keeps its subnet, because a lease " +
   "is found by its host's public address.";
+const NEXT_OF_SKIPPED = " A host whose lease is left out gets the one it has in etcd.";
+const OVERWRITES = "overwrites what differs with what the registry says";
 
 const TITLES: Readonly<Record<MigrationKind, string>> = {
   lease: "leases",
@@ -61,21 +63,37 @@ function named(what: string, items: readonly { name: string; reason: string }[])
   return lines.map((line) => `${printable(line)}\n`).join("");
 }
 
+/** What is to be done about conflicts, where nothing was written for their sake. */
+function adviceText(isDifferent: boolean, isBlocked: boolean, isForced: boolean): string {
+  if (!isBlocked) return `--force ${OVERWRITES}.`;
+  const revoke = "Revoke the leases of etcd that are in the way: selvage leases revoke SUBNET " +
+    "--etcd-endpoints …; --force does not overwrite them.";
+  if (!isDifferent) return revoke;
+  const after = isForced ? "Migrate again after that: --force then" : "After that, --force";
+  return `${revoke} ${after} ${OVERWRITES}.`;
+}
+
 /** The report as text for people. */
-export function migrationText(report: MigrationReport, source: ReadSource): string {
+export function migrationText(
+  report: MigrationReport,
+  source: ReadSource,
+  isForced: boolean,
+): string {
   const { done, dryRun, counts, conflicts, skipped } = report;
-  const canForce = conflicts.every(({ isForceable }) => isForceable);
+  const different = conflicts.filter(({ isForceable }) => isForceable);
+  const blocked = conflicts.filter(({ isForceable }) => !isForceable);
   const unreadable = source.unreadableCount === 0
     ? ""
     : `left out: ${
       formatCount(source.unreadableCount, "entry", "entries")
     } of the registry that cannot be read\n`;
   const outcome = done
-    ? dryRun ? "This is what would be done; nothing was written." : NEXT
-    : canForce
-    ? "Nothing was written. --force overwrites what etcd says otherwise."
-    : "Nothing was written. What is in the way must go first: selvage leases revoke.";
-  return named("differs:", done ? [] : conflicts) + named("left out:", skipped) + unreadable +
+    ? dryRun
+      ? "This is what would be done; nothing was written."
+      : NEXT + (skipped.length > 0 ? NEXT_OF_SKIPPED : "")
+    : "Nothing was written. " + adviceText(different.length > 0, blocked.length > 0, isForced);
+  return named("in the way:", blocked) + named("differs:", done ? [] : different) +
+    named("left out:", skipped) + unreadable +
     countTable(counts, done && !dryRun) + `${outcome}\n`;
 }
 
@@ -127,7 +145,7 @@ export function addMigrate(program: Command, context: CommandContext): void {
       description: "read the registry here, of a selvage that does not run; else one is asked",
       parse: nonEmpty,
     }))
-    .addOption(boolFlag({ term: "force", description: "overwrite what etcd says otherwise" }))
+    .addOption(boolFlag({ term: "force", description: "overwrite what differs in etcd" }))
     .addOption(boolFlag({ term: "dry-run", description: "only say what would be done" }))
     .addOption(boolFlag({ term: "json", description: "the report as JSON" }))
     .addHelpText("after", EXAMPLES);
@@ -142,7 +160,7 @@ export function addMigrate(program: Command, context: CommandContext): void {
     io.out(
       flags.json === true
         ? printableJson({ from, to: etcd.endpoints, unreadableCount, ...report })
-        : migrationText(report, source),
+        : migrationText(report, source, flags.force === true),
     );
     context.exitWith(report.done ? EXIT.ok : EXIT.failure);
   });

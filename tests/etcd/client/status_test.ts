@@ -57,6 +57,16 @@ test("a full database is told as such, with what to do", () => {
   assert.match(judgement.error.hint, /[Cc]ompact.*defrag.*disarm/);
 });
 
+test("a user without permission is told what it takes, to read and to write", () => {
+  const judgement = judgeStatus(new StatusError(7, "etcdserver: permission denied"));
+  assert.ok(judgement.next === "stop");
+  assert.match(judgement.error.message, /may not do this \(permission denied\)/);
+  assert.match(
+    judgement.error.hint,
+    /read permission, and write permission too for what .*changed/,
+  );
+});
+
 test("history that is gone is a CompactedError", () => {
   const text = "etcdserver: mvcc: required revision has been compacted";
   const judgement = judgeStatus(new StatusError(11, text));

@@ -325,21 +325,17 @@ export class Agent implements AgentControl {
   /** With --release-on-exit nothing of ours stays, also not of an earlier run. */
   async #closeForGood(): Promise<void> {
     const isCleared = this.#options.releaseOnExit;
-    const isOpen = this.#path !== null;
+    const isOpen = this.#path !== null || this.#barrier !== null;
     await this.#closePath(isCleared);
     this.#barrier?.stop();
     this.#barrier?.clear();
     // A start that was refused changes nothing: another's may be running.
     if (!isCleared || isOpen || this.#signal?.aborted !== true) return;
-    this.#clearKernel();
-    this.#log.info`removed from the kernel what an earlier run left`;
-  }
-
-  #clearKernel(): void {
     const { problems } = this.#reconciler!.clear();
     for (const problem of [...problems, ...this.#firewall.reconcile([]).problems]) {
       this.#log.warning`${problem}`;
     }
+    this.#log.info`removed from the kernel what an earlier run left`;
   }
 
   #notify(state: string): void {
@@ -364,6 +360,7 @@ export class Agent implements AgentControl {
   #yield(lease: Lease, reason: string): Promise<void> {
     return this.#turn = this.#turn.then(async () => {
       await this.#closePath(true);
+      this.#barrier?.stop();
       this.#barrier = raiseBarrier(this.#network!.config, lease, this.#options, {
         reconciler: this.#reconciler!,
         firewall: this.#firewall,
@@ -445,13 +442,15 @@ export class Agent implements AgentControl {
 
   /** Every lease but our own, in the order of the subnets. */
   #peers(): Lease[] {
-    const held = this.#keeper?.lease;
-    const own = held ? this.#leases.getBySubnets(held.subnets) : undefined;
-    const isLost = this.#keeper?.lostSince_ms !== null;
-    return this.#leases.leases.filter((lease) => {
-      // One that is taken in place of a lost one may be shown before the store has answered.
-      return lease !== own && !(isLost && this.#keeper?.isOwn(lease));
-    });
+    const { leases } = this.#leases;
+    const keeper = this.#keeper;
+    // Lost, the subnets may be another's, and what is taken in their place may be shown before the
+    // store has answered.
+    if (keeper !== null && keeper.lostSince_ms !== null) {
+      return leases.filter((lease) => !keeper.isOwn(lease));
+    }
+    const own = keeper?.lease ? this.#leases.getBySubnets(keeper.lease.subnets) : undefined;
+    return leases.filter((lease) => lease !== own);
   }
 
   async #release(): Promise<void> {

@@ -130,7 +130,8 @@ describe("the registry server", () => {
     const child = spawnModule(new URL("./silent_watcher_child.ts", import.meta.url), [port, text]);
     const gone = new Promise((resolve) => child.once("close", resolve));
     try {
-      await new Promise<void>((resolve) => child.stdout.once("data", () => resolve()));
+      const reading = new Promise<void>((resolve) => child.stdout.once("data", () => resolve()));
+      await Promise.race([reading, gone.then(() => assert.fail("the watcher ended by itself"))]);
       assert.equal(registry.server.watcherCount, 1);
       const attributes = { ...nodeNumber(1), backendData: { 4: "x".repeat(15_000) } };
       const lease = await registry.store.acquire({ attributes, previousSubnets: [] });

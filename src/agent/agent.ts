@@ -75,7 +75,9 @@ export class Agent implements AgentControl {
   #network: Network | null = null;
   #keeper: LeaseKeeper | null = null;
   #path: DataPath | null = null;
-  /** While there is no lease, though there was one. */
+  /** Those of this host's containers: of its lease, or of its last one. */
+  #subnetsBefore: readonly IpPrefix[] = [];
+  /** While there is no lease to be had. */
   #barrier: KernelKeeper | null = null;
   /** What the network's PreStartupCommand printed. */
   #commandData: string | null = null;
@@ -201,14 +203,16 @@ export class Agent implements AgentControl {
         attributes: this.#attributes(this.#network),
         renewMargin_ms: this.#options.renewMargin_ms,
         onWaiting: (reason) => this.#progress.wait(reason),
-        onTaken: (lease, reason) => this.#yield(lease, reason),
+        onNone: (reason) => this.#yield(reason),
       });
       this.#keeper = keeper;
       this.#progress.enter("waiting_for_lease");
       const previous = this.#previousSubnets();
+      this.#subnetsBefore = previous;
       const lease = await keeper.acquire(previous, signal);
       this.#leftSubnets.hold(previous);
       this.#leftSubnets.hold(lease.subnets);
+      this.#subnetsBefore = lease.subnets;
       this.#tellLeft(previous, lease);
       this.#wait("bringing packets to flow");
       await this.#openPath(lease);
@@ -218,6 +222,7 @@ export class Agent implements AgentControl {
       await Promise.race([
         Promise.all([
           keeper.keep(signal, ({ subnets }) => {
+            this.#subnetsBefore = subnets;
             this.#leftSubnets.hold(subnets);
             return this.#move(keeper, signal, true);
           }),
@@ -328,7 +333,7 @@ export class Agent implements AgentControl {
     const isOpen = this.#path !== null || this.#barrier !== null;
     await this.#closePath(isCleared);
     this.#barrier?.stop();
-    this.#barrier?.clear();
+    if (isCleared) this.#barrier?.clear();
     // A start that was refused changes nothing: another's may be running.
     if (!isCleared || isOpen || this.#signal?.aborted !== true) return;
     const { problems } = this.#reconciler!.clear();
@@ -356,12 +361,15 @@ export class Agent implements AgentControl {
       .catch(this.#fatal.reject);
   }
 
-  /** Forwards no more for subnets that are another's now, until there is a lease again. */
-  #yield(lease: Lease, reason: string): Promise<void> {
+  /**
+   * Forwards nothing, until there is a lease again: what an earlier run left, or this one set up,
+   * serves subnets that are another's now.
+   */
+  #yield(reason: string): Promise<void> {
     return this.#turn = this.#turn.then(async () => {
       await this.#closePath(true);
       this.#barrier?.stop();
-      this.#barrier = raiseBarrier(this.#network!.config, lease, this.#options, {
+      this.#barrier = raiseBarrier(this.#network!.config, this.#subnetsBefore, this.#options, {
         reconciler: this.#reconciler!,
         firewall: this.#firewall,
         outerLink: this.#link,
@@ -374,7 +382,7 @@ export class Agent implements AgentControl {
 
   async #moveNow(keeper: LeaseKeeper, signal: AbortSignal, isConfigRead: boolean): Promise<void> {
     const backoff = new Backoff(MOVE_RETRY_FIRST_MS, MOVE_RETRY_MAX_MS);
-    while (!signal.aborted && keeper.lease !== null && !keeper.isTaken) {
+    while (!signal.aborted && keeper.lease !== null && !keeper.isNone) {
       const { lease } = keeper;
       const target = `${leaseKey(lease.subnets)} on ${this.#link.name}`;
       this.#wait(`moving to ${target}`);
@@ -456,6 +464,7 @@ export class Agent implements AgentControl {
   async #release(): Promise<void> {
     // What was refused at the start is no end of a node.
     if (!this.#options.releaseOnExit || !this.#signal?.aborted) return;
+    if (this.#keeper?.isNone) return;
     const lease = this.#keeper?.lease ?? null;
     if (lease === null) {
       this.#log.warning`no lease was taken, so none is given back; an earlier run's stays`;
@@ -497,6 +506,10 @@ export class Agent implements AgentControl {
     throw new SelvageError("unavailable", "the store is not open yet");
   }
 
+  get #networks(): IpPrefix[] {
+    return this.#network?.config.ranges.map(({ network }) => network) ?? [];
+  }
+
   knownLeases(): readonly Lease[] | null {
     return this.#arePeersKnown ? this.#leases.leases : null;
   }
@@ -533,7 +546,10 @@ export class Agent implements AgentControl {
       linkProblem: this.#outerLink?.problem ?? null,
       rivalProblem: this.#keeper?.rivalProblem ?? null,
       configProblem: this.#configWatch.problem,
-      hostProblems: [...this.#leftSubnets.problems(), ...this.#barrier?.problems ?? []],
+      hostProblems: [
+        ...this.#leftSubnets.problems(this.#networks),
+        ...this.#barrier?.problems ?? [],
+      ],
       notices: this.#configWatch.notices,
       peers: this.#peers(),
       store: this.#opened?.store.state() ?? null,

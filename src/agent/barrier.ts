@@ -4,7 +4,7 @@
  */
 import type { NetworkConfig } from "../config/network_config.ts";
 import { NO_KERNEL_STATE } from "../kernel/state.ts";
-import type { Lease } from "../lease/lease.ts";
+import type { IpPrefix } from "../net/ip.ts";
 import { hostNeeds } from "./host_needs.ts";
 import { KernelKeeper, type KernelKeeperOptions } from "./kernel_keeper.ts";
 
@@ -15,19 +15,21 @@ export type BarrierOptions = Pick<
 
 /**
  * Has the kernel drop what is for the network and not for this host's own containers, and keeps it
- * so until `stop`. The rules for packets to the outside stay as they were with `lease`, the lost
- * one.
+ * so until `stop`, after which it stays. `subnets` are those that the containers have addresses of:
+ * the rules by which these reach the outside stay. Backend alloc has no part in where packets go.
  */
 export function raiseBarrier(
   config: NetworkConfig,
-  lease: Lease,
+  subnets: readonly IpPrefix[],
   flags: Parameters<typeof hostNeeds>[2],
   options: BarrierOptions,
 ): KernelKeeper {
   const keeper = new KernelKeeper({
     ...options,
-    ...hostNeeds(config, lease, flags),
-    blackholes: config.ranges.map(({ network }) => ({ destination: network })),
+    ...hostNeeds(config, { subnets }, flags),
+    blackholes: config.backend.type === "alloc"
+      ? []
+      : config.ranges.map(({ network }) => ({ destination: network })),
     arePeersKnown: () => true,
   });
   keeper.begin(NO_KERNEL_STATE);

@@ -41,6 +41,7 @@ export class ConfigWatch {
 
   /** Says that the node has read the configuration anew and works by it. */
   settle(): void {
+    if (this.#problem !== null) this.#log.info`no longer: ${this.#problem}`;
     this.#problem = null;
     this.#notice = null;
   }

@@ -15,7 +15,7 @@ export interface HostNeeds {
 
 export function hostNeeds(
   { ranges }: NetworkConfig,
-  { subnets }: Lease,
+  { subnets }: Pick<Lease, "subnets">,
   options: Pick<
     RunOptions,
     "ipMasq" | "isMasqFullyRandom" | "forwardRules" | "setsSysctls" | "blackholeRoute"

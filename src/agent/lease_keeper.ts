@@ -33,8 +33,8 @@ export interface LeaseKeeperOptions {
   readonly ttl_ms?: number;
   /** Told why the lease cannot be had yet; null once it can. */
   readonly onWaiting: (reason: string | null) => void;
-  /** Told why, once, when another has the lease and none can be had for now; awaited. */
-  readonly onTaken?: (lease: Lease, reason: string) => Promise<void>;
+  /** Told why, once, when there is surely no lease that is ours, or could be; awaited. */
+  readonly onNone?: (reason: string) => Promise<void>;
 }
 
 /**
@@ -69,8 +69,10 @@ export class LeaseKeeper {
   #taker: string | null = null;
   /** What kept a lease from being taken when it was tried last; null: nothing. */
   #waitsFor: "store" | "subnet" | null = null;
-  /** Whether it was said that the lost lease is another's. */
-  #isTaken = false;
+  /** Whether it was said that there is no lease. */
+  #isNone = false;
+  /** Whether it was so until the lease was taken. */
+  #wasNone = false;
   /**
    * Whether a watch must show the lease. One that runs while the lease is taken again may have
    * changes under way that are older than it.
@@ -118,9 +120,9 @@ export class LeaseKeeper {
     return this.#lostSince_ms;
   }
 
-  /** Whether another has our subnets, and `onTaken` was told. */
-  get isTaken(): boolean {
-    return this.#isTaken;
+  /** Whether `onNone` was told, and there is no lease yet. */
+  get isNone(): boolean {
+    return this.#isNone;
   }
 
   /** Who else publishes our lease, or has done so in the last minutes; null: nobody. */
@@ -157,6 +159,27 @@ export class LeaseKeeper {
    * (`unauthorized`, while there is no lease) and, with the signal's reason, when aborted.
    */
   async acquire(previousSubnets: readonly IpPrefix[], signal: AbortSignal): Promise<Lease> {
+    const done = new AbortController();
+    const link = new LinkedSignal([signal, done.signal]);
+    try {
+      return await this.#acquire(previousSubnets, signal, link.signal);
+    } finally {
+      done.abort();
+      link.dispose();
+    }
+  }
+
+  /** Until there is a first lease nobody else watches the store. */
+  async #listen(signal: AbortSignal): Promise<void> {
+    for await (const changes of this.#options.store.watch(signal)) this.heard(changes);
+  }
+
+  async #acquire(
+    previousSubnets: readonly IpPrefix[],
+    signal: AbortSignal,
+    listening: AbortSignal,
+  ): Promise<Lease> {
+    let isListening = this.#lease !== null;
     const backoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
     while (true) {
       signal.throwIfAborted();
@@ -169,6 +192,8 @@ export class LeaseKeeper {
         this.#lostSince_ms = null;
         this.#taker = null;
         this.#waitsFor = null;
+        this.#wasNone = this.#isNone;
+        this.#isNone = false;
         this.#published = request.attributes;
         this.#options.onWaiting(null);
         // The watch may have been faster than the answer, and then has no more to tell.
@@ -185,8 +210,12 @@ export class LeaseKeeper {
           ? why
           : `${leaseKey(this.#lease!.subnets)} is ${this.#taker}'s now; ${why}`;
         this.#log.warning`cannot take a lease: ${reason}`;
-        if (this.#taker !== null) await this.#yield(`no lease: ${reason}`);
+        // What was ours would be given to us: if nothing is free, another has it.
+        const isNone = this.#taker !== null || hasCode(error, "out_of_subnets");
+        if (isNone) await this.#yield(`no lease: ${reason}`);
         this.#options.onWaiting(`no lease: ${reason}`);
+        if (!isListening) this.#listen(listening).catch(() => {});
+        isListening = true;
         this.#waitsFor = hasCode(error, "unavailable") ? "store" : "subnet";
         await this.#waitToAsk(backoff.next_ms(), signal, woken);
       }
@@ -244,9 +273,9 @@ export class LeaseKeeper {
 
   /** Two hosts that forward for one subnet would take each other's packets. */
   async #yield(reason: string): Promise<void> {
-    if (this.#isTaken) return;
-    this.#isTaken = true;
-    await this.#options.onTaken?.(this.#lease!, reason);
+    if (this.#isNone) return;
+    this.#isNone = true;
+    await this.#options.onNone?.(reason);
   }
 
   #wakeUp(): void {
@@ -257,7 +286,7 @@ export class LeaseKeeper {
 
   /**
    * Keeps the lease until the signal is aborted. `onMoved` is called, and awaited, when only other
-   * subnets could be had, and with the same after `onTaken`; what it throws ends the keeping.
+   * subnets could be had, and with the same after `onNone`; what it throws ends the keeping.
    */
   async keep(signal: AbortSignal, onMoved: (lease: Lease) => Promise<void>): Promise<void> {
     const backoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
@@ -324,11 +353,9 @@ export class LeaseKeeper {
     try {
       const lease = await this.acquire(this.#lease!.subnets, signal);
       const after = leaseKey(lease.subnets);
-      const wasTaken = this.#isTaken;
-      this.#isTaken = false;
       if (after === before) this.#log.info`holding ${after} again`;
       else this.#log.warning`${before} cannot be had again; this host moves to ${after}`;
-      if (after !== before || wasTaken) await onMoved(lease);
+      if (after !== before || this.#wasNone) await onMoved(lease);
     } catch (error) {
       if (!signal.aborted) throw error;
     }

@@ -1,6 +1,6 @@
 /**
- * Subnets that this host has held and holds no more. Containers that were made before have
- * addresses of them, which nobody carries packets to: their bridge shows that they are still there.
+ * Interfaces with addresses of the overlay that are not of this host's subnet, such as a container
+ * bridge from before the host moved: nobody carries packets to the containers there.
  */
 import { errorText } from "../errors.ts";
 import type { IpPrefix } from "../net/ip.ts";
@@ -8,8 +8,10 @@ import { logger } from "../log.ts";
 import type { InterfaceAddress } from "../netlink/address.ts";
 import type { Link } from "../netlink/link.ts";
 
-/** Older ones are forgotten. */
+/** Of subnets that were held before: older ones are forgotten. */
 const COUNT_MAX = 16;
+/** So many interfaces are named. */
+const NAMED_MAX = 20;
 
 /** What of the kernel is looked at. */
 export interface LeftSubnetsOptions {
@@ -20,6 +22,7 @@ export interface LeftSubnetsOptions {
 export class LeftSubnets {
   readonly #options: LeftSubnetsOptions;
   #held: readonly IpPrefix[] = [];
+  /** Those of another network, too, which may have been this one's before. */
   #left: readonly IpPrefix[] = [];
 
   constructor(options: LeftSubnetsOptions) {
@@ -35,24 +38,33 @@ export class LeftSubnets {
     this.#held = subnets;
   }
 
-  /** A sentence for each interface that has an address of such a subnet. Asks the kernel. */
-  problems(): string[] {
-    if (this.#left.length === 0) return [];
+  /**
+   * Whether the address is of a subnet that was held before; or, for those of a run before, that of
+   * a bridge which looks as one for containers of this network does.
+   */
+  #isLeft({ address, prefixLength }: InterfaceAddress, kind: string | null, networks: IpPrefix[]) {
+    const isIn = (prefixes: readonly IpPrefix[]) => prefixes.some((one) => one.contains(address));
+    if (isIn(this.#held)) return false;
+    const isOfBefore = kind === "bridge" && isIn(networks) &&
+      this.#held.some(({ length }) => length === prefixLength);
+    return isIn(this.#left) || isOfBefore;
+  }
+
+  /** A sentence for each such interface, where the overlay is these networks. Asks the kernel. */
+  problems(networks: IpPrefix[]): string[] {
+    if (this.#held.length === 0) return [];
     try {
-      const { addresses, links } = this.#options;
-      const found = addresses().flatMap(({ address, linkIndex, prefixLength }) => {
-        const subnet = this.#left.find((one) => one.contains(address));
-        return subnet === undefined ? [] : [{ address, linkIndex, prefixLength, subnet }];
-      });
-      if (found.length === 0) return [];
-      const names = new Map(links().map(({ index, name }) => [index, name]));
-      return found.map(({ address, linkIndex, prefixLength, subnet }) => {
-        const name = names.get(linkIndex) ?? `interface ${linkIndex}`;
-        return `${name} has ${address}/${prefixLength} of ${subnet}, which this host holds no ` +
-          "more: containers there are cut off; make them, and the bridge, anew";
+      const links = new Map(this.#options.links().map((link) => [link.index, link]));
+      const found = this.#options.addresses().filter((entry) =>
+        this.#isLeft(entry, links.get(entry.linkIndex)?.kind ?? null, networks)
+      );
+      return found.slice(0, NAMED_MAX).map(({ address, linkIndex, prefixLength }) => {
+        const name = links.get(linkIndex)?.name ?? `interface ${linkIndex}`;
+        return `${name} has ${address}/${prefixLength}, which is not of this host's subnet ` +
+          `${this.#held.join(", ")}: containers there are cut off; make them, and the bridge, anew`;
       });
     } catch (error) {
-      logger("agent").debug`cannot look for interfaces of earlier subnets: ${errorText(error)}`;
+      logger("agent").debug`cannot look for interfaces of other subnets: ${errorText(error)}`;
       return [];
     }
   }

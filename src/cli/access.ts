@@ -11,6 +11,8 @@ export interface LeasesView {
 export interface NetworkAccess {
   /** Such as `the registry at 192.0.2.1:8286`, for what is told. */
   readonly place: string;
+  /** Whether the configuration is kept as its text, with what means nothing in it. */
+  readonly keepsText: boolean;
   leases(): Promise<LeasesView>;
   /** Subnets and addresses as texts. */
   reserve(subnets: readonly string[], publicAddresses: readonly string[]): Promise<LeaseView>;
@@ -22,9 +24,10 @@ export interface NetworkAccess {
   config(): Promise<ConfigView>;
   /**
    * Replaces the configuration; `where` names the text's source in errors. Throws `conflict` where
-   * it is seen that another has replaced it since `config` was called.
+   * it is seen that another has replaced it since `config` was called. False: it says the same, and
+   * nothing was done.
    */
-  setConfig(text: string, where: string): Promise<void>;
+  setConfig(text: string, where: string): Promise<boolean>;
   /** Lets go of what it holds. */
   close(): Promise<void>;
 }

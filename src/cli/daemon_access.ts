@@ -10,6 +10,7 @@ export function daemonAccess(flags: ClientFlags): NetworkAccess {
   const { v1 } = openClient(flags);
   return {
     place: flags.api ?? flags.apiSocket,
+    keepsText: false,
     async leases() {
       return await (await succeeded(v1.leases.$get())).json();
     },
@@ -33,6 +34,7 @@ export function daemonAccess(flags: ClientFlags): NetworkAccess {
     async setConfig(text, where) {
       const json = parseJson(text, where) as Record<string, unknown>;
       await succeeded(v1.config.$put({ json }));
+      return true;
     },
     async close() {},
   };

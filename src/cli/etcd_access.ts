@@ -56,6 +56,7 @@ export async function etcdAccess(
   let seen: bigint | undefined;
   return {
     place: `etcd, ${options.endpoints.join(",")}, ${options.prefix}`,
+    keepsText: true,
     async leases() {
       return { leases: (await store.list()).map(leaseView), storeError: null };
     },
@@ -81,7 +82,7 @@ export async function etcdAccess(
       return configView(parseNetworkConfig(found.text, `etcd key ${options.prefix}/config`));
     },
     async setConfig(text, where) {
-      await store.setConfig(text, where, seen);
+      return await store.setConfig(text, where, seen);
     },
     close: () => store.close(),
   };

@@ -49,7 +49,9 @@ export async function readConfigText(
 
 function saysTheSame(before: string, config: NetworkConfig, where: string): boolean {
   try {
-    return formatNetworkConfig(parseNetworkConfig(before, where)) === formatNetworkConfig(config);
+    const was = parseNetworkConfig(before, where);
+    return formatNetworkConfig(was) === formatNetworkConfig(config) &&
+      `${was.otherKeys}` === `${config.otherKeys}`;
   } catch {
     return false;
   }

@@ -10,7 +10,7 @@ export interface WriteProbeTimes {
   readonly refused_ms: number;
 }
 
-export const WRITE_PROBE_TIMES: WriteProbeTimes = { writable_ms: 5 * 60_000, refused_ms: 15_000 };
+export const WRITE_PROBE_TIMES: WriteProbeTimes = { writable_ms: 4 * 60_000, refused_ms: 15_000 };
 
 /**
  * Probes until the signal is aborted; never rejects. What `probe` throws is for the caller to note.

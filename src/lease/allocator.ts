@@ -17,6 +17,8 @@ export interface Allocation {
   readonly deletedKeys: readonly string[];
 }
 
+const WIDE_NAMED_MAX = 3;
+
 /** A run of slots (numbers of subnets in a range), both ends included. */
 interface Span {
   readonly first: bigint;
@@ -88,6 +90,18 @@ function randomBelow(count: bigint, random: () => number): bigint {
   return (value * count) >> bits;
 }
 
+/** Names leases that take more than one subnet each, of which there should be few; or nothing. */
+function wideText(range: SubnetRange, leases: readonly Lease[]): string {
+  const wide = leases.filter(({ subnets }) => {
+    const subnet = ofFamily(subnets, range.family);
+    return subnet !== undefined && subnet.length < range.subnetLength;
+  });
+  if (wide.length === 0) return "";
+  const names = wide.slice(0, WIDE_NAMED_MAX).map(({ subnets }) => leaseKey(subnets)).join(", ");
+  const rest = wide.length > WIDE_NAMED_MAX ? ` and ${wide.length - WIDE_NAMED_MAX} more` : "";
+  return `, many of them by ${names}${rest}`;
+}
+
 /** A random free subnet of the range: by the gaps between leases, not by trial. */
 function randomFree(range: SubnetRange, leases: readonly Lease[], random: () => number): IpPrefix {
   const shift = BigInt(bitsOf(range.family) - range.subnetLength);
@@ -96,11 +110,10 @@ function randomFree(range: SubnetRange, leases: readonly Lease[], random: () => 
   const covered = spans.reduce((sum, span) => sum + (span.last - span.first + 1n), 0n);
   if (covered >= total) {
     const within = `${range.subnetMin} to ${range.subnetMax} in ${range.network}`;
-    throw new SelvageError(
-      "out_of_subnets",
-      `all ${total} subnets of length /${range.subnetLength} from ${within} are taken`,
-      { hint: "Revoke leases of hosts that are gone, or widen the network." },
-    );
+    const text = `all ${total} subnets of length /${range.subnetLength} from ${within} are taken`;
+    throw new SelvageError("out_of_subnets", `${text}${wideText(range, leases)}`, {
+      hint: "Revoke leases of hosts that are gone, or widen the network.",
+    });
   }
   let slot = randomBelow(total - covered, random);
   for (const span of spans) {

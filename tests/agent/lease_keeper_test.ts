@@ -2,9 +2,15 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { LeaseKeeper, renewalDelay_ms } from "../../src/agent/lease_keeper.ts";
 import { SelvageError } from "../../src/errors.ts";
-import { type Lease, type LeaseRequest, parseLeaseKey } from "../../src/lease/lease.ts";
+import {
+  type Lease,
+  type LeaseChange,
+  type LeaseRequest,
+  parseLeaseKey,
+} from "../../src/lease/lease.ts";
 import { LeaseTable } from "../../src/lease/lease_table.ts";
 import { IpAddress } from "../../src/net/ip.ts";
+import { pause } from "../../src/retry.ts";
 import type { LeaseHolder, LeaseStore } from "../../src/store/store.ts";
 
 const ATTRIBUTES = {
@@ -32,6 +38,21 @@ class ScriptedStore {
     readonly acquireAnswers: (Lease | Error)[],
     readonly renewAnswers: (Lease | Error)[] = [],
   ) {}
+
+  /** Shows nothing until it is told to. */
+  async *watch(signal: AbortSignal): AsyncGenerator<readonly LeaseChange[]> {
+    this.watchCount++;
+    try {
+      while (!signal.aborted) {
+        await pause(1, signal);
+        yield* this.shown.splice(0);
+      }
+    } finally {
+      this.watchCount--;
+    }
+  }
+  watchCount = 0;
+  readonly shown: (readonly LeaseChange[])[] = [];
 
   kind = "remote";
   state() {
@@ -110,6 +131,28 @@ describe("lease keeper", () => {
     const held = await keeperOf(store, { waits }).acquire([], new AbortController().signal);
     assert.equal(held.subnets[0]!.toString(), "10.1.0.0/24");
     assert.deepEqual(waits, ["no lease: nobody there", null]);
+  });
+
+  test("a first lease is asked for again as soon as one is freed", async () => {
+    const full = new SelvageError("out_of_subnets", "the network is full");
+    const store = new ScriptedStore([full, full, full, lease("10.1.0.0-24")]);
+    const told: string[] = [];
+    const keeper = new LeaseKeeper({
+      store: store as unknown as LeaseStore,
+      attributes: ATTRIBUTES,
+      renewMargin_ms: 3600_000,
+      onWaiting: () => {},
+      onNone: (reason) => Promise.resolve(void told.push(reason)),
+    });
+    const acquired = keeper.acquire([], new AbortController().signal);
+    await store.asked(() => store.acquired.length, 3);
+    const freed_ms = performance.now();
+    store.shown.push([{ type: "delete", key: "10.1.0.0-24" }]);
+    await acquired;
+    assert.ok(performance.now() - freed_ms < 1_500);
+    assert.deepEqual(told, ["no lease: the network is full"]);
+    await pause(10, new AbortController().signal);
+    assert.equal(store.watchCount, 0);
   });
 
   test("a wrong token ends the start at once", async () => {
@@ -211,15 +254,15 @@ describe("lease keeper", () => {
       attributes: ATTRIBUTES,
       renewMargin_ms: 3600_000,
       onWaiting: (reason) => told.push(reason),
-      onTaken: (_lease, reason) => Promise.resolve(void told.push(`yields: ${reason}`)),
+      onNone: (reason) => Promise.resolve(void told.push(`yields: ${reason}`)),
     });
     await keeper.acquire([], new AbortController().signal);
-    assert.deepEqual([keeper.lostSince_ms, keeper.isTaken], [null, false]);
+    assert.deepEqual([keeper.lostSince_ms, keeper.isNone], [null, false]);
     const before_ms = Date.now();
     await whileKeeping(keeper, async () => {
       keeper.observe(table(lease("10.1.0.0-24", OTHER)));
       await store.asked(() => store.acquired.length, 4);
-      assert.ok(keeper.isTaken);
+      assert.ok(keeper.isNone);
       assert.ok(keeper.lostSince_ms! >= before_ms);
       // Free again: the next try would else be two seconds away at least.
       const freed_ms = performance.now();
@@ -228,7 +271,7 @@ describe("lease keeper", () => {
       assert.equal(await moved.promise, "10.1.0.0/24");
       assert.ok(performance.now() - freed_ms < 1_500);
     }, (to) => Promise.resolve(moved.resolve(String(to.subnets[0]))));
-    assert.deepEqual([keeper.lostSince_ms, keeper.isTaken], [null, false]);
+    assert.deepEqual([keeper.lostSince_ms, keeper.isNone], [null, false]);
     const reason = "no lease: 10.1.0.0-24 is 192.0.2.66's now; the network is full";
     assert.deepEqual(told, [null, `yields: ${reason}`, reason, reason, reason, null]);
   });
@@ -260,7 +303,7 @@ describe("lease keeper", () => {
       attributes: ATTRIBUTES,
       renewMargin_ms: 3600_000,
       onWaiting: () => {},
-      onTaken: () => Promise.reject(new Error("must not yield")),
+      onNone: () => Promise.reject(new Error("must not yield")),
     });
     await keeper.acquire([], new AbortController().signal);
     await whileKeeping(keeper, async () => {

@@ -7,8 +7,13 @@ import type { Link } from "../../src/netlink/link.ts";
 
 const prefixes = (...texts: string[]) => texts.map((text) => IpPrefix.parse(text));
 
+const NETWORK = prefixes("10.5.0.0/16");
+
 /** A host whose `cni0` has this address. */
-function hostWith(text: string): { left: LeftSubnets; state: { text: string; asks: number } } {
+function hostWith(
+  text: string,
+  kind = "bridge",
+): { left: LeftSubnets; state: { text: string; asks: number } } {
   const state = { text, asks: 0 };
   const left = new LeftSubnets({
     addresses: () => {
@@ -16,7 +21,7 @@ function hostWith(text: string): { left: LeftSubnets; state: { text: string; ask
       const entry = { address: IpAddress.parse(state.text), prefixLength: 24, linkIndex: 7 };
       return [entry as InterfaceAddress];
     },
-    links: () => [{ index: 7, name: "cni0" } as Link],
+    links: () => [{ index: 7, name: "cni0", kind } as Link],
   });
   return { left, state };
 }
@@ -24,25 +29,37 @@ function hostWith(text: string): { left: LeftSubnets; state: { text: string; ask
 test("a bridge of a subnet that is held no more is named, until it has another address", () => {
   const { left, state } = hostWith("10.5.1.1");
   left.hold(prefixes("10.5.1.0/24"));
-  assert.deepEqual([left.problems(), state.asks], [[], 0]);
+  assert.deepEqual(left.problems(NETWORK), []);
   left.hold(prefixes("10.5.2.0/24"));
-  const [problem, ...others] = left.problems();
+  const [problem, ...others] = left.problems(NETWORK);
   assert.match(
     problem!,
-    /^cni0 has 10\.5\.1\.1\/24 of 10\.5\.1\.0\/24, which this host holds no more/,
+    /^cni0 has 10\.5\.1\.1\/24, which is not of this host's subnet 10\.5\.2\.0\/24: containers/,
   );
   assert.equal(others.length, 0);
   state.text = "10.5.2.1";
-  assert.deepEqual(left.problems(), []);
+  assert.deepEqual(left.problems(NETWORK), []);
 });
 
 test("a subnet that is held again is left no more; a family that stays is not left", () => {
   const { left } = hostWith("10.5.1.1");
   left.hold(prefixes("10.5.1.0/24", "fd00:1::/64"));
   left.hold(prefixes("10.5.2.0/24", "fd00:1::/64"));
-  assert.equal(left.problems().length, 1);
+  assert.equal(left.problems(NETWORK).length, 1);
   left.hold(prefixes("10.5.1.0/24", "fd00:1::/64"));
-  assert.deepEqual(left.problems(), []);
+  assert.deepEqual(left.problems(NETWORK), []);
+});
+
+test("one of a run before is known by what it is", () => {
+  const { left, state } = hostWith("10.5.9.1");
+  assert.deepEqual([left.problems(NETWORK), state.asks], [[], 0]);
+  left.hold(prefixes("10.5.2.0/24"));
+  assert.equal(left.problems(NETWORK).length, 1);
+  // Another network of the host's own, of whatever kind.
+  assert.deepEqual(left.problems(prefixes("10.6.0.0/16")), []);
+  const other = hostWith("10.5.9.1", "veth").left;
+  other.hold(prefixes("10.5.2.0/24"));
+  assert.deepEqual(other.problems(NETWORK), []);
 });
 
 test("a kernel that cannot be asked is no problem of this kind", () => {
@@ -54,5 +71,5 @@ test("a kernel that cannot be asked is no problem of this kind", () => {
   });
   left.hold(prefixes("10.5.1.0/24"));
   left.hold(prefixes("10.5.2.0/24"));
-  assert.deepEqual(left.problems(), []);
+  assert.deepEqual(left.problems(NETWORK), []);
 });

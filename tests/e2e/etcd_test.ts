@@ -145,7 +145,7 @@ test("a node paused past its lease's end, whose subnet another has taken, moves 
     assert.ok(log.includes(`${lost} cannot be had again; this host moves to ${keyOf(moved)}`), log);
     assert.match(
       moved.problems.join("\n"),
-      /^cni0 has \S+ of \S+, which this host holds no more[^\n]+$/,
+      /^cni0 has \S+, which is not of this host's subnet [^\n]+$/,
     );
     const shown = lab.run(2, ["status"]).stdout;
     assert.ok(shown.includes(subnetOf(moved)), shown);

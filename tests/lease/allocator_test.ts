@@ -115,7 +115,8 @@ describe("the allocator", () => {
     const leases = ["10.9.9.4-30", "10.9.9.8-29"].map((key) => lease(key, OTHER));
     assert.throws(() => run(tiny, leases), {
       code: "out_of_subnets",
-      message: "all 3 subnets of length /30 from 10.9.9.4 to 10.9.9.12 in 10.9.9.0/28 are taken",
+      message: "all 3 subnets of length /30 from 10.9.9.4 to 10.9.9.12 in 10.9.9.0/28 are taken, " +
+        "many of them by 10.9.9.8-29",
     });
     // What this node has to give up makes room for it.
     leases[1] = lease("10.9.9.8-29", ME);

@@ -137,15 +137,18 @@ function addSet(config: Command, context: CommandContext): void {
     if (isWritten && !isForced) refuseWarned(next);
     showWarnings(next, context);
     if (next.warnings.length > 0 && !isForced) io.err("It would be refused without --force.\n");
-    const changes = await withAccess(command, context, async (access) => {
+    const { found: changes, written } = await withAccess(command, context, async (access) => {
       const found = configChanges(await presentConfig(access), next.view);
-      if (isWritten && found.length > 0) await access.setConfig(next.text, next.where);
-      return found;
+      // Where nothing that counts changes, keys that mean nothing may have been mended.
+      const isNews = found.length > 0 || access.keepsText;
+      const written = isWritten && isNews && await access.setConfig(next.text, next.where);
+      return { found, written };
     });
-    if (flags.json === true) {
-      return io.out(printableJson({ changes, written: isWritten && changes.length > 0 }));
+    if (flags.json === true) return io.out(printableJson({ changes, written }));
+    if (changes.length === 0) {
+      const suffix = written ? " but keys that mean nothing" : "";
+      return io.out(`Nothing changes${suffix}.\n`);
     }
-    if (changes.length === 0) return io.out("Nothing changes.\n");
     io.out(changeTable(changes) + subnetAdvice(changes));
     const advice = "Hosts that run take it up; selvage status says what they cannot.";
     io.out(printable(isWritten ? `It is written. ${advice}` : "Nothing was written.") + "\n");

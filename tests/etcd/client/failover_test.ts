@@ -213,7 +213,8 @@ describe("three members", () => {
       abort.abort();
     }
     assert.equal(events.length, 1);
-    assert.equal(etcd.location, members[1]!.endpoint);
+    // The one after it, or the third while that has no leader again.
+    assert.notEqual(etcd.location, members[0]!.endpoint);
   });
 
   test("pings alone find a dead connection within 15 s", async () => {

@@ -5,6 +5,7 @@
  *     etcd_child.ts join URL PEERS    joins as a host does, and says how long it took to the plan
  */
 import { ANY_HOST, selectBackend } from "../../src/backend/select.ts";
+import { setTimeout as pause } from "node:timers/promises";
 import { openEtcd } from "../../src/etcd/client/open_etcd.ts";
 import { EtcdStore } from "../../src/etcd/etcd_store.ts";
 import { LeaseTable } from "../../src/lease/lease_table.ts";
@@ -17,6 +18,8 @@ const NETWORK = IpPrefix.parse(ETCD_NETWORK);
 const FIRST_PUBLIC_ADDRESS = IpAddress.parse("100.64.0.1");
 const OUR_ADDRESS = IpAddress.parse("192.0.2.1");
 const VTEP_MAC = MacAddress.parse("02:54:00:00:00:00");
+const START_MAX_MS = 20_000;
+const RETRY_MS = 100;
 /** etcd's own bound is 128. */
 const BLOCK_SIZE = 100;
 
@@ -40,7 +43,21 @@ function entryOf(number: number): { put: string; value: string; leaseId: bigint 
   return { put, value: JSON.stringify(value), leaseId: 0n };
 }
 
+/** It may have been started a moment ago. */
+async function untilItAnswers(): Promise<void> {
+  const end_ms = performance.now() + START_MAX_MS;
+  while (true) {
+    try {
+      return void await etcd.get(ETCD_PREFIX);
+    } catch (error) {
+      if (performance.now() > end_ms) throw error;
+      await pause(RETRY_MS);
+    }
+  }
+}
+
 async function fill(): Promise<void> {
+  await untilItAnswers();
   const config = { Network: `${NETWORK}`, SubnetLen: 24, Backend: { Type: "vxlan" } };
   const put = { put: `${ETCD_PREFIX}/config`, value: JSON.stringify(config), leaseId: 0n };
   await etcd.transact([], [put], []);

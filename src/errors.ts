@@ -37,6 +37,13 @@ export function errorText(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+const STORE_FAULT_CODES = ["unavailable", "unauthorized", "forbidden", "store_full"] as const;
+
+/** Whether it is a store that fails, and not what was asked of it. */
+export function isStoreFault(error: unknown): boolean {
+  return STORE_FAULT_CODES.some((code) => hasCode(error, code));
+}
+
 /** What is wrong and what to do about it, where that is told as one text. */
 export function adviceText(error: unknown): string {
   const hint = error instanceof SelvageError ? error.hint : "";

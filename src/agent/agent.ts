@@ -46,7 +46,7 @@ import { Progress } from "./progress.ts";
 import { readinessOf } from "./readiness.ts";
 import { notifyServiceManager } from "./service_manager.ts";
 import { restSoon, Settling } from "./settling.ts";
-import { snapshot, type SnapshotParts } from "./snapshot.ts";
+import { leaseStatus, type NodeParts, snapshot, type SnapshotParts } from "./snapshot.ts";
 import { prepareHost, startExtension } from "./start_commands.ts";
 import type { Status } from "./status.ts";
 import { keepVtepMacs, loadVtepMacs } from "./vtep_macs.ts";
@@ -75,8 +75,6 @@ export class Agent implements AgentControl {
   #network: Network | null = null;
   #keeper: LeaseKeeper | null = null;
   #path: DataPath | null = null;
-  /** Those of this host's containers: of its lease, or of its last one. */
-  #subnetsBefore: readonly IpPrefix[] = [];
   /** While there is no lease to be had. */
   #barrier: KernelKeeper | null = null;
   /** What the network's PreStartupCommand printed. */
@@ -208,11 +206,9 @@ export class Agent implements AgentControl {
       this.#keeper = keeper;
       this.#progress.enter("waiting_for_lease");
       const previous = this.#previousSubnets();
-      this.#subnetsBefore = previous;
-      const lease = await keeper.acquire(previous, signal);
       this.#leftSubnets.hold(previous);
+      const lease = await keeper.acquire(previous, signal);
       this.#leftSubnets.hold(lease.subnets);
-      this.#subnetsBefore = lease.subnets;
       this.#tellLeft(previous, lease);
       this.#wait("bringing packets to flow");
       await this.#openPath(lease);
@@ -222,7 +218,6 @@ export class Agent implements AgentControl {
       await Promise.race([
         Promise.all([
           keeper.keep(signal, ({ subnets }) => {
-            this.#subnetsBefore = subnets;
             this.#leftSubnets.hold(subnets);
             return this.#move(keeper, signal, true);
           }),
@@ -369,7 +364,7 @@ export class Agent implements AgentControl {
     return this.#turn = this.#turn.then(async () => {
       await this.#closePath(true);
       this.#barrier?.stop();
-      this.#barrier = raiseBarrier(this.#network!.config, this.#subnetsBefore, this.#options, {
+      this.#barrier = raiseBarrier(this.#network!.config, this.#leftSubnets.held, this.#options, {
         reconciler: this.#reconciler!,
         firewall: this.#firewall,
         outerLink: this.#link,
@@ -532,7 +527,7 @@ export class Agent implements AgentControl {
     await setConfig(text, CONFIG_SOURCE);
   }
 
-  get #parts(): SnapshotParts {
+  get #parts(): NodeParts {
     return {
       started_ms: this.#started_ms,
       ...this.#progress.shown,
@@ -546,19 +541,26 @@ export class Agent implements AgentControl {
       linkProblem: this.#outerLink?.problem ?? null,
       rivalProblem: this.#keeper?.rivalProblem ?? null,
       configProblem: this.#configWatch.problem,
-      hostProblems: [
-        ...this.#leftSubnets.problems(this.#networks),
-        ...this.#barrier?.problems ?? [],
-      ],
-      notices: this.#configWatch.notices,
-      peers: this.#peers(),
       store: this.#opened?.store.state() ?? null,
       registry: this.#opened?.registry ?? null,
     };
   }
 
   status(): Status {
-    return snapshot(this.#parts, Date.now());
+    const parts: SnapshotParts = {
+      ...this.#parts,
+      hostProblems: [
+        ...this.#keeper?.lease ? this.#leftSubnets.problems(this.#networks) : [],
+        ...this.#barrier?.problems ?? [],
+      ],
+      notices: this.#configWatch.notices,
+      peers: this.#peers(),
+    };
+    return snapshot(parts, Date.now());
+  }
+
+  lease(): Status["lease"] {
+    return leaseStatus(this.#parts);
   }
 
   readiness(): Readiness {

@@ -1,5 +1,5 @@
 /** Takes our lease, renews it in time, and takes it again when it was revoked. */
-import { adviceText, errorText, hasCode } from "../errors.ts";
+import { adviceText, errorText, hasCode, isStoreFault } from "../errors.ts";
 import {
   type Lease,
   type LeaseAttributes,
@@ -14,7 +14,7 @@ import { LinkedSignal } from "../net/linked_signal.ts";
 import { Backoff, pause } from "../retry.ts";
 import { LEASE_TTL_MS, type LeaseStore } from "../store/store.ts";
 import { isSameValue, LeaseRival } from "./lease_rival.ts";
-import { isFinal, isStoreFault } from "./network.ts";
+import { isFinal } from "./network.ts";
 
 const RETRY_FIRST_MS = 1_000;
 /** flannel's: a renewal that failed is tried again each minute at the latest. */

@@ -29,6 +29,11 @@ export class LeftSubnets {
     this.#options = options;
   }
 
+  /** Those of its lease, or of its last one: of its containers. */
+  get held(): readonly IpPrefix[] {
+    return this.#held;
+  }
+
   /** Says what the host holds from now on. */
   hold(subnets: readonly IpPrefix[]): void {
     const all = [...this.#held, ...this.#left];

@@ -3,15 +3,12 @@ import type { Backend } from "../backend/backend.ts";
 import { configWarnings, type HostFeatures, selectBackend } from "../backend/select.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { checkOuterAddresses } from "../config/parse_network_config.ts";
-import { adviceText, errorText, hasCode } from "../errors.ts";
+import { adviceText, errorText, hasCode, isStoreFault } from "../errors.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import { logger } from "../log.ts";
 import { pause } from "../retry.ts";
 import type { LeaseStore } from "../store/store.ts";
 import type { Phase } from "./status.ts";
-
-/** What keeps the store from being used; its own state says what to do about it. */
-const AWAY_CODES = ["unavailable", "unauthorized", "forbidden", "store_full"] as const;
 
 /** flannel's: a configuration that is missing or invalid is asked for each second, for ever. */
 const RETRY_MS = 1_000;
@@ -40,11 +37,6 @@ export function judgeNetwork(
 /** Says in the log what is odd about a configuration that this host obeys. */
 export function tellConfigWarnings(config: NetworkConfig): void {
   for (const warning of configWarnings(config)) logger("agent").warning`${warning}`;
-}
-
-/** Whether it is the store that fails, and not what was asked of it. */
-export function isStoreFault(error: unknown): boolean {
-  return AWAY_CODES.some((code) => hasCode(error, code));
 }
 
 /**
@@ -77,6 +69,7 @@ export async function awaitNetwork(
     } catch (error) {
       signal.throwIfAborted();
       if (isFinal(store, error)) throw error;
+      // The store's own state says what to do about its faults.
       const isAway = isStoreFault(error);
       const reason = isAway ? `${errorText(error)}; ${UNTIL_READ}` : adviceText(error);
       const phase = isAway ? "waiting_for_store" : "waiting_for_config";

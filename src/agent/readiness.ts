@@ -1,12 +1,12 @@
 /** Whether a node is ready, drawn from the same parts as its status. Pure. */
 import type { Readiness } from "../api/control.ts";
-import type { SnapshotParts } from "./snapshot.ts";
+import type { NodeParts } from "./snapshot.ts";
 
 /** How long the store may be away before the node says that it is not ready. */
 const STORE_LOSS_MS = 60_000;
 
 /** `now_ms` is since 1970. */
-export function readinessOf(parts: SnapshotParts, now_ms: number): Readiness {
+export function readinessOf(parts: NodeParts, now_ms: number): Readiness {
   const { phase, waitingFor, linkProblem, rivalProblem, path, expiry_ms, store } = parts;
   const reasons = [waitingFor, linkProblem, rivalProblem].filter((reason) => reason !== null);
   reasons.push(...(path?.problems ?? []));

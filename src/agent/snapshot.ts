@@ -10,7 +10,8 @@ import { readinessOf } from "./readiness.ts";
 import type { ShownProgress } from "./progress.ts";
 import type { DeviceStatus, PeerStatus, Status, TunnelStatus } from "./status.ts";
 
-export interface SnapshotParts extends ShownProgress {
+/** What is at hand. */
+export interface NodeParts extends ShownProgress {
   readonly started_ms: number;
   readonly link: OuterLink | null;
   readonly config: NetworkConfig | null;
@@ -26,14 +27,18 @@ export interface SnapshotParts extends ShownProgress {
   readonly rivalProblem: string | null;
   /** Why a new configuration is not obeyed; null: it is. The node works as before. */
   readonly configProblem: string | null;
+  readonly store: StoreState | null;
+  readonly registry: Status["registry"];
+}
+
+/** With what takes work to find out. */
+export interface SnapshotParts extends NodeParts {
   /** What else of the host is not as it should be, one sentence each. */
   readonly hostProblems: readonly string[];
   /** What is to be known and is no problem, one sentence each. */
   readonly notices: readonly string[];
   /** Every lease but our own, in the order of the subnets. */
   readonly peers: readonly Lease[];
-  readonly store: StoreState | null;
-  readonly registry: Status["registry"];
 }
 
 const texts = (values: readonly { toString(): string }[]): string[] => values.map(String);
@@ -77,9 +82,14 @@ function peerStatus(peer: Lease, path: DataPath | null): PeerStatus {
   };
 }
 
+export function leaseStatus(parts: NodeParts): Status["lease"] {
+  const { lease, expiry_ms, renewal_ms, lostSince_ms } = parts;
+  return lease && { subnets: texts(lease.subnets), expiry_ms, renewal_ms, lostSince_ms };
+}
+
 /** `now_ms` is since 1970. */
 export function snapshot(parts: SnapshotParts, now_ms: number): Status {
-  const { link, config, lease, path } = parts;
+  const { link, config, path } = parts;
   return {
     version: VERSION,
     pid: process.pid,
@@ -95,12 +105,7 @@ export function snapshot(parts: SnapshotParts, now_ms: number): Status {
       publicAddresses: texts(link.publicAddresses),
     },
     network: texts(config?.ranges.map((range) => range.network) ?? []),
-    lease: lease && {
-      subnets: texts(lease.subnets),
-      expiry_ms: parts.expiry_ms,
-      renewal_ms: parts.renewal_ms,
-      lostSince_ms: parts.lostSince_ms,
-    },
+    lease: leaseStatus(parts),
     backend: config && path && {
       type: config.backend.type,
       mtu_bytes: path.mtu_bytes,

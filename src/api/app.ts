@@ -1,7 +1,7 @@
 /** The routes of the HTTP API. What may be asked, and what is answered; not who listens where. */
 import { type Context, Hono, type MiddlewareHandler } from "hono";
 import type { Status } from "../agent/status.ts";
-import { errorText, hasCode, SelvageError } from "../errors.ts";
+import { errorText, isStoreFault, SelvageError } from "../errors.ts";
 import { type Lease, leaseKey, parseLeaseKey } from "../lease/lease.ts";
 import { logger } from "../log.ts";
 import { jsonBody } from "../net/json_body.ts";
@@ -118,11 +118,8 @@ function sharedList(control: AgentControl): () => Promise<Lease[]> {
   };
 }
 
-/** What keeps a store from being asked, whoever asks. */
-const AWAY_CODES = ["unavailable", "unauthorized", "forbidden"] as const;
-
 /** The leases; where the store does not say when they end, that of this host's own all the same. */
-function leaseViews(leases: readonly Lease[], { lease: own }: Status): LeaseView[] {
+function leaseViews(leases: readonly Lease[], own: Status["lease"]): LeaseView[] {
   const views = leases.map(leaseView);
   // One that was lost is another's by now, or nobody's.
   if (own === null || own.expiry_ms === null || own.lostSince_ms !== null) return views;
@@ -136,11 +133,11 @@ function leaseViews(leases: readonly Lease[], { lease: own }: Status): LeaseView
 /** What `read` gives; where the store cannot be asked, what this host knew last, and why so. */
 async function leasesView(control: AgentControl, read: () => Promise<Lease[]>) {
   try {
-    return { leases: leaseViews(await read(), control.status()), storeError: null };
+    return { leases: leaseViews(await read(), control.lease()), storeError: null };
   } catch (error) {
-    const known = AWAY_CODES.some((code) => hasCode(error, code)) ? control.knownLeases() : null;
+    const known = isStoreFault(error) ? control.knownLeases() : null;
     if (known === null) throw error;
-    return { leases: leaseViews(known, control.status()), storeError: errorText(error) };
+    return { leases: leaseViews(known, control.lease()), storeError: errorText(error) };
   }
 }
 

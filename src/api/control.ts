@@ -50,6 +50,8 @@ export interface Readiness {
 
 export interface AgentControl {
   status(): Status;
+  /** As in the status, without the work for the rest of it. */
+  lease(): Status["lease"];
   readiness(): Readiness;
   /** Throws `config_missing` while the store holds none. */
   config(): Promise<NetworkConfig>;

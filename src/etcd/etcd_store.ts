@@ -114,25 +114,23 @@ export class EtcdStore implements LeaseStore {
     return this.#run(signal, (both) => readConfigText(this.#context, both));
   }
 
-  /** Throws what would keep a lease from being written, such as missing rights. Writes nothing. */
-  async probeWrite(signal?: AbortSignal): Promise<void> {
-    await this.#run(signal, (both) => this.#probeWrite(both));
-  }
-
-  async #probeWrite(signal: AbortSignal): Promise<void> {
+  /**
+   * Throws what would keep a lease from being written, such as missing rights. Writes nothing.
+   * `isOwn`: it is asked for the lease of this node, whose state tells it.
+   */
+  async probeWrite(signal?: AbortSignal, isOwn = false): Promise<void> {
     const { etcd, keys } = this.#context;
     // etcd judges rights and room by what a transaction may do, and no key has such a revision.
     const never = { key: keys.subnets, target: "createRevision", is: -1n } as const;
     const put = { put: keys.subnets, value: "", leaseId: 0n };
-    await etcd.transact([never], [put], [], signal);
+    await this.#run(signal, (both) => etcd.transact([never], [put], [], both), isOwn);
   }
 
   /** From when this node has a lease on: whether it could renew it. */
   #beginProbing(): void {
     if (this.#isProbing || this.#closing.signal.aborted) return;
     this.#isProbing = true;
-    const probe = (signal: AbortSignal) =>
-      this.#run(signal, (both) => this.#probeWrite(both), true);
+    const probe = (signal: AbortSignal) => this.probeWrite(signal, true);
     void probeWrites(probe, this.#probeTimes, this.#context.random, this.#closing.signal);
   }
 

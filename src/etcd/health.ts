@@ -1,15 +1,10 @@
 /** How the store does, from what became of its watch and of its calls. */
-import { adviceText, hasCode, SelvageError } from "../errors.ts";
+import { adviceText, hasCode, isStoreFault, SelvageError } from "../errors.ts";
 import type { StoreState } from "../store/store.ts";
 
 /** Errors by which etcd cannot be reached, or knows us no more; all others are its answers. */
 function isLoss(error: unknown): boolean {
   return hasCode(error, "unavailable") || hasCode(error, "unauthorized");
-}
-
-/** Whether it is etcd that fails, and not what was asked of it. */
-function isFault(error: unknown): boolean {
-  return isLoss(error) || hasCode(error, "forbidden") || hasCode(error, "store_full");
 }
 
 interface Fault {
@@ -75,7 +70,7 @@ export class Health {
     // What failed while etcd was away says nothing of how it does now.
     if (connected && !wasConnected) this.#ownFault = null;
     if (own !== undefined) {
-      this.#ownFault = isFault(own.error) ? this.#faultOf(own.error) : null;
+      this.#ownFault = isStoreFault(own.error) ? this.#faultOf(own.error) : null;
     }
     const text = this.#fault?.text ?? null;
     const isNews = connected !== wasConnected || text !== this.#told;
@@ -89,7 +84,7 @@ export class Health {
    */
   callEnded(isOwn: boolean, error: unknown): void {
     this.#isLastCallLost = isLoss(error);
-    this.#callFault = isFault(error) ? this.#faultOf(error) : null;
+    this.#callFault = isStoreFault(error) ? this.#faultOf(error) : null;
     this.#settle(isOwn ? { error } : undefined);
   }
 

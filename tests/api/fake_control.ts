@@ -192,6 +192,9 @@ export class FakeControl implements AgentControl {
   status(): Status {
     return this.current;
   }
+  lease(): Status["lease"] {
+    return this.current.lease;
+  }
   readiness() {
     return { ready: this.reasons.length === 0, reasons: this.reasons };
   }

@@ -64,7 +64,7 @@ function named(what: string, items: readonly { name: string; reason: string }[])
 }
 
 /** What is to be done about conflicts, where nothing was written for their sake. */
-function adviceText(isDifferent: boolean, isBlocked: boolean, isForced: boolean): string {
+function conflictAdvice(isDifferent: boolean, isBlocked: boolean, isForced: boolean): string {
   if (!isBlocked) return `--force ${OVERWRITES}.`;
   const revoke = "Revoke the leases of etcd that are in the way: selvage leases revoke SUBNET " +
     "--etcd-endpoints …; --force does not overwrite them.";
@@ -91,7 +91,7 @@ export function migrationText(
     ? dryRun
       ? "This is what would be done; nothing was written."
       : NEXT + (skipped.length > 0 ? NEXT_OF_SKIPPED : "")
-    : "Nothing was written. " + adviceText(different.length > 0, blocked.length > 0, isForced);
+    : "Nothing was written. " + conflictAdvice(different.length > 0, blocked.length > 0, isForced);
   return named("in the way:", blocked) + named("differs:", done ? [] : different) +
     named("left out:", skipped) + unreadable +
     countTable(counts, done && !dryRun) + `${outcome}\n`;

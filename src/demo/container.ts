@@ -15,7 +15,8 @@ import {
 import type { HostNetwork } from "./topology.ts";
 import type { TransferResult } from "./transfer.ts";
 
-const PING_TIMEOUT_MS = 1_000;
+/** A busy machine is slow, and loses nothing. */
+const PING_TIMEOUT_MS = 3_000;
 const TRANSFER_TIMEOUT_MS = 120_000;
 
 export class Container {

@@ -189,11 +189,11 @@ class Demo {
   }
 
   async #attachContainers(statuses: readonly Status[]): Promise<void> {
-    const addresses = this.#topology!.hosts.map((network, i) => {
+    const addresses = await Promise.all(this.#topology!.hosts.map((network, i) => {
       const status = statuses[i]!;
       const subnet = IpPrefix.parse(status.lease!.subnets[0]!);
       return this.#topology!.attachContainer(network, subnet, status.backend!.mtu_bytes);
-    });
+    }));
     for (const [i, network] of this.#topology!.hosts.entries()) {
       this.#containers.push(new Container(this.#self, network, addresses[i]!));
     }

@@ -16,6 +16,7 @@ import type { NewVeth } from "../netlink/link_request.ts";
 import type { Link } from "../netlink/link.ts";
 import * as rtnetlink from "../netlink/rtnetlink.ts";
 import { SelvageError } from "../errors.ts";
+import { pause } from "../retry.ts";
 
 /** RFC 2544's network for tests between devices: on nobody's real network. */
 const UNDERLAY = IpPrefix.parse("198.18.0.0/24");
@@ -24,6 +25,8 @@ const CONTAINER_BRIDGE = "cni0";
 /** `linux/rtnetlink.h`: a route set up by an administrator, here the demo. */
 const RTPROT_STATIC = 4;
 const DEFAULT_ROUTE = IpPrefix.parse("0.0.0.0/0");
+const UP_POLL_MS = 1;
+const UP_MAX_MS = 5000;
 
 /** Runs `work` with a netlink connection of the namespace. */
 function withConnection<T>(netns: Netns, work: (connection: NetlinkConnection) => T): T {
@@ -47,6 +50,22 @@ function setUp(connection: NetlinkConnection, name: string, masterName?: string)
     masterIndex: requireLink(connection, masterName).index,
   };
   rtnetlink.setLink(connection, link, { isUp: true, ...master });
+}
+
+/**
+ * Waits until the links carry packets. A link that was set up drops what is sent until the kernel
+ * has dealt with its carrier, which it does by and by (`net/core/link_watch.c`).
+ */
+async function untilUp(netns: Netns, ...names: string[]): Promise<void> {
+  const signal = AbortSignal.timeout(UP_MAX_MS);
+  const isUp = (connection: NetlinkConnection) =>
+    names.every((name) => requireLink(connection, name).operState === "up");
+  while (!withConnection(netns, isUp)) {
+    if (signal.aborted) {
+      throw new SelvageError("internal", `the demo's links ${names.join(", ")} do not come up`);
+    }
+    await pause(UP_POLL_MS, signal);
+  }
 }
 
 function giveAddress(
@@ -118,9 +137,13 @@ export class Topology {
 
   /**
    * Gives a container its place in the host's subnet, as a container runtime does with what it
-   * reads in subnet.env. Returns the container's address.
+   * reads in subnet.env, and waits until packets pass. Returns the container's address.
    */
-  attachContainer(network: HostNetwork, subnet: IpPrefix, mtu_bytes: number): IpAddress {
+  async attachContainer(
+    network: HostNetwork,
+    subnet: IpPrefix,
+    mtu_bytes: number,
+  ): Promise<IpAddress> {
     const gateway = subnet.address.add(1n);
     const address = subnet.address.add(2n);
     withConnection(network.host, (connection) => {
@@ -136,6 +159,8 @@ export class Topology {
       giveAddress(connection, "eth0", address, subnet.length);
       addDefaultRoute(connection, gateway, "eth0");
     });
+    await untilUp(network.container, "eth0");
+    await untilUp(network.host, "veth0", CONTAINER_BRIDGE);
     return address;
   }
 

@@ -153,8 +153,8 @@ export class Ground {
   }
 
   /** Gives a host its container. */
-  attach(host: HostNumber, mtu_bytes: number): void {
-    this.containers[host - 1] = this.#topology.attachContainer(
+  async attach(host: HostNumber, mtu_bytes: number): Promise<void> {
+    this.containers[host - 1] = await this.#topology.attachContainer(
       this.network(host),
       subnetOf(host),
       mtu_bytes,

@@ -22,13 +22,6 @@ async function withEtcd(hostCount: number, run: (lab: Lab, etcd: LabEtcd) => Pro
   });
 }
 
-/** That there is a way; whether each packet finds it on a busy machine is other tests' subject. */
-function assertPings(lab: Lab, ...pairs: [from: number, to: number][]): void {
-  for (const [from, to] of pairs) {
-    assert.ok(lab.ping(from, to).received > 0, `${from} to ${to}: nothing came back`);
-  }
-}
-
 const subnetOf = (status: Status): string => status.lease!.subnets[0]!;
 const keyOf = (status: Status): string => subnetOf(status).replace("/", "-");
 
@@ -36,7 +29,7 @@ test("flannel's bytes, its entries served, foreign keys left out, and etcd may g
   withEtcd(3, async (lab, etcd) => {
     await etcd.setConfig(vxlan());
     const [, second] = await etcd.startHosts([1, 2]);
-    assertPings(lab, [1, 2], [2, 1]);
+    lab.assertPings([1, 2], [2, 1]);
     const mac = second!.backend!.devices[0]!.vtepMac!;
     assert.equal(
       etcd.leases().get(keyOf(second!)),
@@ -71,14 +64,14 @@ test("flannel's bytes, its entries served, foreign keys left out, and etcd may g
     await etcd.kill();
     const lost = await lab.until(2, "etcd not missed", ({ store }) => !store!.connected);
     assert.match(lost.store!.lastError!, /198\.18\.0\.1:2379/);
-    assertPings(lab, [1, 2], [2, 1]);
+    lab.assertPings([1, 2], [2, 1]);
     etcd.start();
     await lab.until(2, "etcd not found again", ({ store }) => store!.connected);
     lab.launch(3, [etcd.flag]);
     await lab.ready(3);
     await lab.untilPeers(3, 1, 2, 3);
     await lab.attach(3);
-    assertPings(lab, [1, 3], [3, 2]);
+    lab.assertPings([1, 3], [3, 2]);
   }));
 
 test("a changed configuration: options are obeyed while running, another network is told of", () =>
@@ -97,14 +90,14 @@ test("a changed configuration: options are obeyed while running, another network
       assert.equal(status.backend!.devices[0]!.port, 4789);
       assert.equal(subnetOf(status), subnetOf(before[host - 1]!));
     }
-    assertPings(lab, [1, 2], [2, 1]);
+    lab.assertPings([1, 2], [2, 1]);
     const links = lab.exec(lab.network(1).host, "ip", "-br", "link").stdout;
     assert.ok(!links.includes("selvage.1 "), links);
 
     await etcd.setConfig({ ...vxlan({ VNI: 7, Port: 4789 }), Network: "10.211.0.0/16" });
     const told = await lab.until(1, "no problem", ({ problems }) => problems.length > 0);
     assert.match(told.problems[0]!, /10\.211\.0\.0\/16 in place of 10\.210\.0\.0\/16; restart/);
-    assertPings(lab, [1, 2]);
+    lab.assertPings([1, 2]);
     await etcd.setConfig(vxlan({ VNI: 7, Port: 4789 }));
     await lab.until(1, "the problem stays", ({ problems }) => problems.length === 0);
   }));

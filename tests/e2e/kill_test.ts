@@ -34,7 +34,7 @@ describe("kill -9 and a new start while a ping runs", () => {
         await lab.attach(1);
         await lab.attach(2);
         // The first packet of a pair is generation 1's to lose.
-        lab.ping(1, 2);
+        await lab.untilPing(1, 2);
         const ping = lab.startPing(1, 2);
         await ping.flowing();
         for (const host of [2, 1]) {

@@ -10,6 +10,7 @@ import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { type Netns, withNetns } from "../../ffi/netns.ts";
 import type { Status } from "../../src/agent/status.ts";
 import { spawnInNetns } from "../../src/demo/child.ts";
@@ -24,6 +25,9 @@ export const UNDER_DENO: SelfCommand = {
 };
 
 const TIMEOUT_MS = 30_000;
+const POLL_MS = 50;
+/** How long an answered ping may take. */
+export const ANSWER_MAX_S = 10;
 const REGISTRY_PORT = 8286;
 
 export interface PingCount {
@@ -167,7 +171,7 @@ export class Lab {
     const status = await this.ready(host);
     const subnet = IpPrefix.parse(status.lease!.subnets[0]!);
     const mtu_bytes = status.backend!.mtu_bytes;
-    const address = this.topology.attachContainer(this.network(host), subnet, mtu_bytes);
+    const address = await this.topology.attachContainer(this.network(host), subnet, mtu_bytes);
     this.containers[host - 1] = address;
     return address;
   }
@@ -199,20 +203,39 @@ export class Lab {
     );
   }
 
-  #pingArguments(to: number, ...more: string[]): string[] {
-    return ["-n", "-W", "1", ...more, String(this.containers[to - 1])];
+  /** Sends one ping from a host's container; whether it was answered within `wait_s`. */
+  ping(from: number, to: IpAddress, wait_s: number, ...flags: string[]): boolean {
+    const args = ["-n", "-c", "1", "-W", String(wait_s), ...flags, String(to)];
+    return this.exec(this.network(from).container, "ping", ...args).status === 0;
   }
 
-  /** Pings from container to container; returns how many came back. */
-  ping(from: number, to: number, count = 3): PingCount {
-    // The last answer is awaited for no longer than this interval once another has come.
-    const args = this.#pingArguments(to, "-c", String(count), "-i", "0.2");
-    return readPingSummary(this.exec(this.network(from).container, "ping", ...args).stdout);
+  /**
+   * Has three pings answered on each of these ways between containers. One at a time: of several
+   * in a row ping waits for the last only twice as long as for those before it, which on a busy
+   * machine is too short.
+   */
+  assertPings(...ways: readonly (readonly [from: number, to: number])[]): void {
+    for (const [from, to] of ways) {
+      for (let i = 1; i <= 3; i++) {
+        const isAnswered = this.ping(from, this.containers[to - 1]!, ANSWER_MAX_S);
+        assert.ok(isAnswered, `ping ${i} from host${from} to host${to} was not answered`);
+      }
+    }
+  }
+
+  /** Waits until a ping from container to container is answered. */
+  async untilPing(from: number, to: number, timeout_ms = TIMEOUT_MS): Promise<void> {
+    const end_ms = performance.now() + timeout_ms;
+    while (!this.ping(from, this.containers[to - 1]!, 1)) {
+      const isTime = performance.now() < end_ms;
+      assert.ok(isTime, `host${from} does not reach host${to}: ${this.log(from)}`);
+      await setTimeout(POLL_MS);
+    }
   }
 
   /** Starts a ping every 10 ms from container to container. */
   startPing(from: number, to: number): RunningPing {
-    const args = this.#pingArguments(to, "-i", "0.01");
+    const args = ["-n", "-i", "0.01", String(this.containers[to - 1])];
     const child = spawnInNetns(this.network(from).container, "ping", args, [
       "ignore",
       "pipe",

@@ -3,13 +3,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { type PingCount, withLab } from "./lab.ts";
-
-function assertNoneLost(count: PingCount): void {
-  assert.ok(count.sent > 5, `only ${count.sent} sent`);
-  // The last request may still have been on its way when ping was ended.
-  assert.ok(count.sent - count.received <= 1, `${count.received} of ${count.sent} came back`);
-}
+import { withLab } from "./lab.ts";
 
 describe("a cluster", () => {
   test("a host joins while traffic flows, and not a packet of it is lost", () =>
@@ -24,10 +18,9 @@ describe("a cluster", () => {
       await lab.startJoined(3);
       await lab.untilPeers(2, 1, 2, 3);
       await lab.attach(3);
-      assert.deepEqual(lab.ping(3, 1), { sent: 3, received: 3 });
-      assert.deepEqual(lab.ping(2, 3), { sent: 3, received: 3 });
+      lab.assertPings([3, 1], [2, 3]);
       await ping.flowing();
-      assertNoneLost(await ping.end());
+      assert.deepEqual(await ping.endAndListLost(), []);
     }));
 
   test("a host that leaves with --release-on-exit is forgotten by all others", () =>
@@ -82,8 +75,7 @@ describe("a cluster", () => {
         const after = host === 1 ? await lab.startRegistry() : await lab.startJoined(2);
         assert.deepEqual(after.lease!.subnets, before);
         await lab.untilPeers(1, 1, 2);
-        assert.deepEqual(lab.ping(1, 2), { sent: 3, received: 3 });
-        assert.deepEqual(lab.ping(2, 1), { sent: 3, received: 3 });
+        lab.assertPings([1, 2], [2, 1]);
       }
     }));
 
@@ -112,7 +104,7 @@ describe("a cluster", () => {
       }
       await lab.startJoined(4);
       await lab.untilPeers(3, 1, 2, 3, 4);
-      assertNoneLost(await ping.end());
+      assert.deepEqual(await ping.endAndListLost(), []);
     }));
 
   test("a revoked lease: the same subnet again, and traffic goes on", () =>
@@ -128,7 +120,7 @@ describe("a cluster", () => {
       );
       assert.deepEqual(after.lease!.subnets, before.subnets);
       await lab.untilPeers(1, 1, 2);
-      assert.deepEqual(lab.ping(1, 2), { sent: 3, received: 3 });
+      lab.assertPings([1, 2]);
       assert.match(lab.log(2), /was revoked/);
     }));
 

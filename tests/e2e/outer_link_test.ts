@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import type { Netns } from "../../ffi/netns.ts";
+import type { Status } from "../../src/agent/status.ts";
 import { ip } from "./dual_stack.ts";
 import { type Lab, withLab } from "./lab.ts";
 
@@ -15,7 +16,6 @@ const BACKENDS = ["vxlan", "host-gw"] as const;
 type Type = typeof BACKENDS[number];
 /** How long it may take until packets flow again. */
 const BACK_MS = 5_000;
-const POLL_MS = 50;
 const GATEWAY = "198.18.0.254";
 const BEFORE = "198.18.0.2";
 const AFTER = "198.18.0.22";
@@ -57,7 +57,12 @@ function makePluggable(lab: Lab): void {
   giveAddress(lab, BEFORE);
 }
 
-async function start(lab: Lab, type: Type, flags: readonly string[] = []): Promise<void> {
+/** Three hosts whose packets flow, the second pluggable; resolves with the second's subnets. */
+async function start(
+  lab: Lab,
+  type: Type,
+  flags: readonly string[] = [],
+): Promise<readonly string[]> {
   makePluggable(lab);
   const config = { Network: "10.210.0.0/16", Backend: { Type: type } };
   await lab.startRegistry(config);
@@ -65,29 +70,30 @@ async function start(lab: Lab, type: Type, flags: readonly string[] = []): Promi
   await lab.startJoined(3);
   await lab.untilPeers(2, 1, 2, 3);
   for (const host of [1, 2, 3]) await lab.attach(host);
-  await untilBack(lab);
-}
-
-function assertAllPing(lab: Lab): void {
-  for (const [from, to] of [[1, 2], [2, 1], [2, 3], [3, 2], [1, 3]] as const) {
-    assert.deepEqual(lab.ping(from, to, 2), { sent: 2, received: 2 }, `${from} to ${to}`);
-  }
+  const { subnets } = (await lab.ready(2)).lease!;
+  await untilBack(lab, subnets);
+  return subnets;
 }
 
 /** Waits until packets flow from host 2, and back, with these hosts. */
 async function untilReached(lab: Lab, ...peers: number[]): Promise<void> {
-  const end_ms = performance.now() + BACK_MS;
-  for (const peer of peers) {
-    while (lab.ping(2, peer, 1).received === 0) {
-      assert.ok(performance.now() < end_ms, `host2 does not reach host${peer}: ${lab.log(2)}`);
-      await setTimeout(POLL_MS);
-    }
-  }
+  for (const peer of peers) await lab.untilPing(2, peer, BACK_MS);
 }
 
-async function untilBack(lab: Lab): Promise<void> {
+/** Host 2 as it was: with its subnet, all peers, no problems, and its interface of this name. */
+async function untilWell(lab: Lab, subnets: readonly string[], name = "eth0"): Promise<void> {
+  const isWell = ({ phase, problems, interface: link }: Status) =>
+    phase === "ready" && problems.length === 0 && link?.name === name;
+  const { lease, skippedPeers, backend } = await lab.until(2, "not well", isWell);
+  assert.deepEqual(lease!.subnets, subnets);
+  assert.deepEqual([skippedPeers, backend!.peerCount], [[], 2]);
+}
+
+/** Packets may flow before the daemon has looked at its link again, and made its device anew. */
+async function untilBack(lab: Lab, subnets: readonly string[], name?: string): Promise<void> {
   await untilReached(lab, 1, 3);
-  assertAllPing(lab);
+  await untilWell(lab, subnets, name);
+  lab.assertPings([1, 2], [2, 1], [2, 3], [3, 2], [1, 3]);
 }
 
 /** The MAC of the VXLAN device; "" where there is none. */
@@ -96,18 +102,11 @@ function vtepMac(lab: Lab): string {
   return /([0-9a-f]{2}:){5}[0-9a-f]{2}/.exec(stdout)?.[0] ?? "";
 }
 
-async function assertStillWell(lab: Lab, subnets: readonly string[]): Promise<void> {
-  const { lease, problems, skippedPeers, backend } = await lab.ready(2);
-  assert.deepEqual(lease!.subnets, subnets);
-  assert.deepEqual([problems, skippedPeers, backend!.peerCount], [[], [], 2]);
-}
-
 for (const type of BACKENDS) {
   describe(type, () => {
     test("its address: the lease is the same, and the peers send to the new one", () =>
       withLab(3, async (lab) => {
-        await start(lab, type);
-        const { subnets } = (await lab.ready(2)).lease!;
+        const subnets = await start(lab, type);
         ip(lab, lab.network(2).host, `addr del ${BEFORE}/24 dev eth0`);
         giveAddress(lab, AFTER);
         for (const host of [1, 3]) {
@@ -120,16 +119,14 @@ for (const type of BACKENDS) {
               ),
           );
         }
-        await untilBack(lab);
-        await assertStillWell(lab, subnets);
+        await untilBack(lab, subnets);
         const leases = lab.run(1, ["leases"]).stdout;
         assert.equal(leases.trim().split("\n").length, 4, `a title and three leases: ${leases}`);
       }));
 
     test("all of it, deleted and made again: everything is back", () =>
       withLab(3, async (lab) => {
-        await start(lab, type);
-        const { subnets } = (await lab.ready(2)).lease!;
+        const subnets = await start(lab, type);
         const mac = vtepMac(lab);
         assert.equal(mac !== "", type === "vxlan");
         ip(lab, lab.network(2).host, "link del eth0");
@@ -137,15 +134,13 @@ for (const type of BACKENDS) {
         await setTimeout(300);
         plugIn(lab);
         giveAddress(lab, BEFORE);
-        await untilBack(lab);
-        await assertStillWell(lab, subnets);
+        await untilBack(lab, subnets);
         assert.equal(vtepMac(lab), mac);
       }));
 
     test("its MTU: the device and subnet.env follow", () =>
       withLab(3, async (lab) => {
-        await start(lab, type);
-        const { subnets } = (await lab.ready(2)).lease!;
+        const subnets = await start(lab, type);
         const ping = lab.startPing(2, 1);
         for (const outer_bytes of [1400, 1500]) {
           ip(lab, lab.network(2).host, `link set eth0 mtu ${outer_bytes}`);
@@ -164,7 +159,7 @@ for (const type of BACKENDS) {
           await ping.flowing();
         }
         assert.deepEqual(await ping.endAndListLost(), []);
-        await assertStillWell(lab, subnets);
+        await untilWell(lab, subnets);
       }));
 
     test("all of it, made again while the registry is away: the other hosts are reached", () =>
@@ -180,8 +175,7 @@ for (const type of BACKENDS) {
 
     test("its address goes over to a bridge, and is what names the interface", () =>
       withLab(3, async (lab) => {
-        await start(lab, type, [`--iface=${BEFORE}`]);
-        const { subnets } = (await lab.ready(2)).lease!;
+        const subnets = await start(lab, type, [`--iface=${BEFORE}`]);
         all(lab, lab.network(2).host, [
           "link add br0 type bridge",
           "link set br0 up",
@@ -192,9 +186,7 @@ for (const type of BACKENDS) {
         // Nothing that befell the old one is still to be looked at.
         await setTimeout(1_500);
         all(lab, lab.network(2).host, [`addr add ${BEFORE}/24 dev br0`]);
-        await untilBack(lab);
-        await assertStillWell(lab, subnets);
-        assert.equal((await lab.ready(2)).interface!.name, "br0");
+        await untilBack(lab, subnets, "br0");
       }));
   });
 }

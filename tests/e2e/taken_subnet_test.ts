@@ -63,7 +63,7 @@ const run = (type: string) =>
       const back = await lab.until(2, "it is not back", ({ phase }) => phase === "ready");
       assert.deepEqual([keyOf(back), back.lease!.lostSince_ms], [taken, null]);
       await lab.untilPeers(2, 1, 2);
-      assert.ok(lab.ping(1, 2).received > 0);
+      lab.assertPings([1, 2]);
       assert.deepEqual(back.problems, []);
       assert.match(wayTo(peer).stdout, /dev selvage/);
 
@@ -129,7 +129,7 @@ for (const type of ["vxlan", "udp"]) {
         const back = await lab.until(2, "it is not back", ({ phase }) => phase === "ready");
         assert.equal(keyOf(back), taken);
         await lab.untilPeers(2, 1, 2);
-        assert.ok(lab.ping(1, 2).received > 0);
+        lab.assertPings([1, 2]);
         const routes = lab.exec(lab.network(2).host, "ip", "route", "show", "proto", "83").stdout;
         assert.doesNotMatch(routes, /blackhole/);
       } finally {

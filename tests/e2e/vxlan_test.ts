@@ -97,7 +97,7 @@ describe("a host of ours and one whose VXLAN is the kernel's", () => {
         const ones = await attach(lab, 1);
         const [v4, v6] = parseLeaseKey(key);
         const mtu_bytes = v6 === undefined ? MTU_BYTES[4] : MTU_BYTES[6];
-        const address = lab.topology.attachContainer(lab.network(2), v4!, mtu_bytes);
+        const address = await lab.topology.attachContainer(lab.network(2), v4!, mtu_bytes);
         const others = [{ host: 2, address }];
         if (v6 !== undefined) others.push({ host: 2, address: attachV6(lab, 2, v6) });
         await assertTraffic(lab, ones, others);

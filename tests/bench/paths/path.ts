@@ -47,7 +47,7 @@ export function foreignPath(path: ForeignPath): BenchPath {
     setUp: async (signal) => {
       const ground = new Ground(signal);
       try {
-        for (const host of HOST_NUMBERS) ground.attach(host, path.mtu_bytes);
+        for (const host of HOST_NUMBERS) await ground.attach(host, path.mtu_bytes);
         await path.build(ground);
       } catch (error) {
         const logs = ground.logs();

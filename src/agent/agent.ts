@@ -8,7 +8,7 @@ import { collectGarbage, pageOutFiles } from "../../ffi/page_out.ts";
 import type { AgentControl, Readiness, TokenAdmin } from "../api/control.ts";
 import type { VtepMacs } from "../backend/backend.ts";
 import { withCommandData } from "../backend/extension.ts";
-import type { HostFeatures } from "../backend/select.ts";
+import { configWarnings, type HostFeatures, refuseWarned } from "../backend/select.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { parseNetworkConfig } from "../config/parse_network_config.ts";
 import { LoopHangs } from "../dataplane/dataplane.ts";
@@ -513,8 +513,7 @@ export class Agent implements AgentControl {
     return this.store.readConfig();
   }
 
-  /** A configuration that this host could not obey is refused. */
-  async setConfig(text: string): Promise<void> {
+  async setConfig(text: string, isForced: boolean): Promise<void> {
     const { store } = this;
     const { setConfig } = this.#opened!;
     if (setConfig === null) {
@@ -523,7 +522,9 @@ export class Agent implements AgentControl {
         hint: "Call selvage config set on the registry's host.",
       });
     }
-    judgeNetwork(parseNetworkConfig(text, CONFIG_SOURCE), this.#link, this.#host);
+    const config = parseNetworkConfig(text, CONFIG_SOURCE);
+    judgeNetwork(config, this.#link, this.#host);
+    if (!isForced) refuseWarned(configWarnings(config));
     await setConfig(text, CONFIG_SOURCE);
   }
 

@@ -1,15 +1,17 @@
 /** The routes of the HTTP API. What may be asked, and what is answered; not who listens where. */
 import { type Context, Hono, type MiddlewareHandler } from "hono";
+import { validator } from "hono/validator";
 import type { Status } from "../agent/status.ts";
 import { errorText, isStoreFault, SelvageError } from "../errors.ts";
 import { type Lease, leaseKey, parseLeaseKey } from "../lease/lease.ts";
 import { logger } from "../log.ts";
 import { jsonBody } from "../net/json_body.ts";
 import { problemResponse } from "../net/problem.ts";
-import { configSchema, reservationSchema, tokenSchema } from "./body.ts";
+import { configSchema, forceQuery, reservationSchema, tokenSchema } from "./body.ts";
 import type { AgentControl } from "./control.ts";
 import { guard, type GuardOptions } from "./guard.ts";
 import { configView, type LeaseView, leaseView } from "./views.ts";
+import { watchLines } from "./watch_lines.ts";
 import { WatcherPool, watchStream } from "./watch_stream.ts";
 
 /** How long a request waits for the store. */
@@ -166,7 +168,7 @@ function readingRoutes(control: AgentControl, options: ApiOptions) {
       context.header("content-type", "application/x-ndjson");
       if (context.req.method === "HEAD") return context.body(null);
       const { store } = control;
-      const stream = watchStream((signal) => store.watch(signal), {
+      const stream = watchStream((signal) => watchLines(store, signal), {
         signals: [options.shutdown, context.req.raw.signal],
         onEnd: options.watchers.take(),
         ...(options.stall_ms === undefined ? {} : { stall_ms: options.stall_ms }),
@@ -179,8 +181,9 @@ function readingRoutes(control: AgentControl, options: ApiOptions) {
 function changingRoutes(control: AgentControl, options: ApiOptions) {
   const timeout_ms = options.storeTimeout_ms ?? STORE_TIMEOUT_MS;
   return new Hono()
-    .put("/v1/config", jsonBody(configSchema), async (context) => {
-      await control.setConfig(JSON.stringify(context.req.valid("json")));
+    .put("/v1/config", jsonBody(configSchema), validator("query", forceQuery), async (context) => {
+      const { force } = context.req.valid("query");
+      await control.setConfig(JSON.stringify(context.req.valid("json")), force === "true");
       return context.json(configView(await control.config()));
     })
     .post("/v1/leases", jsonBody(reservationSchema), async (context) => {

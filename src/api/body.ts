@@ -1,4 +1,4 @@
-/** What the bodies of the API's requests must be. */
+/** What the bodies and queries of the API's requests must be. */
 import { z } from "zod";
 import { SelvageError } from "../errors.ts";
 import { IpAddress, IpPrefix } from "../net/ip.ts";
@@ -42,6 +42,13 @@ export const reservationSchema = z.strictObject({
 
 /** The body of PUT /v1/config: flannel's `net-conf.json`, whose rules its own parser knows. */
 export const configSchema = z.record(z.string(), z.unknown());
+
+/** The query of PUT /v1/config. Throws `invalid_argument`. */
+export function forceQuery({ force }: { force?: string | string[] }): { force?: "true" | "false" } {
+  if (force === undefined) return {};
+  if (force === "true" || force === "false") return { force };
+  throw new SelvageError("invalid_argument", `query: force must be true or false`);
+}
 
 /** The body of POST /v1/tokens. */
 export const tokenSchema = z.strictObject({

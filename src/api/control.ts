@@ -57,9 +57,10 @@ export interface AgentControl {
   config(): Promise<NetworkConfig>;
   /**
    * Makes the text the network's configuration. Throws `invalid_argument` or what the backend says
-   * if this host could not obey it, and `unsupported` on a host that joined another's registry.
+   * if this host could not obey it, or would pass something over and it is not `isForced`; and
+   * `unsupported` on a host that joined another's registry.
    */
-  setConfig(text: string): Promise<void>;
+  setConfig(text: string, isForced: boolean): Promise<void>;
   /** All leases as this host knew them last, its own among them; null: it knows none yet. */
   knownLeases(): readonly Lease[] | null;
   /** Throws `unavailable` before it is open. */

@@ -14,9 +14,11 @@ export interface LeaseView {
   readonly expiry_ms?: number | null;
 }
 
-/** One line of the watch stream: what changed together. The first line holds all leases. */
+/** One line of the watch stream: what changed together. The first such line holds all leases. */
 export interface ChangeLine {
   readonly changes: readonly LeaseChangeView[];
+  /** In lines of their own: why the store cannot be asked since now; null: it can again. */
+  readonly storeError?: string | null;
 }
 
 export type LeaseChangeView =

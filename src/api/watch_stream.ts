@@ -1,7 +1,6 @@
 /** The watch of the leases as a stream of JSON lines, pulled by the client's reading. */
 import { SelvageError } from "../errors.ts";
-import type { LeaseChange } from "../lease/lease.ts";
-import { type ChangeLine, changeView } from "./views.ts";
+import type { ChangeLine } from "./views.ts";
 
 /** How many clients may watch at once, unless it is said otherwise. */
 export const WATCHER_COUNT_MAX = 64;
@@ -44,11 +43,11 @@ export interface WatchStreamOptions {
 }
 
 /**
- * One line for each batch that `watch` yields. The watch is asked for the next batch only when
- * the client has taken the last one; a client that stops reading loses its stream after `stall_ms`.
+ * What `watch` yields, a line each. It is asked for the next only when the client has taken the
+ * last one; a client that stops reading loses its stream after `stall_ms`.
  */
 export function watchStream(
-  watch: (signal: AbortSignal) => AsyncIterable<readonly LeaseChange[]>,
+  watch: (signal: AbortSignal) => AsyncIterable<ChangeLine>,
   options: WatchStreamOptions,
 ): ReadableStream<Uint8Array> {
   const ended = new AbortController();
@@ -63,9 +62,9 @@ export function watchStream(
   };
   for (const signal of options.signals) signal.addEventListener("abort", end);
   if (options.signals.some((signal) => signal.aborted)) end();
-  let batches: AsyncIterator<readonly LeaseChange[]>;
+  let lines: AsyncIterator<ChangeLine>;
   try {
-    batches = watch(ended.signal)[Symbol.asyncIterator]();
+    lines = watch(ended.signal)[Symbol.asyncIterator]();
   } catch (error) {
     end();
     throw error;
@@ -74,14 +73,13 @@ export function watchStream(
     async pull(controller) {
       clearTimeout(stall);
       try {
-        const next = await batches.next();
+        const next = await lines.next();
         if (next.done === true || ended.signal.aborted) {
           end();
           controller.close();
           return;
         }
-        const line: ChangeLine = { changes: next.value.map(changeView) };
-        controller.enqueue(encoder.encode(`${JSON.stringify(line)}\n`));
+        controller.enqueue(encoder.encode(`${JSON.stringify(next.value)}\n`));
         stall = setTimeout(() => {
           end();
           controller.error(new SelvageError("unavailable", "the watching client stopped reading"));

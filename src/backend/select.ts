@@ -61,6 +61,15 @@ export function selectBackend(config: NetworkConfig, host: HostFeatures): Backen
   );
 }
 
+/** Throws `invalid_argument` if there are any: whoever writes a configuration means all of it. */
+export function refuseWarned(warnings: readonly string[]): void {
+  if (warnings.length === 0) return;
+  throw new SelvageError("invalid_argument", warnings.join("; "), {
+    hint: "Nothing was written: mend it, or have it written all the same: " +
+      "selvage config set --force, in the API ?force=true.",
+  });
+}
+
 /**
  * What is odd about a configuration that can be obeyed, one sentence each: keys that mean nothing,
  * and options that its backend does not have. They are no errors, as with flannel.

@@ -23,11 +23,12 @@ export interface NetworkAccess {
   /** Throws `config_missing` while there is none. */
   config(): Promise<ConfigView>;
   /**
-   * Replaces the configuration; `where` names the text's source in errors. Throws `conflict` where
-   * it is seen that another has replaced it since `config` was called. False: it says the same, and
-   * nothing was done.
+   * Replaces the configuration; `where` names the text's source in errors. `isForced`: also by one
+   * of which whoever keeps it would pass something over. Throws `conflict` where it is seen that
+   * another has replaced it since `config` was called. False: it says the same, and nothing was
+   * done.
    */
-  setConfig(text: string, where: string): Promise<boolean>;
+  setConfig(text: string, where: string, isForced: boolean): Promise<boolean>;
   /** Lets go of what it holds. */
   close(): Promise<void>;
 }

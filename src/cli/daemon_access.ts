@@ -31,9 +31,9 @@ export function daemonAccess(flags: ClientFlags): NetworkAccess {
     async config() {
       return await (await succeeded(v1.config.$get())).json();
     },
-    async setConfig(text, where) {
+    async setConfig(text, where, isForced) {
       const json = parseJson(text, where) as Record<string, unknown>;
-      await succeeded(v1.config.$put({ json }));
+      await succeeded(v1.config.$put({ json, query: { force: isForced ? "true" : "false" } }));
       return true;
     },
     async close() {},

@@ -1,5 +1,6 @@
 /** Leases and configuration straight from etcd: no daemon need run. */
-import { changeView, configView, leaseView } from "../api/views.ts";
+import { configView, leaseView } from "../api/views.ts";
+import { watchLines } from "../api/watch_lines.ts";
 import type { EtcdAnswer } from "../check/options.ts";
 import { parseNetworkConfig } from "../config/parse_network_config.ts";
 import { SelvageError } from "../errors.ts";
@@ -39,19 +40,11 @@ export async function askEtcd(
 /** Opens etcd. Throws `invalid_argument` for an endpoint or a file that will not do. */
 export async function etcdAccess(
   options: EtcdOptions,
-  { deps, io }: CommandContext,
+  { deps }: CommandContext,
 ): Promise<NetworkAccess> {
   const etcd = await deps.openEtcd(options);
   const { EtcdStore } = await import("../etcd/etcd_store.ts");
-  const store = new EtcdStore({
-    etcd,
-    prefix: options.prefix,
-    onStateChange: ({ connected, lastError }) => {
-      // Calls that fail end the command with their error; a watch goes on, and must say so.
-      if (!connected && isWatching) io.err(`selvage: etcd lost, trying again: ${lastError}\n`);
-    },
-  });
-  let isWatching = false;
+  const store = new EtcdStore({ etcd, prefix: options.prefix });
   /** The revision of the configuration that was looked at. */
   let seen: bigint | undefined;
   return {
@@ -70,10 +63,7 @@ export async function etcdAccess(
       return leaseView(lease);
     },
     revoke: (key) => store.revoke(key),
-    async *watch(signal) {
-      isWatching = true;
-      for await (const changes of store.watch(signal)) yield { changes: changes.map(changeView) };
-    },
+    watch: (signal) => watchLines(store, signal),
     async config() {
       const found = await store.readConfigText();
       seen = found?.revision ?? 0n;

@@ -3,9 +3,11 @@ import type { MiddlewareHandler } from "hono";
 import type { z } from "zod";
 import { SelvageError } from "../errors.ts";
 import { checked, parseJson } from "./checked.ts";
+import { repeatedKeys } from "./repeated_keys.ts";
 
 /** The largest request body that is read. */
 export const BODY_SIZE_MAX_BYTES = 64 * 1024;
+const SHOWN_KEY_CHARACTERS = 80;
 
 function tooLarge(): SelvageError {
   return new SelvageError("too_large", `body: more than ${BODY_SIZE_MAX_BYTES} bytes`);
@@ -44,6 +46,14 @@ function decode(bytes: Uint8Array): string {
   }
 }
 
+/** Of keys that are there twice all but one would be passed over unsaid. */
+function refuseRepeated(text: string): void {
+  const [key] = repeatedKeys(text);
+  if (key === undefined) return;
+  const shown = JSON.stringify(key.slice(0, SHOWN_KEY_CHARACTERS));
+  throw new SelvageError("invalid_argument", `body: ${shown} is there more than once`);
+}
+
 /**
  * Middleware that reads a JSON body and puts the value that `schema` makes of it where
  * `context.req.valid("json")` finds it. Throws `invalid_argument` and `too_large`.
@@ -64,10 +74,9 @@ export function jsonBody<S extends z.ZodType>(
       });
     }
     const text = decode(await readBounded(context.req.raw));
-    context.req.addValidatedData(
-      "json",
-      checked(schema, parseJson(text, "body"), "body") as object,
-    );
+    const value = parseJson(text, "body");
+    refuseRepeated(text);
+    context.req.addValidatedData("json", checked(schema, value, "body") as object);
     await next();
   };
 }

@@ -172,6 +172,27 @@ describe("changing", () => {
     assert.equal(control.store.config?.backend.type, "host-gw");
   });
 
+  test("a configuration is forced where the query says so; no key may be there twice", async () => {
+    const { api, control } = setUp();
+    const put = (query: string, body: string) =>
+      api.request(`/v1/config${query}`, {
+        method: "PUT",
+        body,
+        headers: { "content-type": "application/json" },
+      });
+    const good = '{"Network":"10.9.0.0/16"}';
+    for (const query of ["", "?force=true", "?force=false"]) {
+      assert.equal((await put(query, good)).status, 200);
+    }
+    assert.deepEqual(control.forced, [false, true, false]);
+    const wrong = await problemOf(await put("?force=yes", good), 400);
+    assert.match(wrong.detail, /force must be true or false/);
+    const twice = '{"Network":"10.9.0.0/16","network":"10.8.0.0/16"}';
+    const repeated = await problemOf(await put("?force=true", twice), 400);
+    assert.match(repeated.detail, /"network" is there more than once/);
+    assert.equal(control.forced.length, 3);
+  });
+
   test("a reservation is made, listed, revoked", async () => {
     const { api, control } = setUp();
     const made = await api.request(

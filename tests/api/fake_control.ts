@@ -46,6 +46,8 @@ export class FakeStore implements LeaseStore {
   config: NetworkConfig | null = parseNetworkConfig('{"Network": "10.5.0.0/16"}', "test");
   failure: Error | null = null;
   hangs = false;
+  /** Not null: it is away, for this reason. */
+  lastError: string | null = null;
   watcherCount = 0;
   readonly #changes: LeaseChange[] = [];
   readonly #bell = new Bell();
@@ -141,9 +143,9 @@ export class FakeStore implements LeaseStore {
     return {
       kind: "embedded",
       location: "/var/lib/selvage/registry.db",
-      connected: true,
+      connected: this.lastError === null,
       since_ms: NOW_MS - 3_600_000,
-      lastError: null,
+      lastError: this.lastError,
       errorSince_ms: null,
       unreadableCount: 0,
     };
@@ -184,6 +186,8 @@ export class FakeTokens {
 export class FakeControl implements AgentControl {
   readonly tokens = new FakeTokens();
   reasons: string[] = [];
+  /** Of each call of `setConfig`, whether it was forced. */
+  readonly forced: boolean[] = [];
   current: Status;
 
   constructor(readonly store = new FakeStore(), status: Status = sampleStatus()) {
@@ -206,7 +210,8 @@ export class FakeControl implements AgentControl {
     return this.store.readConfig();
   }
   // deno-lint-ignore require-await -- so that a refusal is a rejection
-  async setConfig(text: string): Promise<void> {
+  async setConfig(text: string, isForced: boolean): Promise<void> {
+    this.forced.push(isForced);
     this.store.config = parseNetworkConfig(text, "test");
   }
 }

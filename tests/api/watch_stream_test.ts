@@ -1,6 +1,7 @@
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { createApi } from "../../src/api/app.ts";
+import { watchLines } from "../../src/api/watch_lines.ts";
 import { WatcherPool, watchStream } from "../../src/api/watch_stream.ts";
 import { FakeControl, FakeStore, lease } from "./fake_control.ts";
 
@@ -91,7 +92,7 @@ describe("the watch", () => {
   test("a client that stops reading loses its stream", async () => {
     const store = new FakeStore();
     let ends = 0;
-    const stream = watchStream((signal) => store.watch(signal), {
+    const stream = watchStream((signal) => watchLines(store, signal), {
       signals: [],
       onEnd: () => ends++,
       stall_ms: 5,
@@ -116,7 +117,7 @@ describe("the watch", () => {
   test("a signal that is aborted already gives an empty stream", async () => {
     const store = new FakeStore();
     let ends = 0;
-    const stream = watchStream((signal) => store.watch(signal), {
+    const stream = watchStream((signal) => watchLines(store, signal), {
       signals: [AbortSignal.abort()],
       onEnd: () => ends++,
     });

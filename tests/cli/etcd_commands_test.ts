@@ -175,13 +175,19 @@ describe("selvage leases, straight from etcd", () => {
     assert.match(text, /^\+ 10\.5\.1\.0-24 192\.0\.2\.1 vxlan/);
     assert.match(text, /\n\+ 10\.5\.2\.0-24 192\.0\.2\.2 vxlan.*\n- 10\.5\.1\.0-24\n$/);
     const lost = new FakeIo();
-    lost.onOut = () => server.setDown(true);
+    lost.onOut = () => {
+      lost.onOut = () => {};
+      server.setDown(true);
+    };
     lost.err = (said) => {
       lost.stderr += said;
-      lost.interrupt.abort();
+      if (said.includes("is back")) lost.interrupt.abort();
+      else server.setDown(false);
     };
     await done(["leases", "watch", ...AT], lost);
-    assert.match(lost.stderr, /^selvage: etcd lost, trying again: .*connection refused/);
+    const [away, back, ...more] = lost.stderr.split("\n");
+    assert.match(away!, /^selvage: the store is away, trying again: .*connection refused$/);
+    assert.deepEqual([back, ...more], ["selvage: the store is back", ""]);
   });
 });
 
@@ -254,7 +260,7 @@ describe("selvage config", () => {
     for (const oddity of ODDITIES) assert.match(stderr, oddity);
     assert.match(
       stderr,
-      /^selvage: standard input: .*\nNothing was written: mend it, .*--force\.\n$/,
+      /^selvage: network configuration: .*\nNothing was written: mend it, .*--force, .*\n$/,
     );
     const json = new FakeIo();
     json.input = ODD;
@@ -273,13 +279,14 @@ describe("selvage config", () => {
     }
   });
 
-  test("set --dry-run and check only warn of it", async () => {
+  test("set --dry-run shows the changes and is refused as well; check only warns", async () => {
     const tried = new FakeIo();
     tried.input = ODD;
-    const text = await done(["config", "set", "-", "--dry-run", ...AT], tried);
-    assert.match(text, /Network +"10\.6\.0\.0\/16"[^]*Nothing was written\.\n$/);
-    for (const oddity of ODDITIES) assert.match(tried.stderr, oddity);
-    assert.match(tried.stderr, /\nIt would be refused without --force\.\n$/);
+    const { code, stdout, stderr } = await run(["config", "set", "-", "--dry-run", ...AT], tried);
+    assert.equal(code, 1);
+    assert.match(stdout, /Network +"10\.6\.0\.0\/16"[^]*Nothing was written\.\n$/);
+    for (const oddity of ODDITIES) assert.match(stderr, oddity);
+    assert.match(stderr, /^selvage: network configuration: /);
     const forced = new FakeIo();
     forced.input = ODD;
     await done(["config", "set", "-", "--dry-run", "--force", ...AT], forced);

@@ -1,15 +1,15 @@
 /** `selvage config`: the network's configuration, shown, checked or replaced. */
 import type { Command } from "commander";
 import type { ConfigView } from "../../api/views.ts";
-import { hasCode, SelvageError } from "../../errors.ts";
+import { hasCode } from "../../errors.ts";
 import { readFileBounded } from "../../files.ts";
+import { repeatedKeys } from "../../net/repeated_keys.ts";
 import { printable, printableJson } from "../../printable.ts";
 import type { NetworkAccess } from "../access.ts";
 import { type ConfigChange, configChanges } from "../config_changes.ts";
 import type { CommandContext } from "../context.ts";
 import { boolFlag } from "../flags.ts";
 import { addAccessFlags, withAccess } from "../open_access.ts";
-import { repeatedKeys } from "../repeated_keys.ts";
 import { renderTable } from "../table.ts";
 
 /** For scripts that ask every command for it. */
@@ -111,12 +111,14 @@ function subnetAdvice(changes: readonly ConfigChange[]): string {
     : "";
 }
 
-/** Throws `invalid_argument` for a configuration of which something would be passed over. */
-function refuseWarned({ where, warnings }: CheckedConfig): void {
-  if (warnings.length === 0) return;
-  throw new SelvageError("invalid_argument", `${where}: ${warnings.join("; ")}`, {
-    hint: "Nothing was written: mend it, or write it all the same with --force.",
-  });
+function changesText(changes: readonly ConfigChange[], written: boolean): string {
+  if (changes.length === 0) {
+    return `Nothing changes${written ? " but keys that mean nothing" : ""}.\n`;
+  }
+  const end = written
+    ? "It is written. Hosts that run take it up; selvage status says what they cannot."
+    : "Nothing was written.";
+  return `${changeTable(changes)}${subnetAdvice(changes)}${end}\n`;
 }
 
 function addSet(config: Command, context: CommandContext): void {
@@ -131,27 +133,25 @@ function addSet(config: Command, context: CommandContext): void {
     }))
     .addOption(boolFlag({ term: "json", description: "the changes as JSON" }));
   addAccessFlags(command).action(async (file: string, flags: SetFlags) => {
+    const { refuseWarned } = await import("../../backend/select.ts");
     const next = await readConfig(file, context);
     const isWritten = flags.dryRun !== true;
     const isForced = flags.force === true;
-    if (isWritten && !isForced) refuseWarned(next);
-    showWarnings(next, context);
-    if (next.warnings.length > 0 && !isForced) io.err("It would be refused without --force.\n");
+    const refuse = () => isForced || refuseWarned(next.warnings);
+    if (isWritten) refuse();
+    if (isForced) showWarnings(next, context);
     const { found: changes, written } = await withAccess(command, context, async (access) => {
       const found = configChanges(await presentConfig(access), next.view);
       // Where nothing that counts changes, keys that mean nothing may have been mended.
       const isNews = found.length > 0 || access.keepsText;
-      const written = isWritten && isNews && await access.setConfig(next.text, next.where);
+      const written = isWritten && isNews &&
+        await access.setConfig(next.text, next.where, isForced);
       return { found, written };
     });
-    if (flags.json === true) return io.out(printableJson({ changes, written }));
-    if (changes.length === 0) {
-      const suffix = written ? " but keys that mean nothing" : "";
-      return io.out(`Nothing changes${suffix}.\n`);
-    }
-    io.out(changeTable(changes) + subnetAdvice(changes));
-    const advice = "Hosts that run take it up; selvage status says what they cannot.";
-    io.out(printable(isWritten ? `It is written. ${advice}` : "Nothing was written.") + "\n");
+    if (flags.json === true) io.out(printableJson({ changes, written }));
+    else io.out(changesText(changes, written));
+    // A dry run ends as the other would.
+    refuse();
   });
 }
 

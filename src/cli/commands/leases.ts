@@ -135,6 +135,11 @@ function addWatch(leases: Command, context: CommandContext): void {
   const { io } = context;
   const show = (line: ChangeLine, flags: LeaseFlags) => {
     if (flags.json === true) return io.out(printableLine(JSON.stringify(line)));
+    const { storeError } = line;
+    if (storeError === null) return io.err("selvage: the store is back\n");
+    if (storeError !== undefined) {
+      return io.err(`${printable(`selvage: the store is away, trying again: ${storeError}`)}\n`);
+    }
     io.out(line.changes.map((change) => `${changeText(change, io.now_ms())}\n`).join(""));
   };
   const command = leases.command("watch")

@@ -1,6 +1,6 @@
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
-import { repeatedKeys } from "../../src/cli/repeated_keys.ts";
+import { repeatedKeys } from "../../src/net/repeated_keys.ts";
 
 const CASES: readonly [text: string, keys: string[]][] = [
   ['{"a":1,"b":{"a":2},"c":[{"a":3},{"a":4}]}', []],

@@ -60,6 +60,8 @@ const LAYERS: Readonly<Record<string, string[]>> = {
   check: [
     "net",
     "config",
+    "lease/allocator",
+    "lease/lease",
     "netlink",
     "kernel",
     "backend",

@@ -208,8 +208,7 @@ export class Agent implements AgentControl {
       const previous = this.#previousSubnets();
       this.#leftSubnets.hold(previous);
       const lease = await keeper.acquire(previous, signal);
-      this.#leftSubnets.hold(lease.subnets);
-      this.#tellLeft(previous, lease);
+      this.#tellLeft(this.#leftSubnets.hold(lease.subnets), lease);
       this.#wait("bringing packets to flow");
       await this.#openPath(lease);
       // What changed there while there was no path has been told to nobody.
@@ -263,8 +262,7 @@ export class Agent implements AgentControl {
   }
 
   /** Who moved while we did not run is to know it: containers have addresses of the old one. */
-  #tellLeft(previous: readonly IpPrefix[], { subnets }: Lease): void {
-    const left = previous.filter((one) => !subnets.some((subnet) => subnet.equals(one)));
+  #tellLeft(left: readonly IpPrefix[], { subnets }: Lease): void {
     if (left.length === 0) return;
     const both = `${left.join(", ")}, and now holds ${subnets.join(", ")}`;
     this.#log.warning`this host held ${both}: containers made before must be made anew`;
@@ -364,7 +362,7 @@ export class Agent implements AgentControl {
     return this.#turn = this.#turn.then(async () => {
       await this.#closePath(true);
       this.#barrier?.stop();
-      this.#barrier = raiseBarrier(this.#network!.config, this.#leftSubnets.held, this.#options, {
+      this.#barrier = raiseBarrier(this.#network!, this.#leftSubnets.held, this.#options, {
         reconciler: this.#reconciler!,
         firewall: this.#firewall,
         outerLink: this.#link,

@@ -2,11 +2,11 @@
  * Keeps the overlay's packets on a host that has no lease: without the overlay's routes they would
  * leave by the default one, unencapsulated, from addresses that are another host's.
  */
-import type { NetworkConfig } from "../config/network_config.ts";
 import { NO_KERNEL_STATE } from "../kernel/state.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import { hostNeeds } from "./host_needs.ts";
 import { KernelKeeper, type KernelKeeperOptions } from "./kernel_keeper.ts";
+import type { Network } from "./network.ts";
 
 export type BarrierOptions = Pick<
   KernelKeeperOptions,
@@ -16,10 +16,10 @@ export type BarrierOptions = Pick<
 /**
  * Has the kernel drop what is for the network and not for this host's own containers, and keeps it
  * so until `stop`, after which it stays. `subnets` are those that the containers have addresses of:
- * the rules by which these reach the outside stay. Backend alloc has no part in where packets go.
+ * the rules by which these reach the outside stay.
  */
 export function raiseBarrier(
-  config: NetworkConfig,
+  { config, backend }: Network,
   subnets: readonly IpPrefix[],
   flags: Parameters<typeof hostNeeds>[2],
   options: BarrierOptions,
@@ -27,7 +27,7 @@ export function raiseBarrier(
   const keeper = new KernelKeeper({
     ...options,
     ...hostNeeds(config, { subnets }, flags),
-    blackholes: config.backend.type === "alloc"
+    blackholes: backend.carriesNothing
       ? []
       : config.ranges.map(({ network }) => ({ destination: network })),
     arePeersKnown: () => true,

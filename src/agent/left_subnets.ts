@@ -34,13 +34,15 @@ export class LeftSubnets {
     return this.#held;
   }
 
-  /** Says what the host holds from now on. */
-  hold(subnets: readonly IpPrefix[]): void {
+  /** Says what the host holds from now on. Returns what of it held until now it does not. */
+  hold(subnets: readonly IpPrefix[]): readonly IpPrefix[] {
+    const left = this.#held.filter((one) => !subnets.some((subnet) => subnet.equals(one)));
     const all = [...this.#held, ...this.#left];
     this.#left = all.filter((one, i) => {
       return ![...subnets, ...all.slice(0, i)].some((other) => other.equals(one));
     }).slice(0, COUNT_MAX);
     this.#held = subnets;
+    return left;
   }
 
   /**

@@ -8,6 +8,7 @@ const ALLOC_TYPE = "alloc";
 export const allocBackend: Backend = {
   type: ALLOC_TYPE,
   optionNames: [],
+  carriesNothing: true,
   check: () => {},
   tunnels: () => [],
   mtu_bytes: (_config, link) => link.mtu_bytes,

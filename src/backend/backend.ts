@@ -94,6 +94,8 @@ export interface Backend {
   readonly type: string;
   /** What of `Backend` it, or flannel's of the same name, reads beside `Type`. */
   readonly optionNames: readonly string[];
+  /** It has no part in where packets go. */
+  readonly carriesNothing?: true;
   /** Throws if this backend cannot do what the configuration asks for; null: over any link. */
   check(config: NetworkConfig, link: OuterLink | null): void;
   /** What to forward in user space, at most one a family; empty where the kernel does it. */

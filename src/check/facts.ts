@@ -82,6 +82,9 @@ export interface ConfigFacts {
   readonly refusal: { readonly why: string; readonly hint: string } | null;
 }
 
+/** Its endpoints, and what would keep this host from a lease. */
+export type EtcdFacts = Pick<EtcdAnswer, "endpoints" | "problem">;
+
 export interface HostFacts {
   /** As uname(2) says, such as `6.1.0-18-amd64`. */
   readonly kernelRelease: string;
@@ -116,5 +119,5 @@ export interface HostFacts {
   /** null: none was given. */
   readonly config: ConfigFacts | null;
   /** null: it is not used. */
-  readonly etcd: Pick<EtcdAnswer, "endpoints" | "problem"> | null;
+  readonly etcd: EtcdFacts | null;
 }

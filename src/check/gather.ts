@@ -22,6 +22,7 @@ import { listLinks } from "../netlink/rtnetlink.ts";
 import { findClashes } from "./clashes.ts";
 import { probeDevices, probeUdpOffloads } from "./devices.ts";
 import type { ConfigFacts, ForwardingFacts, HostFacts } from "./facts.ts";
+import { probeEtcd } from "./etcd.ts";
 import { probeNftables } from "./nftables.ts";
 import type { CheckOptions } from "./options.ts";
 import { probeClock, probePlaces } from "./places.ts";
@@ -170,6 +171,6 @@ export async function gatherFacts(options: CheckOptions): Promise<HostFacts> {
     places: probePlaces(options),
     clock: probeClock(options.stateDir),
     config: given && probeConfig(given.where, given.config, link),
-    etcd: etcd && { endpoints: etcd.endpoints, problem: etcd.problem },
+    etcd: etcd === null ? null : probeEtcd(etcd, config, link),
   };
 }

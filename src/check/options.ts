@@ -1,5 +1,6 @@
 /** What `selvage check` was asked to do: its flags, read and checked. */
 import type { OuterLinkChoice } from "../agent/options.ts";
+import type { Lease } from "../lease/lease.ts";
 import type { HostPort } from "../net/host_port.ts";
 
 /** What etcd said to whoever asked it as a host would. */
@@ -10,6 +11,8 @@ export interface EtcdAnswer {
   readonly configKey: string;
   /** null: there is none, or it could not be read. */
   readonly configText: string | null;
+  /** Every lease there is. */
+  readonly leases: readonly Lease[];
   /** What would keep a host from its lease; null: nothing. */
   readonly problem: { readonly why: string; readonly hint: string } | null;
 }

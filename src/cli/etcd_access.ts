@@ -5,6 +5,7 @@ import type { EtcdAnswer } from "../check/options.ts";
 import { parseNetworkConfig } from "../config/parse_network_config.ts";
 import { SelvageError } from "../errors.ts";
 import type { EtcdOptions } from "../etcd/options.ts";
+import type { Lease } from "../lease/lease.ts";
 import { IpAddress, IpPrefix } from "../net/ip.ts";
 import type { NetworkAccess } from "./access.ts";
 import type { CommandContext } from "./context.ts";
@@ -21,17 +22,19 @@ export async function askEtcd(
   const configKey = `etcd key ${options.prefix}/config`;
   const answer = { endpoints: options.endpoints.join(","), configKey };
   let configText: string | null = null;
+  let leases: readonly Lease[] = [];
   try {
     configText = (await store.readConfigText(signal))?.text ?? null;
     await store.readConfig(signal);
+    leases = await store.list(signal);
     await store.probeWrite(signal);
-    return { ...answer, configText, problem: null };
+    return { ...answer, configText, leases, problem: null };
   } catch (error) {
     if (!(error instanceof SelvageError)) throw error;
     // One that cannot be read is etcd's problem here, and no configuration to judge by.
     const isBroken = error.code === "invalid_argument";
     const problem = { why: error.message, hint: error.hint };
-    return { ...answer, configText: isBroken ? null : configText, problem };
+    return { ...answer, configText: isBroken ? null : configText, leases, problem };
   } finally {
     await store.close();
   }

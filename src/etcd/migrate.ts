@@ -54,6 +54,8 @@ export interface MigrationReport {
   /** If any is in the way, nothing was written at all. */
   readonly conflicts: readonly MigrationConflict[];
   readonly skipped: readonly MigrationSkip[];
+  /** See `MigrationPlan`. */
+  readonly unreadableInEtcdCount: number;
 }
 
 /** Runs `work` for each item, a few at a time. The first failure ends it, when all running end. */
@@ -146,7 +148,8 @@ export async function migrate(options: MigrationOptions): Promise<MigrationRepor
   const keys = new KeySpace(options.prefix);
   const { entries } = await etcd.list(keys.root, signal);
   const now_ms = (options.now_ms ?? Date.now)();
-  const { steps, conflicts, skipped } = planMigration(source, entries, keys, now_ms);
+  const plan = planMigration(source, entries, keys, now_ms);
+  const { steps, conflicts, skipped, unreadableInEtcdCount } = plan;
   const isRefused = conflicts.some(({ isForceable }) => !isForceable || !isForced);
   const migration = new Migration(options);
   const counts = noCounts();
@@ -170,5 +173,5 @@ export async function migrate(options: MigrationOptions): Promise<MigrationRepor
       cause: error,
     });
   }
-  return { done: !isRefused, dryRun: isDryRun, counts, conflicts, skipped };
+  return { done: !isRefused, dryRun: isDryRun, counts, conflicts, skipped, unreadableInEtcdCount };
 }

@@ -56,21 +56,24 @@ export interface MigrationPlan {
   /** With `overwrite` among the steps for those that are forceable. */
   readonly conflicts: readonly MigrationConflict[];
   readonly skipped: readonly MigrationSkip[];
+  /** Of the entries of etcd that stay as they are: those which cannot be read. */
+  readonly unreadableInEtcdCount: number;
 }
 
-/** The leases in etcd by their keys there, as far as they can be read. */
+/** The leases in etcd by their keys there; null: it cannot be read. */
 function readLeases(
   entries: readonly KeyValue[],
   keys: KeySpace,
   untyped: UntypedBackend,
-): Map<string, Lease> {
-  const leases = new Map<string, Lease>();
+): Map<string, Lease | null> {
+  const leases = new Map<string, Lease | null>();
   for (const entry of entries) {
     if (!entry.key.startsWith(keys.subnets)) continue;
     try {
       leases.set(entry.key, readEntry(entry, keys, untyped));
     } catch {
       // Whoever it is for, it is no lease that anyone could hold.
+      leases.set(entry.key, null);
     }
   }
   return leases;
@@ -87,8 +90,8 @@ function isSameConfig(a: string, b: string): boolean {
 }
 
 /** Why what stands at a lease's key is not what the registry says; null: it is. */
-function difference(lease: Lease, held: Lease | undefined): string | null {
-  if (held === undefined) return "what etcd has there cannot be read";
+function difference(lease: Lease, held: Lease | null): string | null {
+  if (held === null) return "what etcd has there cannot be read";
   if (!sameNode(held, lease)) return `etcd has it for ${held.publicAddresses.join(", ")}`;
   if (formatEntryValue(held) !== formatEntryValue(lease)) {
     return "etcd says something else of the same host";
@@ -158,7 +161,8 @@ export function planMigration(
   const present = new Map(entries.map((entry) => [entry.key, entry]));
   const held = readLeases(entries, keys, untypedOf(configText));
   const sourceKeys = new Set(leases.map(({ subnets }) => keys.ofLease(subnets)));
-  const others = [...held].filter(([key]) => !sourceKeys.has(key)).map(([, lease]) => lease);
+  const staying = [...held].filter(([key]) => !sourceKeys.has(key)).map(([, lease]) => lease);
+  const others = staying.filter((lease) => lease !== null);
   const steps: MigrationStep[] = [];
   const conflicts: MigrationConflict[] = [];
   const skipped: MigrationSkip[] = [];
@@ -172,7 +176,7 @@ export function planMigration(
       else conflicts.push({ name, reason: way.reason, isForceable: false });
       continue;
     }
-    const reason = entry === null ? null : difference(lease, held.get(key));
+    const reason = entry === null ? null : difference(lease, held.get(key) ?? null);
     if (reason !== null) conflicts.push({ name, reason, isForceable: true });
     steps.push({
       kind: lease.expiry_ms === null ? "reservation" : "lease",
@@ -193,5 +197,5 @@ export function planMigration(
     steps.push(step);
     if (conflict !== null) conflicts.push(conflict);
   }
-  return { steps, conflicts, skipped };
+  return { steps, conflicts, skipped, unreadableInEtcdCount: staying.length - others.length };
 }

@@ -43,8 +43,9 @@ test("a bridge of a subnet that is held no more is named, until it has another a
 
 test("a subnet that is held again is left no more; a family that stays is not left", () => {
   const { left } = hostWith("10.5.1.1");
-  left.hold(prefixes("10.5.1.0/24", "fd00:1::/64"));
-  left.hold(prefixes("10.5.2.0/24", "fd00:1::/64"));
+  assert.deepEqual(left.hold(prefixes("10.5.1.0/24", "fd00:1::/64")), []);
+  const gone = left.hold(prefixes("10.5.2.0/24", "fd00:1::/64"));
+  assert.deepEqual(gone.map(String), ["10.5.1.0/24"]);
   assert.equal(left.problems(NETWORK).length, 1);
   left.hold(prefixes("10.5.1.0/24", "fd00:1::/64"));
   assert.deepEqual(left.problems(NETWORK), []);

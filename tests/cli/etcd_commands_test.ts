@@ -8,6 +8,7 @@ import { listenUnix } from "../../src/api/listener.ts";
 import { WatcherPool } from "../../src/api/watch_stream.ts";
 import { SelvageError } from "../../src/errors.ts";
 import type { EtcdOptions } from "../../src/etcd/options.ts";
+import { leaseKey } from "../../src/lease/lease.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import { EmbeddedStore, registryPath } from "../../src/store/embedded_store.ts";
 import { FakeControl, FakeStore, lease, NOW_MS } from "../api/fake_control.ts";
@@ -106,8 +107,11 @@ describe("selvage check, with etcd", () => {
 
   test("etcd that a host could use, and the configuration to judge by", async () => {
     server.put(`${PREFIX}/config`, CONFIG);
+    server.put(key("10.5.1.0-24"), value("192.0.2.1"), server.grant(100));
     const { revision } = server;
-    assert.deepEqual(await asked(), { ...where, configText: CONFIG, problem: null });
+    const { leases, ...rest } = (await asked())!;
+    assert.deepEqual(rest, { ...where, configText: CONFIG, problem: null });
+    assert.deepEqual(leases.map(({ subnets }) => leaseKey(subnets)), ["10.5.1.0-24"]);
     assert.equal(server.revision, revision);
   });
 
@@ -125,7 +129,7 @@ describe("selvage check, with etcd", () => {
       return null;
     };
     const problem = { why: "etcd takes no writes", hint: "Compact." };
-    assert.deepEqual(await asked(), { ...where, configText: CONFIG, problem });
+    assert.deepEqual(await asked(), { ...where, configText: CONFIG, leases: [], problem });
   });
 
   test("a file and etcd are not asked together", async () => {
@@ -425,6 +429,14 @@ describe("selvage migrate", () => {
     const text = await done(["migrate", "--from-state-dir", directory, ...AT]);
     assert.match(text, /^left out: 10\.5\.1\.0-24: its host holds 10\.5\.77\.0-24 .* keeps that$/m);
     assert.match(text, /A host whose lease is left out gets the one it has in etcd\.\n$/);
+  });
+
+  test("what cannot be read in etcd is counted, and stays", async () => {
+    await (await makeRegistry()).close();
+    server.put(key("10.5.77.0-24"), "{");
+    const text = await done(["migrate", "--from-state-dir", directory, ...AT]);
+    assert.match(text, /^1 entry of etcd cannot be read: left as it is$/m);
+    assert.equal(server.entry(key("10.5.77.0-24"))?.value, "{");
   });
 
   test("a registry that runs is not read past it", async () => {

@@ -63,6 +63,12 @@ function named(what: string, items: readonly { name: string; reason: string }[])
   return lines.map((line) => `${printable(line)}\n`).join("");
 }
 
+/** `where` they are, and `what` becomes of them. */
+function unreadable(count: number, where: string, what: string): string {
+  const entries = formatCount(count, "entry", "entries");
+  return count === 0 ? "" : `${entries} of ${where} cannot be read: ${what}\n`;
+}
+
 /** What is to be done about conflicts, where nothing was written for their sake. */
 function conflictAdvice(isDifferent: boolean, isBlocked: boolean, isForced: boolean): string {
   if (!isBlocked) return `--force ${OVERWRITES}.`;
@@ -82,18 +88,15 @@ export function migrationText(
   const { done, dryRun, counts, conflicts, skipped } = report;
   const different = conflicts.filter(({ isForceable }) => isForceable);
   const blocked = conflicts.filter(({ isForceable }) => !isForceable);
-  const unreadable = source.unreadableCount === 0
-    ? ""
-    : `left out: ${
-      formatCount(source.unreadableCount, "entry", "entries")
-    } of the registry that cannot be read\n`;
   const outcome = done
     ? dryRun
       ? "This is what would be done; nothing was written."
       : NEXT + (skipped.length > 0 ? NEXT_OF_SKIPPED : "")
     : "Nothing was written. " + conflictAdvice(different.length > 0, blocked.length > 0, isForced);
   return named("in the way:", blocked) + named("differs:", done ? [] : different) +
-    named("left out:", skipped) + unreadable +
+    named("left out:", skipped) +
+    unreadable(source.unreadableCount, "the registry", "left out") +
+    unreadable(report.unreadableInEtcdCount, "etcd", "left as it is") +
     countTable(counts, done && !dryRun) + `${outcome}\n`;
 }
 

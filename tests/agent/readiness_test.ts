@@ -4,6 +4,7 @@ import type { DataPath } from "../../src/agent/data_path.ts";
 import { readinessOf } from "../../src/agent/readiness.ts";
 import type { SnapshotParts } from "../../src/agent/snapshot.ts";
 import type { StoreState } from "../../src/store/store.ts";
+import { WAITING } from "./parts.ts";
 
 const NOW_MS = 1_000_000;
 
@@ -12,25 +13,12 @@ function pathOf(problems: readonly string[], status: { running: boolean } | null
 }
 
 const READY: SnapshotParts = {
-  started_ms: 0,
+  ...WAITING,
   phase: "ready",
   waitingFor: null,
   waitingSince_ms: null,
-  link: null,
-  config: null,
-  lease: null,
   expiry_ms: NOW_MS + 1,
-  renewal_ms: null,
-  lostSince_ms: null,
   path: pathOf([], { running: true }),
-  linkProblem: null,
-  rivalProblem: null,
-  configProblem: null,
-  hostProblems: [],
-  notices: [],
-  peers: [],
-  store: null,
-  registry: null,
 };
 
 function away(since_ms: number): StoreState {

@@ -1,33 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { DataPath } from "../../src/agent/data_path.ts";
-import { snapshot, type SnapshotParts } from "../../src/agent/snapshot.ts";
+import { snapshot } from "../../src/agent/snapshot.ts";
 import { parseNetworkConfig } from "../../src/config/parse_network_config.ts";
 import { parseLeaseKey } from "../../src/lease/lease.ts";
 import { IpAddress } from "../../src/net/ip.ts";
 import { MacAddress } from "../../src/net/mac_address.ts";
-
-const NOTHING: SnapshotParts = {
-  started_ms: 1000,
-  phase: "waiting_for_store",
-  waitingFor: "the registry cannot be reached",
-  waitingSince_ms: 900,
-  link: null,
-  config: null,
-  lease: null,
-  expiry_ms: null,
-  renewal_ms: null,
-  lostSince_ms: null,
-  path: null,
-  linkProblem: null,
-  rivalProblem: null,
-  configProblem: null,
-  hostProblems: [],
-  notices: [],
-  peers: [],
-  store: null,
-  registry: null,
-};
+import { WAITING } from "./parts.ts";
 
 function lease(key: string, address: string) {
   return {
@@ -40,7 +19,7 @@ function lease(key: string, address: string) {
 }
 
 test("before anything is known, everything is null or empty, and the reason is given", () => {
-  const status = snapshot(NOTHING, 1000);
+  const status = snapshot(WAITING, 1000);
   assert.equal(status.phase, "waiting_for_store");
   assert.equal(status.ready, false);
   assert.equal(status.waitingFor, "the registry cannot be reached");
@@ -107,7 +86,7 @@ test("peers carry their counters; one that is not served has zeros", () => {
     peer: (key: string) => key === "10.1.7.0-24" ? counters : null,
   } as unknown as DataPath;
   const status = snapshot({
-    ...NOTHING,
+    ...WAITING,
     config: parseNetworkConfig('{"Network":"10.1.0.0/16"}', "test"),
     lease: lease("10.1.5.0-24", "192.0.2.5"),
     expiry_ms: 5000,

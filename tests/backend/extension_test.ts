@@ -9,11 +9,10 @@ import {
 import { ANY_HOST, selectBackend } from "../../src/backend/select.ts";
 import { parseNetworkConfig } from "../../src/config/parse_network_config.ts";
 import { hasCode } from "../../src/errors.ts";
-import type { OuterLink } from "../../src/kernel/outer_link.ts";
 import { NO_KERNEL_STATE } from "../../src/kernel/state.ts";
-import { type Lease, parseLeaseKey } from "../../src/lease/lease.ts";
+import type { Lease } from "../../src/lease/lease.ts";
 import { IpAddress } from "../../src/net/ip.ts";
-import { MacAddress } from "../../src/net/mac_address.ts";
+import { leaseOf, LINK as SAMPLE_LINK, MACS } from "./sample.ts";
 
 const config = (backend: Record<string, unknown> = {}, network: Record<string, unknown> = {}) =>
   parseNetworkConfig(
@@ -25,25 +24,14 @@ const config = (backend: Record<string, unknown> = {}, network: Record<string, u
     "test",
   );
 
-const LINK: OuterLink = {
-  name: "eth0",
-  index: 2,
-  mtu_bytes: 1500,
+/** What it publishes is another address than its interface has. */
+const LINK = {
+  ...SAMPLE_LINK,
   addresses: [IpAddress.parse("192.0.2.1")],
   publicAddresses: [IpAddress.parse("203.0.113.1")],
-  ways: [],
 };
-const MACS = { 4: MacAddress.random(), 6: MacAddress.random() };
-
 function lease(key: string, address: string, changes: Partial<Lease> = {}): Lease {
-  return {
-    subnets: parseLeaseKey(key),
-    publicAddresses: [IpAddress.parse(address)],
-    backendType: "extension",
-    backendData: {},
-    expiry_ms: null,
-    ...changes,
-  };
+  return { ...leaseOf(key, [address], "extension"), ...changes };
 }
 
 const input = (peers: Lease[]): PlanInput => ({

@@ -5,34 +5,22 @@ import { ANY_HOST, selectBackend } from "../../src/backend/select.ts";
 import { udpBackend } from "../../src/backend/udp.ts";
 import { parseNetworkConfig } from "../../src/config/parse_network_config.ts";
 import { NO_KERNEL_STATE } from "../../src/kernel/state.ts";
-import type { OuterLink } from "../../src/kernel/outer_link.ts";
-import { type Lease, parseLeaseKey } from "../../src/lease/lease.ts";
+import type { Lease } from "../../src/lease/lease.ts";
 import { IpAddress } from "../../src/net/ip.ts";
-import { MacAddress } from "../../src/net/mac_address.ts";
+import { leaseOf, LINK as SAMPLE_LINK, MACS } from "./sample.ts";
 
 const config = (value: unknown) => parseNetworkConfig(JSON.stringify(value), "test");
 const NETWORK = config({ Network: "10.210.0.0/16" });
 
-const MACS = { 4: MacAddress.random(), 6: MacAddress.random() };
-
-const LINK: OuterLink = {
-  name: "eth0",
-  index: 2,
-  mtu_bytes: 1500,
+/** What it publishes is another address than its interface has. */
+const LINK = {
+  ...SAMPLE_LINK,
   addresses: [IpAddress.parse("192.0.2.1")],
   publicAddresses: [IpAddress.parse("203.0.113.1")],
-  ways: [],
 };
 
 function lease(key: string, address: string, changes: Partial<Lease> = {}): Lease {
-  return {
-    subnets: parseLeaseKey(key),
-    publicAddresses: [IpAddress.parse(address)],
-    backendType: "udp",
-    backendData: {},
-    expiry_ms: null,
-    ...changes,
-  };
+  return { ...leaseOf(key, [address], "udp"), ...changes };
 }
 
 const input = (peers: Lease[], changes: Partial<PlanInput> = {}): PlanInput => ({

@@ -11,43 +11,20 @@ import type { OuterLink } from "../../src/kernel/outer_link.ts";
 import { type Lease, parseLeaseKey } from "../../src/lease/lease.ts";
 import { formatLeaseValue, parseLeaseValue } from "../../src/lease/lease_value.ts";
 import { IpAddress } from "../../src/net/ip.ts";
-import { MacAddress } from "../../src/net/mac_address.ts";
+import { configOf, DUAL, leaseOf, LINK, MACS, plain } from "./sample.ts";
 
 function config(backend: Record<string, unknown> = {}, network: Record<string, unknown> = {}) {
-  const value = { Network: "10.210.0.0/16", ...network, Backend: { Type: "vxlan", ...backend } };
-  return parseNetworkConfig(JSON.stringify(value), "test");
+  return configOf({ Type: "vxlan", ...backend }, network);
 }
 
-const DUAL = { EnableIPv6: true, IPv6Network: "fc00::/48" };
 const ONLY_V6 = { ...DUAL, EnableIPv4: false };
-const MACS = {
-  4: MacAddress.parse("02:00:00:00:00:04"),
-  6: MacAddress.parse("02:00:00:00:00:06"),
-};
-const ADDRESSES = ["192.0.2.1", "2001:db8::1"].map((text) => IpAddress.parse(text));
-const LINK: OuterLink = {
-  name: "eth0",
-  index: 2,
-  mtu_bytes: 1500,
-  addresses: ADDRESSES,
-  publicAddresses: ADDRESSES,
-  ways: [],
-};
-
 /** Of a route of the whole network. */
 const NETWORK = { gateway: null, isOnLink: false, peerKey: null };
 
-const plain = (value: unknown) => JSON.parse(JSON.stringify(value));
 const vtep = (last: string, VNI = 1) => ({ VNI, VtepMAC: `02:00:00:00:00:${last}` });
 
 function lease(key: string, addresses: string[], backendData: Lease["backendData"]): Lease {
-  return {
-    subnets: parseLeaseKey(key),
-    publicAddresses: addresses.map((text) => IpAddress.parse(text)),
-    backendType: "vxlan",
-    backendData,
-    expiry_ms: null,
-  };
+  return leaseOf(key, addresses, "vxlan", backendData);
 }
 
 const V4 = lease("10.210.7.0-24", ["192.0.2.7"], { 4: vtep("07") });
@@ -230,7 +207,8 @@ describe("options", () => {
   });
 
   test("an interface without what the families need is refused", () => {
-    const only4 = { ...LINK, addresses: [ADDRESSES[0]!], publicAddresses: [ADDRESSES[0]!] };
+    const own = LINK.addresses.slice(0, 1);
+    const only4 = { ...LINK, addresses: own, publicAddresses: own };
     const checkDual = (link: OuterLink) => userspaceVxlanBackend.check(config({}, DUAL), link);
     checkDual(LINK);
     userspaceVxlanBackend.check(config(), only4);

@@ -3,37 +3,29 @@
  * stops them, and keeps the state that the API shows.
  */
 import { availableParallelism } from "node:os";
-import { NetlinkNetfilterSocket, NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
 import { collectGarbage, pageOutFiles } from "../../ffi/page_out.ts";
-import type { AgentControl, Readiness, TokenAdmin } from "../api/control.ts";
 import type { VtepMacs } from "../backend/backend.ts";
 import { withCommandData } from "../backend/extension.ts";
-import { configWarnings, type HostFeatures, refuseWarned } from "../backend/select.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
-import { parseNetworkConfig } from "../config/parse_network_config.ts";
 import { LoopHangs } from "../dataplane/dataplane.ts";
-import { errorText, SelvageError } from "../errors.ts";
+import { errorText } from "../errors.ts";
 import { probeWritable } from "../files.ts";
-import { Firewall } from "../kernel/firewall.ts";
 import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
-import { hasKernelVxlan } from "../kernel/probe.ts";
-import { Reconciler } from "../kernel/reconciler.ts";
 import { type Lease, type LeaseAttributes, leaseKey } from "../lease/lease.ts";
-import { LeaseTable } from "../lease/lease_table.ts";
 import { readPreviousSubnets, writeSubnetFile } from "../lease/subnet_file.ts";
 import { logger } from "../log.ts";
 import type { Family, IpPrefix } from "../net/ip.ts";
-import { NetlinkConnection } from "../netlink/connection.ts";
 import { listAddresses, listLinks } from "../netlink/rtnetlink.ts";
 import { Backoff, pause } from "../retry.ts";
-import type { LeaseStore } from "../store/store.ts";
 import { VERSION } from "../version.ts";
 import { DataPath } from "./data_path.ts";
 import { raiseBarrier } from "./barrier.ts";
 import { ConfigWatch } from "./config_watch.ts";
+import { HostKernel } from "./host_kernel.ts";
 import { hostNeeds } from "./host_needs.ts";
 import type { KernelKeeper } from "./kernel_keeper.ts";
 import { LeftSubnets } from "./left_subnets.ts";
+import { KnownLeases } from "./known_leases.ts";
 import { LeaseKeeper } from "./lease_keeper.ts";
 import { awaitNetwork, judgeNetwork, type Network } from "./network.ts";
 import { followFirewall, followTables } from "./notifications.ts";
@@ -43,12 +35,11 @@ import type { RunOptions } from "./options.ts";
 import { OuterLinkWatch } from "./outer_link_watch.ts";
 import { requireCapabilities, requireTun } from "./preflight.ts";
 import { Progress } from "./progress.ts";
-import { readinessOf } from "./readiness.ts";
+import { NodeControl } from "./node_control.ts";
 import { notifyServiceManager } from "./service_manager.ts";
 import { restSoon, Settling } from "./settling.ts";
-import { leaseStatus, type NodeParts, snapshot, type SnapshotParts } from "./snapshot.ts";
+import type { NodeParts } from "./snapshot.ts";
 import { prepareHost, startExtension } from "./start_commands.ts";
-import type { Status } from "./status.ts";
 import { keepVtepMacs, loadVtepMacs } from "./vtep_macs.ts";
 import { workerCount } from "./worker_count.ts";
 
@@ -56,19 +47,19 @@ const MOVE_RETRY_FIRST_MS = 1_000;
 const MOVE_RETRY_MAX_MS = 5_000;
 /** How long a tidy end waits for a registry that may be away. */
 const RELEASE_TIMEOUT_MS = 3_000;
-/** What errors call a configuration that came by the API. */
-const CONFIG_SOURCE = "network configuration";
 
 export interface Closable {
   close(): Promise<void>;
 }
 
-export class Agent implements AgentControl {
+export class Agent {
   readonly #options: RunOptions;
   readonly #workerUrl: URL;
   readonly #log = logger("agent");
   readonly #started_ms = Date.now();
   readonly #progress = new Progress();
+  /** Open while `run` runs. */
+  #kernel: HostKernel | null = null;
   #outerLink: OuterLinkWatch | null = null;
   #vtepMacs: VtepMacs | null = null;
   #opened: OpenedStore | null = null;
@@ -79,11 +70,10 @@ export class Agent implements AgentControl {
   #barrier: KernelKeeper | null = null;
   /** What the network's PreStartupCommand printed. */
   #commandData: string | null = null;
-  #leases = LeaseTable.EMPTY;
-  #arePeersKnown = false;
+  readonly #leases = new KnownLeases();
   readonly #configWatch = new ConfigWatch({
     network: () => this.#network!,
-    judge: (config) => judgeNetwork(config, this.#link, this.#host),
+    judge: (config) => this.#judge(config),
     leasedSubnets: () => {
       const lease = this.#keeper?.lease ?? null;
       return lease === null || lease.expiry_ms === null ? null : lease.subnets;
@@ -94,22 +84,23 @@ export class Agent implements AgentControl {
     },
   });
   #signal: AbortSignal | null = null;
-  #connection: NetlinkConnection | null = null;
-  #reconciler: Reconciler | null = null;
-  readonly #firewall = new Firewall(() => new NetlinkConnection(new NetlinkNetfilterSocket()));
-  #hasKernelVxlan: boolean | null = null;
   /** What the agent does to its own path, one thing after another. */
   #turn: Promise<void> = Promise.resolve();
   readonly #leftSubnets = new LeftSubnets({
-    addresses: () => listAddresses(this.#connection!),
-    links: () => listLinks(this.#connection!),
+    addresses: () => listAddresses(this.#kernel!.connection),
+    links: () => listLinks(this.#kernel!.connection),
   });
-  readonly #host: HostFeatures = {
-    hasKernelVxlan: () => this.#hasKernelVxlan ??= hasKernelVxlan(this.#connection!),
-  };
   readonly #settling = new Settling(() => {
     collectGarbage();
     pageOutFiles();
+  });
+  /** For the API. */
+  readonly control = new NodeControl({
+    parts: () => this.#parts,
+    details: () => this.#details,
+    opened: () => this.#opened,
+    leases: this.#leases,
+    judge: (config) => void this.#judge(config),
   });
   /** Rejects with a failure that only a new process can mend. */
   readonly #fatal = Promise.withResolvers<never>();
@@ -129,27 +120,23 @@ export class Agent implements AgentControl {
    */
   async run(signal: AbortSignal, listen: () => Promise<Closable>): Promise<void> {
     requireCapabilities("selvage run", "CAP_NET_ADMIN", "CAP_NET_RAW");
-    const socket = new NetlinkRouteSocket();
+    this.#kernel = new HostKernel();
     let listeners: Closable | null = null;
     try {
-      const connection = new NetlinkConnection(socket);
-      this.#connection = connection;
-      this.#reconciler = new Reconciler(connection);
-      this.#outerLink = this.#watchOuterLink(connection);
+      this.#outerLink = this.#watchOuterLink(this.#kernel);
       const link = this.#link;
       this.#log.info`interface ${link.name}, address ${link.addresses.join(", ")}`;
-      this.#opened = await openStore(this.#options, { link, host: this.#host });
+      this.#opened = await openStore(this.#options, { link, host: this.#kernel.features });
       this.#vtepMacs = loadVtepMacs(this.#options.stateDir, link.publicAddresses);
       listeners = await listen();
       this.#putConfig(this.#opened);
       await this.#operate(signal);
     } finally {
       await this.#end(listeners);
-      socket.close();
     }
   }
 
-  #watchOuterLink(connection: NetlinkConnection): OuterLinkWatch {
+  #watchOuterLink({ connection }: HostKernel): OuterLinkWatch {
     return new OuterLinkWatch({
       choose: (families) => chooseOuterLink(connection, this.#options.link, families),
       families: () => this.#familiesInUse(),
@@ -157,7 +144,7 @@ export class Agent implements AgentControl {
       onSame: (link) => this.#path?.changeWays(link),
       // What the connections have not got through is sent again by TCP's timers, which have grown
       // as long as the link was away.
-      onBack: () => this.store.reconnect(),
+      onBack: () => this.control.store.reconnect(),
     });
   }
 
@@ -173,6 +160,11 @@ export class Agent implements AgentControl {
     return this.#outerLink!.link;
   }
 
+  /** Throws if this host cannot obey the configuration. */
+  #judge(config: NetworkConfig): Network {
+    return judgeNetwork(config, this.#link, this.#kernel!.features);
+  }
+
   /** Last of all that can be refused: a start that is refused changes nothing. */
   #putConfig({ newConfig }: OpenedStore): void {
     if (newConfig === null) return;
@@ -186,7 +178,7 @@ export class Agent implements AgentControl {
     const tunnels = backend.tunnels(config, this.#link, this.#vtepMacs!);
     if (tunnels.length > 0) requireTun();
     for (const tunnel of tunnels) {
-      probeTunnel(tunnel, this.#link, this.#reconciler!);
+      probeTunnel(tunnel, this.#link, this.#kernel!.reconciler);
     }
   }
 
@@ -197,7 +189,7 @@ export class Agent implements AgentControl {
       this.#probe(this.#network);
       await this.#prepare(this.#network, signal);
       const keeper = new LeaseKeeper({
-        store: this.store,
+        store: this.control.store,
         attributes: this.#attributes(this.#network),
         renewMargin_ms: this.#options.renewMargin_ms,
         onWaiting: (reason) => this.#progress.wait(reason),
@@ -221,7 +213,7 @@ export class Agent implements AgentControl {
             return this.#move(keeper, signal, true);
           }),
           this.#followLeases(signal),
-          this.#configWatch.follow(this.store, signal),
+          this.#configWatch.follow(this.control.store, signal),
           ...this.#followKernel(signal),
         ]),
         this.#fatal.promise,
@@ -256,7 +248,8 @@ export class Agent implements AgentControl {
   #awaitNetwork(signal: AbortSignal): Promise<Network> {
     // While the start waits nothing else follows the interface.
     const link = () => this.#outerLink!.refresh();
-    return awaitNetwork(this.store, link, this.#host, signal, (phase, reason) => {
+    const { features } = this.#kernel!;
+    return awaitNetwork(this.control.store, link, features, signal, (phase, reason) => {
       this.#progress.enter(phase, reason);
     });
   }
@@ -288,14 +281,14 @@ export class Agent implements AgentControl {
       link,
       vtepMacs: this.#vtepMacs!,
       lease,
-      reconciler: this.#reconciler!,
-      firewall: this.#firewall,
+      reconciler: this.#kernel!.reconciler,
+      firewall: this.#kernel!.firewall,
       extension: await startExtension(network, lease, link, this.#signal!, (text) => {
         this.#wait(text);
       }),
       workerUrl: this.#workerUrl,
-      peers: () => this.#peers(),
-      arePeersKnown: () => this.#arePeersKnown,
+      peers: () => this.#leases.peers(this.#keeper),
+      arePeersKnown: () => this.#leases.isKnown,
       onFatal: this.#fatal.reject,
       onChecked: restSoon,
       offloads: this.#options.offloads,
@@ -309,7 +302,7 @@ export class Agent implements AgentControl {
     });
     this.#progress.enter("ready", null);
     const state = `holding ${leaseKey(lease.subnets)}, backend ${config.backend.type}`;
-    const how = this.readiness().ready ? "is ready" : "has started, but is not ready";
+    const how = this.control.readiness().ready ? "is ready" : "has started, but is not ready";
     this.#log.info`selvage ${VERSION} ${how}: ${state}`;
     this.#notify(`READY=1\nSTATUS=${state}`);
   }
@@ -329,10 +322,7 @@ export class Agent implements AgentControl {
     if (isCleared) this.#barrier?.clear();
     // A start that was refused changes nothing: another's may be running.
     if (!isCleared || isOpen || this.#signal?.aborted !== true) return;
-    const { problems } = this.#reconciler!.clear();
-    for (const problem of [...problems, ...this.#firewall.reconcile([]).problems]) {
-      this.#log.warning`${problem}`;
-    }
+    for (const problem of this.#kernel!.clear()) this.#log.warning`${problem}`;
     this.#log.info`removed from the kernel what an earlier run left`;
   }
 
@@ -363,8 +353,8 @@ export class Agent implements AgentControl {
       await this.#closePath(true);
       this.#barrier?.stop();
       this.#barrier = raiseBarrier(this.#network!, this.#leftSubnets.held, this.#options, {
-        reconciler: this.#reconciler!,
-        firewall: this.#firewall,
+        reconciler: this.#kernel!.reconciler,
+        firewall: this.#kernel!.firewall,
         outerLink: this.#link,
         onChecked: restSoon,
       });
@@ -384,7 +374,7 @@ export class Agent implements AgentControl {
         // Over another link the store may be reached only when packets flow there.
         this.#network = isConfigRead
           ? await this.#awaitNetwork(signal)
-          : judgeNetwork(this.#network!.config, this.#link, this.#host);
+          : this.#judge(this.#network!.config);
         if (isConfigRead) this.#configWatch.settle();
         const link = this.#link;
         await this.#prepare(this.#network, signal);
@@ -410,23 +400,17 @@ export class Agent implements AgentControl {
     } catch (error) {
       this.#log.warning`${errorText(error)}`;
     }
-    this.store.reconnect();
+    this.control.store.reconnect();
     // A move that is under way takes it up.
     if (this.#path !== null) void this.#move(this.#keeper!, this.#signal!, false);
   }
 
   async #followLeases(signal: AbortSignal): Promise<void> {
-    for await (const changes of this.store.watch(signal)) {
+    for await (const changes of this.control.store.watch(signal)) {
       restSoon();
       this.#keeper?.heard(changes);
-      if (changes.length === 0 && this.#arePeersKnown) continue;
-      this.#leases = this.#leases.apply(changes);
-      // Asked first: a record that nobody wants is made all the same, for each of thousands.
-      if (this.#log.isEnabledFor("debug")) {
-        for (const change of changes) this.#log.debug`lease ${change.key}: ${change.type}`;
-      }
-      this.#keeper?.observe(this.#leases);
-      this.#arePeersKnown = true;
+      if (!this.#leases.apply(changes)) continue;
+      this.#keeper?.observe(this.#leases.table);
       this.#path?.update();
       this.#settling.count(changes.length);
     }
@@ -438,20 +422,7 @@ export class Agent implements AgentControl {
     const concerned = { path: () => this.#path ?? this.#barrier, outerLink: this.#outerLink! };
     const tables = followTables(concerned, signal);
     if (!ipMasq && !forwardRules) return [tables];
-    return [tables, followFirewall(concerned, this.#firewall, signal)];
-  }
-
-  /** Every lease but our own, in the order of the subnets. */
-  #peers(): Lease[] {
-    const { leases } = this.#leases;
-    const keeper = this.#keeper;
-    // Lost, the subnets may be another's, and what is taken in their place may be shown before the
-    // store has answered.
-    if (keeper !== null && keeper.lostSince_ms !== null) {
-      return leases.filter((lease) => !keeper.isOwn(lease));
-    }
-    const own = keeper?.lease ? this.#leases.getBySubnets(keeper.lease.subnets) : undefined;
-    return leases.filter((lease) => lease !== own);
+    return [tables, followFirewall(concerned, this.#kernel!.firewall, signal)];
   }
 
   async #release(): Promise<void> {
@@ -477,8 +448,8 @@ export class Agent implements AgentControl {
       ["end a move", () => this.#signal?.aborted ? this.#turn : undefined],
       ["give the lease back", () => this.#release()],
       ["close the data path", () => this.#closeForGood()],
-      ["close the firewall", () => this.#firewall.close()],
       ["close the store", () => this.#opened?.close()],
+      ["let go of the kernel", () => this.#kernel!.close()],
     ];
     for (const [what, step] of steps) {
       try {
@@ -489,41 +460,8 @@ export class Agent implements AgentControl {
     }
   }
 
-  get store(): LeaseStore {
-    if (this.#opened !== null) return this.#opened.store;
-    throw new SelvageError("unavailable", "the store is not open yet");
-  }
-
-  get tokens(): TokenAdmin {
-    if (this.#opened !== null) return this.#opened.tokens;
-    throw new SelvageError("unavailable", "the store is not open yet");
-  }
-
   get #networks(): IpPrefix[] {
     return this.#network?.config.ranges.map(({ network }) => network) ?? [];
-  }
-
-  knownLeases(): readonly Lease[] | null {
-    return this.#arePeersKnown ? this.#leases.leases : null;
-  }
-
-  config(): Promise<NetworkConfig> {
-    return this.store.readConfig();
-  }
-
-  async setConfig(text: string, isForced: boolean): Promise<void> {
-    const { store } = this;
-    const { setConfig } = this.#opened!;
-    if (setConfig === null) {
-      const text = `the network's configuration is kept elsewhere: ${store.state().location}`;
-      throw new SelvageError("unsupported", text, {
-        hint: "Call selvage config set on the registry's host.",
-      });
-    }
-    const config = parseNetworkConfig(text, CONFIG_SOURCE);
-    judgeNetwork(config, this.#link, this.#host);
-    if (!isForced) refuseWarned(configWarnings(config));
-    await setConfig(text, CONFIG_SOURCE);
   }
 
   get #parts(): NodeParts {
@@ -545,24 +483,14 @@ export class Agent implements AgentControl {
     };
   }
 
-  status(): Status {
-    const parts: SnapshotParts = {
-      ...this.#parts,
+  get #details() {
+    return {
       hostProblems: [
         ...this.#keeper?.lease ? this.#leftSubnets.problems(this.#networks) : [],
         ...this.#barrier?.problems ?? [],
       ],
       notices: this.#configWatch.notices,
-      peers: this.#peers(),
+      peers: this.#leases.peers(this.#keeper),
     };
-    return snapshot(parts, Date.now());
-  }
-
-  lease(): Status["lease"] {
-    return leaseStatus(this.#parts);
-  }
-
-  readiness(): Readiness {
-    return readinessOf(this.#parts, Date.now());
   }
 }

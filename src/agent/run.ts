@@ -1,5 +1,6 @@
 /** `selvage run`: the agent, its API and the signals that end it. */
 import { endWithParent } from "../../ffi/process.ts";
+import type { AgentControl } from "../api/control.ts";
 import { listenHealth } from "../api/health.ts";
 import { type ApiListener, listenTcp, listenUnix } from "../api/listener.ts";
 import { WatcherPool } from "../api/watch_stream.ts";
@@ -14,19 +15,19 @@ const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
 /** Each is a watch of the store, which may be another host's. */
 const TCP_WATCHER_COUNT_MAX = 16;
 
-async function listen(agent: Agent, options: RunOptions): Promise<Closable> {
+async function listen(control: AgentControl, options: RunOptions): Promise<Closable> {
   const listeners: ApiListener[] = [];
   const close = async () => void await Promise.all(listeners.map((one) => one.close()));
   try {
-    listeners.push(await listenUnix(agent, options.apiSocket, { watchers: new WatcherPool() }));
+    listeners.push(await listenUnix(control, options.apiSocket, { watchers: new WatcherPool() }));
     if (options.apiListen !== null) {
       const certificate = await certificateFor(options);
       // A pool of its own: who has no rights cannot take the places of who has.
       const watchers = new WatcherPool(TCP_WATCHER_COUNT_MAX);
-      listeners.push(await listenTcp(agent, options.apiListen, { watchers, ...certificate }));
+      listeners.push(await listenTcp(control, options.apiListen, { watchers, ...certificate }));
     }
     if (options.healthListen !== null) {
-      listeners.push(await listenHealth(agent, options.healthListen));
+      listeners.push(await listenHealth(control, options.healthListen));
     }
     logger("api").info`listening at ${listeners.map((one) => one.location).join(" and ")}`;
     return { close };
@@ -69,6 +70,6 @@ export async function runAgent(options: RunOptions, workerUrl: URL): Promise<num
   surviveDefects();
   for (const notice of options.notices) logger("agent").warning`${notice}`;
   const agent = new Agent(options, workerUrl);
-  await agent.run(ending.signal, () => listen(agent, options));
+  await agent.run(ending.signal, () => listen(agent.control, options));
   return 0;
 }

@@ -1,0 +1,31 @@
+/** The agent's hold on the kernel: its netlink sockets, and who reads and writes by them. */
+import { NetlinkNetfilterSocket, NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
+import type { HostFeatures } from "../backend/select.ts";
+import { Firewall } from "../kernel/firewall.ts";
+import { hasKernelVxlan } from "../kernel/probe.ts";
+import { Reconciler } from "../kernel/reconciler.ts";
+import { NetlinkConnection } from "../netlink/connection.ts";
+
+export class HostKernel {
+  readonly #socket = new NetlinkRouteSocket();
+  readonly connection = new NetlinkConnection(this.#socket);
+  readonly reconciler = new Reconciler(this.connection);
+  readonly firewall = new Firewall(() => new NetlinkConnection(new NetlinkNetfilterSocket()));
+  #hasVxlan: boolean | null = null;
+  readonly features: HostFeatures = {
+    hasKernelVxlan: () => this.#hasVxlan ??= hasKernelVxlan(this.connection),
+  };
+
+  /** Removes all of ours, also an earlier run's; returns what cannot be, a sentence each. */
+  clear(): string[] {
+    return [...this.reconciler.clear().problems, ...this.firewall.reconcile([]).problems];
+  }
+
+  close(): void {
+    try {
+      this.firewall.close();
+    } finally {
+      this.#socket.close();
+    }
+  }
+}

@@ -1,0 +1,44 @@
+/** The leases of the network as the store's watch told of them last. */
+import type { Lease, LeaseChange } from "../lease/lease.ts";
+import { LeaseTable } from "../lease/lease_table.ts";
+import { logger } from "../log.ts";
+import type { LeaseKeeper } from "./lease_keeper.ts";
+
+export class KnownLeases {
+  readonly #log = logger("agent");
+  #table = LeaseTable.EMPTY;
+  #isKnown = false;
+
+  get table(): LeaseTable {
+    return this.#table;
+  }
+
+  /** Whether the store was read: before that there may be more. */
+  get isKnown(): boolean {
+    return this.#isKnown;
+  }
+
+  /** Takes what the watch yielded. False: it says nothing that is new. */
+  apply(changes: readonly LeaseChange[]): boolean {
+    if (changes.length === 0 && this.#isKnown) return false;
+    this.#isKnown = true;
+    this.#table = this.#table.apply(changes);
+    // Asked first: a record that nobody wants is made all the same, for each of thousands.
+    if (this.#log.isEnabledFor("debug")) {
+      for (const change of changes) this.#log.debug`lease ${change.key}: ${change.type}`;
+    }
+    return true;
+  }
+
+  /** Every lease but our own, in the order of the subnets. `keeper` is null before there is one. */
+  peers(keeper: Pick<LeaseKeeper, "lease" | "lostSince_ms" | "isOwn"> | null): Lease[] {
+    const { leases } = this.#table;
+    // Lost, the subnets may be another's, and what is taken in their place may be shown before the
+    // store has answered.
+    if (keeper !== null && keeper.lostSince_ms !== null) {
+      return leases.filter((lease) => !keeper.isOwn(lease));
+    }
+    const own = keeper?.lease ? this.#table.getBySubnets(keeper.lease.subnets) : undefined;
+    return leases.filter((lease) => lease !== own);
+  }
+}

@@ -21,6 +21,7 @@ export const SYMBOLS = {
   ioctl: { parameters: ["i32", "usize", "buffer"] },
   socket: { parameters: ["i32", "i32", "i32"] },
   bind: { parameters: ["i32", "buffer", "u32"] },
+  listen: { parameters: ["i32", "i32"] },
   connect: { parameters: ["i32", "buffer", "u32"] },
   getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"] },
   setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"] },

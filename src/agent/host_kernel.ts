@@ -5,8 +5,11 @@ import { Firewall } from "../kernel/firewall.ts";
 import { hasKernelVxlan } from "../kernel/probe.ts";
 import { Reconciler } from "../kernel/reconciler.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
+import { claimNamespace } from "./namespace_claim.ts";
 
+/** Making one throws `conflict` where another selvage runs: see `claimNamespace`. */
 export class HostKernel {
+  readonly #claim = claimNamespace();
   readonly #socket = new NetlinkRouteSocket();
   readonly connection = new NetlinkConnection(this.#socket);
   readonly reconciler = new Reconciler(this.connection);
@@ -26,6 +29,7 @@ export class HostKernel {
       this.firewall.close();
     } finally {
       this.#socket.close();
+      this.#claim?.close();
     }
   }
 }

@@ -354,7 +354,7 @@ export class LeaseKeeper {
       const lease = await this.acquire(this.#lease!.subnets, signal);
       const after = leaseKey(lease.subnets);
       if (after === before) this.#log.info`holding ${after} again`;
-      else this.#log.warning`${before} cannot be had again; this host moves to ${after}`;
+      else this.#log.warning`${before} was not given again; this host moves to ${after}`;
       if (after !== before || this.#wasNone) await onMoved(lease);
     } catch (error) {
       if (!signal.aborted) throw error;

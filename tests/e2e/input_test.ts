@@ -258,8 +258,8 @@ describe("what others hold already", () => {
       }));
   }
 
-  test("the API socket: another selvage runs on this host", () =>
-    withLab(1, async (lab) => {
+  test("the API socket: a selvage of another network namespace", () =>
+    withLab(2, async (lab) => {
       await lab.startRegistry();
       const socket = join(lab.hostDirectory(1), "api.sock");
       const flags = [
@@ -270,7 +270,8 @@ describe("what others hold already", () => {
         `--state-dir=${join(lab.directory, "other")}`,
         `--subnet-file=${join(lab.directory, "s.env")}`,
       ];
-      const { status, stderr } = runInHost(lab, EXECUTABLE.command, flags);
+      const { host } = lab.network(2);
+      const { status, stderr } = lab.exec(host, EXECUTABLE.command, ...flags);
       assert.equal(status, 1);
       assert.match(stderr, /selvage: .*api\.sock/);
       assert.equal((await lab.host(1).status())?.phase, "ready", "the first is unharmed");
@@ -284,7 +285,7 @@ test("a second daemon on this host is refused, and the first forwards on", () =>
     await ping.flowing();
     assertRefused(lab, ["--api-listen=off", goodConfig(lab)], {
       status: 1,
-      text: /selvage0.*exists/,
+      text: /another selvage runs in this network namespace \(pid \d+\)/,
     }, true);
     await ping.flowing(20);
     assert.deepEqual(await ping.endAndListLost(), []);

@@ -1,0 +1,28 @@
+/** That one selvage alone keeps the kernel of a network namespace. */
+import { holderOf, NamespaceName } from "../../ffi/namespace_name.ts";
+import { SelvageError } from "../errors.ts";
+import { logger } from "../log.ts";
+
+const NAME = "selvage";
+
+/**
+ * Claims the network namespace for this process, until it ends or closes what is returned. Throws
+ * `conflict` if another selvage has it: two would undo each other's work without end. null: a
+ * process that could not be one has the name, which must keep nobody from starting.
+ */
+export function claimNamespace(name = NAME, ask = holderOf): NamespaceName | null {
+  const claim = NamespaceName.take(name);
+  if (claim !== null) return claim;
+  const holder = ask(name);
+  if (holder !== null && [0, process.geteuid!()].includes(holder.uid)) {
+    const which = holder.pid === 0 ? "" : ` (pid ${holder.pid})`;
+    const text = `another selvage runs in this network namespace${which}`;
+    throw new SelvageError("conflict", text, {
+      hint: "End it first, or run this one in a network namespace of its own.",
+    });
+  }
+  const whose = holder === null ? "a process" : `process ${holder.pid} of user ${holder.uid}`;
+  logger("agent").warning`${whose} has the unix socket @${name}: whether another selvage runs here \
+is not seen`;
+  return null;
+}

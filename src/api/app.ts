@@ -134,12 +134,17 @@ function leaseViews(leases: readonly Lease[], own: Status["lease"]): LeaseView[]
 
 /** What `read` gives; where the store cannot be asked, what this host knew last, and why so. */
 async function leasesView(control: AgentControl, read: () => Promise<Lease[]>) {
+  const view = (leases: readonly Lease[], storeError: string | null) => ({
+    leases: leaseViews(leases, control.lease()),
+    storeError,
+    unreadableCount: control.store.state().unreadableCount,
+  });
   try {
-    return { leases: leaseViews(await read(), control.lease()), storeError: null };
+    return view(await read(), null);
   } catch (error) {
     const known = isStoreFault(error) ? control.knownLeases() : null;
     if (known === null) throw error;
-    return { leases: leaseViews(known, control.lease()), storeError: errorText(error) };
+    return view(known, errorText(error));
   }
 }
 

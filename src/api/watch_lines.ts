@@ -13,9 +13,9 @@ function errorOf(store: Pick<LeaseStore, "state">): string | null {
 }
 
 /**
- * A line for each batch of the store's watch, and one each time that the store goes away or is
- * back. The watch is asked for a batch only when the line before was taken. Ends when the signal is
- * aborted.
+ * A line for each batch of the store's watch that says something, and one each time that the store
+ * goes away or is back. The watch is asked for a batch only when the line before was taken. Ends
+ * when the signal is aborted.
  */
 export async function* watchLines(
   store: Pick<LeaseStore, "watch" | "state">,
@@ -24,6 +24,7 @@ export async function* watchLines(
 ): AsyncGenerator<ChangeLine> {
   const batches = store.watch(signal)[Symbol.asyncIterator]();
   let isAway = false;
+  let isFirst = true;
   while (true) {
     const next = batches.next();
     // It may fail while a line about the store is being taken.
@@ -41,7 +42,11 @@ export async function* watchLines(
         yield { changes: [], storeError };
       }
       if (batch?.done === true) return;
-      if (batch !== null) yield { changes: batch.value.map(changeView) };
+      // The first says that the store was read; later ones that are empty say nothing.
+      if (batch !== null && (isFirst || batch.value.length > 0)) {
+        isFirst = false;
+        yield { changes: batch.value.map(changeView) };
+      }
     }
   }
 }

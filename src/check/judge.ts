@@ -98,10 +98,13 @@ function nextStep(
   ready: boolean,
 ): string {
   if (!ready) {
-    // What stops most of those in question is to be mended first, and else what stops most.
+    // What stops most of those in question is to be mended first, and else what stops most. What
+    // only may be in the way, such as a port that may be our own, comes after what is.
     const stops = ({ blocks = [] }: Judged) =>
       blocks.filter((name) => names.includes(name)).length * BACKENDS.length + blocks.length;
-    const first = rows.toSorted((a, b) => stops(b) - stops(a))[0]!;
+    const missing = rows.filter((row) => row.result === "missing" && stops(row) > 0);
+    const candidates = missing.length > 0 ? missing : rows;
+    const first = candidates.toSorted((a, b) => stops(b) - stops(a))[0]!;
     return `Mend first what is missing, and check again: ${first.name}. ${first.advice}`.trim();
   }
   const isOpen = rows.some(({ seen }) => seen.includes("not looked at"));

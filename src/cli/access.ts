@@ -6,6 +6,8 @@ export interface LeasesView {
   readonly leases: readonly LeaseView[];
   /** Why the store could not be asked: then they are what the host knew last. Null: it was. */
   readonly storeError: string | null;
+  /** Entries of the store that cannot be read, and are left out. */
+  readonly unreadableCount: number;
 }
 
 export interface NetworkAccess {

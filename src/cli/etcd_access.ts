@@ -54,7 +54,8 @@ export async function etcdAccess(
     place: `etcd, ${options.endpoints.join(",")}, ${options.prefix}`,
     keepsText: true,
     async leases() {
-      return { leases: (await store.list()).map(leaseView), storeError: null };
+      const leases = (await store.list()).map(leaseView);
+      return { leases, storeError: null, unreadableCount: store.state().unreadableCount };
     },
     async reserve(subnets, publicAddresses) {
       const { backend } = await store.readConfig();

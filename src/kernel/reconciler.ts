@@ -113,7 +113,10 @@ export class Reconciler {
     const againCount = isAgain ? tables.changeCount : 0;
     return {
       changeCount: first.changeCount + sysctls.changeCount + againCount,
-      problems: [...tables.problems, ...sysctls.problems],
+      // Where a device could not be made, that is the problem, and not its values.
+      problems: tables.problems.length > 0
+        ? [...tables.problems, ...sysctls.problems]
+        : [...sysctls.problems, ...sysctls.absent],
       peerProblems: tables.peerProblems,
     };
   }

@@ -28,18 +28,24 @@ function bringAbout({ path, value, isSet }: DesiredSysctl): boolean {
 export interface SysctlResult extends ReconcileResult {
   /** What was changed, each in a few words. */
   readonly changes: readonly string[];
+  /** Of values that are not there, as those of a device that is not: likewise problems. */
+  readonly absent: readonly string[];
 }
+
+const isAbsent = (error: unknown) => (error as { code?: unknown }).code === "ENOENT";
 
 /** Makes the values as desired. Never throws: what cannot be done is a problem. */
 export function reconcileSysctls(desired: readonly DesiredSysctl[]): SysctlResult {
   const changes: string[] = [];
   const problems: string[] = [];
+  const absent: string[] = [];
   for (const entry of desired) {
     try {
       if (bringAbout(entry)) changes.push(`set ${nameOf(entry.path)} to ${entry.value}`);
     } catch (error) {
-      problems.push(`${nameOf(entry.path)} is not ${entry.value}: ${errorText(error)}`);
+      const text = `${nameOf(entry.path)} is not ${entry.value}: ${errorText(error)}`;
+      (isAbsent(error) ? absent : problems).push(text);
     }
   }
-  return { changes, changeCount: changes.length, problems };
+  return { changes, changeCount: changes.length, problems, absent };
 }

@@ -45,6 +45,17 @@ describe("the lines of a watch", () => {
     assert.equal((await next()).changes.length, 1);
   });
 
+  test("signs of life are no lines, but for the first", async () => {
+    const { store, next } = setUp();
+    store.watch = async function* () {
+      yield [];
+      yield [];
+      yield [{ type: "delete" as const, key: "10.5.7.0-24" }];
+    };
+    assert.deepEqual(await next(), { changes: [] });
+    assert.equal((await next()).changes.length, 1);
+  });
+
   test("a watch that fails while a line is being taken harms nobody else", async () => {
     const { store, lines, next } = setUp();
     let fail = (_why: Error) => {};

@@ -415,4 +415,22 @@ describe("a network configuration narrows the question", () => {
     assert.equal(stopped.ready, false);
     assert.match(stopped.next, /vxlan device/);
   });
+
+  test("what is in the way is mended before what may be there by right", () => {
+    const report = judge({
+      ...GOOD,
+      config: { ...CONFIG, datapath: "auto" },
+      vxlanDevices: ["flannel.1"],
+      ports: [port("vxlan", refused)],
+      clashes: [{
+        type: "vni",
+        name: "flannel.1",
+        vni: 1,
+        port: 8472,
+        backends: ["vxlan (kernel)"],
+      }],
+    });
+    assert.equal(report.ready, false);
+    assert.match(report.next, /: VNI 1, port 8472\. Remove it \(ip link delete flannel\.1\)/);
+  });
 });

@@ -144,7 +144,11 @@ describe("selvage leases, straight from etcd", () => {
     server.put(`${PREFIX}/config`, CONFIG);
     server.put(key("10.5.1.0-24"), value("192.0.2.1"), server.grant(100));
     server.put(key("10.5.2.0-24"), value("192.0.2.2"));
-    const listed = await done(["leases", "list", ...AT]);
+    server.put(key("10.5.9.0-24"), "{");
+    const io = new FakeIo();
+    const listed = await done(["leases", "list", ...AT], io);
+    assert.equal(io.stderr, "selvage: 1 entry of the store cannot be read: not shown\n");
+    server.delete(key("10.5.9.0-24"));
     assert.match(listed, /10\.5\.1\.0\/24 +192\.0\.2\.1 +vxlan/);
     assert.match(listed, /10\.5\.2\.0\/24 +192\.0\.2\.2 +vxlan +never \(reserved\)/);
     const json = JSON.parse(await done(["leases", "list", "-json", ...AT]));

@@ -95,7 +95,8 @@ test("a full life leaves everything on the host as it was", () =>
 async function assertNamed(lab: Lab, text: RegExp, remove: () => void): Promise<void> {
   const hasProblem = ({ problems }: Status) => problems.some((problem) => text.test(problem));
   await lab.startRegistry(VXLAN);
-  await lab.until(1, `does not name ${text}`, hasProblem);
+  const { problems } = await lab.until(1, `does not name ${text}`, hasProblem);
+  assert.deepEqual(problems.filter((problem) => !text.test(problem)), [], "nothing beside it");
   const { stdout } = lab.run(1, ["status"]);
   assert.match(stdout, new RegExp(`^Problem: .*${text.source}`, "m"));
   assert.match(stdout, /^Phase +started, but NOT ready/m);

@@ -9,7 +9,7 @@ import { addAccessFlags, withAccess } from "../open_access.ts";
 import { boolFlag, valueFlag } from "../flags.ts";
 import { printable, printableJson, printableLine } from "../../printable.ts";
 import { renderTable } from "../table.ts";
-import { formatDuration, formatTime } from "../units.ts";
+import { formatCount, formatDuration, formatTime } from "../units.ts";
 import { UsageError } from "../usage_error.ts";
 import { hostAddress } from "../values.ts";
 
@@ -64,9 +64,13 @@ function addList(leases: Command, context: CommandContext): void {
     .addOption(jsonFlag());
   addAccessFlags(command).action(async (flags: LeaseFlags) => {
     const found = await withAccess(command, context, (access) => access.leases());
-    const { leases, storeError } = found;
+    const { leases, storeError, unreadableCount } = found;
     if (storeError !== null) {
       io.err(printable(`selvage: ${storeError}; these leases are what this host knew last`) + "\n");
+    }
+    if (unreadableCount > 0) {
+      const entries = formatCount(unreadableCount, "entry", "entries");
+      io.err(`selvage: ${entries} of the store cannot be read: not shown\n`);
     }
     io.out(
       flags.json === true ? printableJson(leases) : leaseTable(leases, io.now_ms()),

@@ -122,5 +122,10 @@ export function planPeers<E extends PeerEntry>(
     }
   }
   sort(all);
-  return { entries: withoutOverlaps(all, input.config, skipped), skipped };
+  const served = new Set(skipped.length === 0 ? [] : all.map(({ key }) => key));
+  const told = skipped.map(({ key, reason }) => ({
+    key,
+    reason: served.has(key) ? `${reason}; its other family is served` : reason,
+  }));
+  return { entries: withoutOverlaps(all, input.config, told), skipped: told };
 }

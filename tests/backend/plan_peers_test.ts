@@ -72,7 +72,8 @@ describe("planPeers", () => {
       planPeer,
     );
     assert.deepEqual(subnetsOf(forwarding), ["10.1.0.0/24"]);
-    assert.deepEqual(skipped, [{ key: "10.1.0.0-24", reason: "no subnet of IPv6" }]);
+    const reason = "no subnet of IPv6; its other family is served";
+    assert.deepEqual(skipped, [{ key: "10.1.0.0-24", reason }]);
   });
 
   for (

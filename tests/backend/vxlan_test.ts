@@ -246,7 +246,10 @@ describe("peers", () => {
       },
     ]);
     assert.deepEqual(skipped, [
-      { key: "10.210.7.0-24", reason: "it has no IPv6 subnet or address" },
+      {
+        key: "10.210.7.0-24",
+        reason: "it has no IPv6 subnet or address; its other family is served",
+      },
     ]);
   });
 
@@ -255,7 +258,7 @@ describe("peers", () => {
     const { forwarding, skipped } = userspaceVxlanBackend.plan(dual([half]));
     assert.deepEqual(forwarding.map(({ subnet }) => `${subnet}`), ["fc00:0:0:8::/64"]);
     assert.deepEqual(skipped.map(({ reason }) => reason), [
-      "it publishes no VtepMAC in its BackendData",
+      "it publishes no VtepMAC in its BackendData; its other family is served",
     ]);
   });
 

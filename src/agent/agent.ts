@@ -2,6 +2,7 @@
  * The agent: the only place that knows store, lease, backend, kernel and data plane. It starts and
  * stops them, and keeps the state that the API shows.
  */
+import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { collectGarbage, pageOutFiles } from "../../ffi/page_out.ts";
 import type { VtepMacs } from "../backend/backend.ts";
@@ -12,7 +13,7 @@ import { errorText } from "../errors.ts";
 import { probeWritable } from "../files.ts";
 import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
 import { type Lease, type LeaseAttributes, leaseKey } from "../lease/lease.ts";
-import { readPreviousSubnets, writeSubnetFile } from "../lease/subnet_file.ts";
+import { readPreviousSubnets, type SubnetFile, writeSubnetFile } from "../lease/subnet_file.ts";
 import { logger } from "../log.ts";
 import type { Family, IpPrefix } from "../net/ip.ts";
 import { listAddresses, listLinks } from "../netlink/rtnetlink.ts";
@@ -66,6 +67,8 @@ export class Agent {
   #network: Network | null = null;
   #keeper: LeaseKeeper | null = null;
   #path: DataPath | null = null;
+  /** What the subnet file says; null: it is not written yet. */
+  #subnetFile: SubnetFile | null = null;
   /** While there is no lease to be had. */
   #barrier: KernelKeeper | null = null;
   /** What the network's PreStartupCommand printed. */
@@ -290,21 +293,34 @@ export class Agent {
       peers: () => this.#leases.peers(this.#keeper),
       arePeersKnown: () => this.#leases.isKnown,
       onFatal: this.#fatal.reject,
-      onChecked: restSoon,
+      onChecked: () => {
+        restSoon();
+        this.#keepSubnetFile();
+      },
       offloads: this.#options.offloads,
       workerCount: workerCount(this.#options.workers, availableParallelism()),
     });
-    writeSubnetFile(this.#options.subnetFile, {
-      network: config,
-      subnets: lease.subnets,
-      mtu_bytes: this.#path.mtu_bytes,
-      ipMasq: this.#options.ipMasq,
-    });
+    const { mtu_bytes } = this.#path;
+    const { subnetFile, ipMasq } = this.#options;
+    this.#subnetFile = { network: config, subnets: lease.subnets, mtu_bytes, ipMasq };
+    writeSubnetFile(subnetFile, this.#subnetFile);
     this.#progress.enter("ready", null);
     const state = `holding ${leaseKey(lease.subnets)}, backend ${config.backend.type}`;
     const how = this.control.readiness().ready ? "is ready" : "has started, but is not ready";
     this.#log.info`selvage ${VERSION} ${how}: ${state}`;
     this.#notify(`READY=1\nSTATUS=${state}`);
+  }
+
+  /** Without it no container can be made here: tidying programs may take it away. */
+  #keepSubnetFile(): void {
+    const { subnetFile } = this.#options;
+    if (this.#subnetFile === null || existsSync(subnetFile)) return;
+    try {
+      writeSubnetFile(subnetFile, this.#subnetFile);
+      this.#log.warning`${subnetFile} was gone; it is written anew`;
+    } catch (error) {
+      this.#log.warning`${subnetFile} is gone, and cannot be written: ${errorText(error)}`;
+    }
   }
 
   async #closePath(isCleared = false): Promise<void> {

@@ -10,7 +10,7 @@ import { check, libc } from "../../ffi/libc.ts";
 import { AF_UNIX, SOCK_DGRAM, sockaddrUn } from "../../ffi/socket_address.ts";
 import type { Status } from "../../src/agent/status.ts";
 import { spawnInNetns } from "../../src/demo/child.ts";
-import { EXECUTABLE, withLab } from "./lab.ts";
+import { EXECUTABLE, type Lab, withLab } from "./lab.ts";
 
 /** A service manager's notification socket. */
 class NotifySocket {
@@ -45,6 +45,13 @@ test("systemd hears READY=1 when packets flow, and STOPPING=1 at the end", () =>
     socket.close();
   }));
 
+async function untilLogged(lab: Lab, text: string): Promise<void> {
+  for (let i = 0; i < 100 && !lab.log(1).includes(text); i++) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  assert.ok(lab.log(1).includes(text), lab.log(1));
+}
+
 test("subnet.env is as flannel writes it, and the API socket is its owner's alone", () =>
   withLab(1, async (lab) => {
     const status = await lab.startRegistry();
@@ -60,6 +67,18 @@ test("subnet.env is as flannel writes it, and the API socket is its owner's alon
     for (const name of ["registry.db", "registry.key"]) {
       assert.equal(statSync(join(directory, name)).mode & 0o777, 0o600, name);
     }
+  }));
+
+test("subnet.env is written anew when it is found gone", () =>
+  withLab(1, async (lab) => {
+    await lab.startRegistry();
+    const file = join(lab.hostDirectory(1), "subnet.env");
+    const before = readFileSync(file, "utf8");
+    rmSync(file);
+    // What changes in the kernel has everything looked at.
+    lab.exec(lab.network(1).host, "ip", "address", "flush", "dev", "selvage0");
+    await untilLogged(lab, "subnet.env was gone; it is written anew");
+    assert.equal(readFileSync(file, "utf8"), before);
   }));
 
 test("the kernel has flannel's device, address and route, the route by our protocol number", () =>
@@ -121,10 +140,7 @@ test("device down, address flushed, route deleted by a foreign hand: mended, and
     await lab.untilPing(1, 2);
     lab.assertPings([1, 2]);
     // It is told when all is mended, which may be after the packet came through.
-    for (let i = 0; i < 100 && !lab.log(1).includes("someone changed what is ours"); i++) {
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-    assert.match(lab.log(1), /someone changed what is ours/);
+    await untilLogged(lab, "someone changed what is ours");
   }));
 
 test("a joined host logs the registry's loss and its return", () =>

@@ -100,6 +100,15 @@ describe("how etcd is reached", () => {
     assert.deepEqual([opened?.password, opened?.passwordFile], ["typed", file]);
   });
 
+  test("without a configuration the advice has the endpoints that were typed", async () => {
+    const typed = await run(["config", "get", ...AT]);
+    assert.equal(typed.code, 1);
+    assert.match(typed.stderr, /config set FILE --etcd-endpoints http:\/\/192\.0\.2\.1:2379\n$/);
+    const env = { SELVAGE_ETCD_ENDPOINTS: "http://192.0.2.1:2379" };
+    const set = await run(["config"], new FakeIo(env));
+    assert.match(set.stderr, /Write one: selvage config set FILE\.\n$/);
+  });
+
   test("what the client says comes out as its error", async () => {
     server.isDown = true;
     for (

@@ -123,6 +123,11 @@ export async function runCli(args: readonly string[], deps: CliDeps): Promise<nu
   const context: CommandContext = { io, deps, exitWith: (code) => exitCode = code };
   try {
     await runCommand(args, context);
+  } catch (error) {
+    exitCode = report(error, wantsJson(args), io);
+  }
+  try {
+    await io.written();
     return exitCode;
   } catch (error) {
     return report(error, wantsJson(args), io);

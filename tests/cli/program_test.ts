@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { SelvageError } from "../../src/errors.ts";
 import { formatJoinString, type JoinString } from "../../src/registry/join_string.ts";
 import type { RunOptions } from "../../src/agent/options.ts";
 import { cli, FakeIo } from "./fake_io.ts";
@@ -274,6 +275,15 @@ describe("the program", () => {
     assert.match(stdout, /^Usage: selvage leases watch /);
     for (const typed of ["help leases watch", "leases help watch", "leases watch -h"]) {
       assert.deepEqual((await cli(words(typed))).stdout, stdout, typed);
+    }
+  });
+
+  test("output that cannot be written: one sentence, exit 1", async () => {
+    for (const typed of ["version", "--help", "check"]) {
+      const io = new FakeIo();
+      io.written = () => Promise.reject(new SelvageError("unavailable", "cannot write it"));
+      const { code, stderr } = await cli(words(typed), io);
+      assert.deepEqual([code, stderr], [1, "selvage: cannot write it\n"], typed);
     }
   });
 

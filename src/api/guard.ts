@@ -62,7 +62,25 @@ function checkToken(header: string | undefined, verify: GuardOptions["verify"]):
   }
 }
 
-/** Checks Host, Origin and token, in this order, before anything is done or told. */
+/** Refuses what no token allows: who would make one for it would be refused all the same. */
+function checkTcp(method: string, path: string): void {
+  if (/^\/v1\/tokens(\/|$)/.test(path)) {
+    throw new SelvageError("not_found", "tokens are only managed over the Unix socket", {
+      hint: "Call selvage token on the host itself, without --api.",
+    });
+  }
+  // With backend `extension` it has commands run on every host, which is the owner's alone.
+  if (path === "/v1/config" && !READING.has(method)) {
+    throw new SelvageError("forbidden", "the configuration is only set over the Unix socket", {
+      hint: "Call selvage config set on the host itself, without --api.",
+    });
+  }
+}
+
+/**
+ * Checks Host, Origin, what may be asked over TCP at all, and the token, in this order, before
+ * anything is done or told.
+ */
 export function guard(options: GuardOptions): MiddlewareHandler {
   return async (context, next) => {
     const host = context.req.header("host") ?? "";
@@ -72,17 +90,9 @@ export function guard(options: GuardOptions): MiddlewareHandler {
       });
     }
     checkOrigin(context.req.header("origin"), options.scheme, host);
+    checkTcp(context.req.method, context.req.path);
     if (options.tokenFor === "everything" || !READING.has(context.req.method)) {
       checkToken(context.req.header("authorization"), options.verify);
-    }
-    if (/^\/v1\/tokens(\/|$)/.test(context.req.path)) {
-      throw new SelvageError("not_found", "tokens are only managed over the Unix socket");
-    }
-    // With backend `extension` it has commands run on every host, which is the owner's alone.
-    if (context.req.path === "/v1/config" && !READING.has(context.req.method)) {
-      throw new SelvageError("forbidden", "the configuration is only set over the Unix socket", {
-        hint: "Call selvage config set on the host itself.",
-      });
     }
     await next();
   };

@@ -38,6 +38,7 @@ export function addClientFlags(command: Command): Command {
       term: "api <url>",
       description: `ask over TCP instead, such as http://${DEFAULTS.apiListen}`,
       env: "selvage",
+      alternative: "api-socket",
       parse: nonEmpty,
     }))
     .addOption(valueFlag({

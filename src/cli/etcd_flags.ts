@@ -1,5 +1,6 @@
 /** The flags by which etcd is reached: flannel's, of every command that may use it. */
 import type { Command } from "commander";
+import { parseEndpoints } from "../etcd/client/endpoint.ts";
 import { ETCD_DEFAULTS, type EtcdOptions } from "../etcd/options.ts";
 import { readPasswordFile } from "../etcd/password_file.ts";
 import { valueFlag } from "./flags.ts";
@@ -18,10 +19,12 @@ export interface EtcdFlags {
   readonly etcdPasswordFile?: string;
 }
 
-/** Endpoints with commas between them; what each must be is for the client to say. */
+/** Endpoints with commas between them, as they were written. */
 function endpointList(text: string): string[] {
   const endpoints = text.split(",").map((one) => one.trim()).filter((one) => one !== "");
   if (endpoints.length === 0) throw new Error("must be at least one URL, such as https://h:2379");
+  // Only whether they can be read: which are https the files of TLS say, which come later.
+  parseEndpoints(endpoints, false);
   return endpoints;
 }
 
@@ -36,8 +39,14 @@ function keyPrefix(text: string): string {
 /** Adds them; `usesByDefault`: with flannel's endpoints where none are given. */
 export function addEtcdFlags(command: Command, usesByDefault = false): Command {
   const env = "flannel";
-  const file = (term: string, description: string) =>
-    valueFlag({ term: `${term} <file>`, description, parse: nonEmpty, env });
+  const file = (term: string, description: string, alternative?: string) =>
+    valueFlag({
+      term: `${term} <file>`,
+      description,
+      parse: nonEmpty,
+      env,
+      ...(alternative === undefined ? {} : { alternative }),
+    });
   const flags = [
     valueFlag({
       term: "etcd-endpoints <urls>",
@@ -65,8 +74,9 @@ export function addEtcdFlags(command: Command, usesByDefault = false): Command {
       description: "its password; all users of the host see it here: better in the environment, or",
       parse: nonEmpty,
       env,
+      alternative: "etcd-password-file",
     }),
-    file("etcd-password-file", "file whose first line is the password"),
+    file("etcd-password-file", "file whose first line is the password", "etcd-password"),
   ];
   for (const flag of flags) command.addOption(flag);
   return command;
@@ -83,13 +93,16 @@ function readPassword(flags: EtcdFlags): string | null {
 
 /** Refuses what flannel's client would silently do without. */
 function checkPairs(flags: EtcdFlags): void {
-  const hasPassword = flags.etcdPassword !== undefined || flags.etcdPasswordFile !== undefined;
+  const isInFile = flags.etcdPasswordFile !== undefined;
+  const hasPassword = isInFile || flags.etcdPassword !== undefined;
   if ((flags.etcdKeyfile === undefined) !== (flags.etcdCertfile === undefined)) {
     throw new UsageError("--etcd-certfile and --etcd-keyfile go together");
   }
   if (hasPassword !== (flags.etcdUsername !== undefined)) {
     throw new UsageError(
-      hasPassword ? "--etcd-password needs --etcd-username" : "--etcd-username needs a password",
+      hasPassword
+        ? `--etcd-password${isInFile ? "-file" : ""} needs --etcd-username`
+        : "--etcd-username needs a password",
       "Give both, or neither; the password best by --etcd-password-file.",
     );
   }

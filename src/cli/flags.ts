@@ -4,7 +4,7 @@
  * variable.
  */
 import { type Command, Option } from "commander";
-import { errorText } from "../errors.ts";
+import { errorText, SelvageError } from "../errors.ts";
 import { UsageError } from "./usage_error.ts";
 import { parseGoBool } from "./values.ts";
 
@@ -16,6 +16,8 @@ interface FlagBase {
   readonly term: string;
   readonly description: string;
   readonly env?: EnvNames;
+  /** Another flag that says the same; where it is typed, the variables of this one do not count. */
+  readonly alternative?: string;
 }
 
 export interface ValueFlag<T> extends FlagBase {
@@ -25,8 +27,17 @@ export interface ValueFlag<T> extends FlagBase {
   readonly defaultText?: string;
 }
 
-/** The variables of each option, the first that is set counts. */
-const variables = new WeakMap<Option, readonly string[]>();
+interface Variables {
+  /** The first that is set counts. */
+  readonly names: readonly string[];
+  /** As of `FlagBase`, as commander calls it. */
+  readonly alternative: string | null;
+}
+
+/** The variables of each option. */
+const variables = new WeakMap<Option, Variables>();
+
+type Env = Readonly<Record<string, string | undefined>>;
 
 function envNames(term: string, env: EnvNames): string[] {
   const name = term.split(" ")[0]!.toUpperCase().replaceAll("-", "_");
@@ -38,7 +49,8 @@ function read<T>(where: string, text: string, parse: (text: string) => T): T {
   try {
     return parse(text);
   } catch (error) {
-    throw new UsageError(`${where} ${JSON.stringify(text)}: ${errorText(error)}`);
+    const hint = error instanceof SelvageError ? error.hint : "";
+    throw new UsageError(`${where} ${JSON.stringify(text)}: ${errorText(error)}`, hint);
   }
 }
 
@@ -46,7 +58,11 @@ function makeOption(flag: FlagBase): Option {
   const names = envNames(flag.term, flag.env ?? "none");
   const suffix = names.length === 0 ? "" : ` (env ${names.join(", ")})`;
   const option = new Option(`--${flag.term}`, flag.description + suffix);
-  variables.set(option, names);
+  const { alternative } = flag;
+  variables.set(option, {
+    names,
+    alternative: alternative === undefined ? null : new Option(`--${alternative}`).attributeName(),
+  });
   return option;
 }
 
@@ -79,18 +95,37 @@ export function isBoolean(option: Option): boolean {
   return !option.required;
 }
 
-/** Fills in from the environment what the command line left out; an empty variable is none. */
-export function applyEnv(command: Command, env: Readonly<Record<string, string | undefined>>) {
+/** The variable of an option that counts; undefined: none is set. An empty one is none. */
+function variableOf(option: Option, env: Env): string | undefined {
+  return variables.get(option)?.names.find((one) => (env[one] ?? "") !== "");
+}
+
+/** Fills in from the environment what the command line left out. */
+export function applyEnv(command: Command, env: Env) {
+  const isTyped = (attribute: string) => command.getOptionValueSource(attribute) === "cli";
   for (const option of command.options) {
     const attribute = option.attributeName();
-    const name = variables.get(option)?.find((one) => (env[one] ?? "") !== "");
-    if (name === undefined || command.getOptionValueSource(attribute) === "cli") continue;
+    const name = variableOf(option, env);
+    const alternative = variables.get(option)?.alternative ?? null;
+    if (name === undefined || isTyped(attribute)) continue;
+    if (alternative !== null && isTyped(alternative)) continue;
     try {
       const value: unknown = option.parseArg?.(env[name]!, undefined);
       command.setOptionValueWithSource(attribute, value, "env");
     } catch (error) {
       // Worded for the flag; here the variable is what is wrong.
-      throw new UsageError(errorText(error).replace(option.long!, name));
+      const hint = error instanceof SelvageError ? error.hint : "";
+      throw new UsageError(errorText(error).replace(option.long!, name), hint);
     }
   }
+}
+
+/** An error's text, with the variable in place of each flag whose value came from one. */
+export function nameVariables(text: string, command: Command, env: Env): string {
+  return text.replace(/--[a-z][\w-]*/g, (flag) => {
+    const option = command.options.find((one) => one.long === flag);
+    if (option === undefined) return flag;
+    if (command.getOptionValueSource(option.attributeName()) !== "env") return flag;
+    return variableOf(option, env) ?? flag;
+  });
 }

@@ -53,19 +53,64 @@ function unknownFlag(command: Command, typed: string, name: string): UsageError 
   );
 }
 
+/** The subcommand that `word` names. */
+function namedBy(word: string, group: Command): Command | undefined {
+  return group.commands.find((one) => one.name() === word || one.aliases().includes(word));
+}
+
 /** The command that `arg` leads to: a subcommand, or the same one where it takes arguments. */
 function subcommand(command: Command, arg: string): Command {
   const names = command.commands.map((one) => one.name());
-  if (names.length === 0 || arg === "help") return command;
-  const found = command.commands.find((one) => {
-    return one.name() === arg || one.aliases().includes(arg);
-  });
+  if (names.length === 0) return command;
+  const found = namedBy(arg, command);
   if (found !== undefined) return found;
   const guess = nearest(arg, names);
   throw new UsageError(
     `unknown command ${JSON.stringify(arg)} for "${fullName(command)}"`,
     guess === null ? `There are: ${names.join(", ")}` : `Did you mean ${guess}?`,
   );
+}
+
+/** The subcommand that a group stands for when none is named; undefined: it has none. */
+function defaultOf(group: Command): Command | undefined {
+  // Commander is told it by `isDefault` and tells it nobody.
+  const { _defaultCommandName: name } = group as unknown as { _defaultCommandName: string | null };
+  return group.commands.find((one) => one.name() === name);
+}
+
+function isGoBool(text: string): boolean {
+  try {
+    parseGoBool(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** What was read so far. */
+interface Place {
+  readonly command: Command;
+  /** Whether nobody named it: flags stood where a subcommand might have. */
+  readonly isDefault: boolean;
+  /** The boolean flag that stands bare just before; null: none does. */
+  readonly bare: string | null;
+}
+
+/**
+ * Refuses a word behind flags of a command that takes none, where it is seen what was meant: a
+ * value of a boolean, or a subcommand.
+ */
+function checkWord(word: string, { command, isDefault, bare }: Place): void {
+  if (command.commands.length > 0 || command.registeredArguments.length > 0) return;
+  if (bare !== null && isGoBool(word)) {
+    const text = `a boolean takes its value after "=": ${bare} ${word}`;
+    throw new UsageError(text, `Write ${bare}=${word}`);
+  }
+  if (!isDefault) return;
+  const meant = namedBy(word, command.parent!);
+  if (meant === undefined) return;
+  const text = `flags of "${fullName(command)}" stand before ${JSON.stringify(word)}`;
+  throw new UsageError(text, `Write them behind it: ${fullName(meant)}`);
 }
 
 /** The value of a boolean that commander takes bare only. */
@@ -78,17 +123,27 @@ function readBool(name: string, text: string): boolean {
 }
 
 /**
- * The arguments as commander reads them: two dashes, values after `=`. Subcommands are followed,
- * so that each flag is looked up where it stands. What comes after `--` stays as it is. Throws
- * `UsageError` for an unknown command or flag and for a value that is missing.
+ * The arguments as commander reads them: two dashes, values after `=`, help as a flag at the end.
+ * Subcommands are followed, also to the default one of a group, so that each flag is looked up
+ * where it stands. What comes after `--` stays as it is. Throws `UsageError` for an unknown command
+ * or flag and for a value that is missing or stands where none may.
  */
 export function normaliseGoFlags(program: Command, args: readonly string[]): string[] {
   const result: string[] = [];
+  const help: string[] = [];
   let command = program;
+  let isDefault = false;
+  let bare: string | null = null;
   for (let i = 0; i < args.length; i++) {
     const arg = args[i]!;
-    if (arg === "--") return [...result, ...args.slice(i)];
+    if (arg === "--") return [...result, ...help, ...args.slice(i)];
     if (!arg.startsWith("-") || arg === "-") {
+      checkWord(arg, { command, isDefault, bare });
+      bare = null;
+      if (arg === "help" && command.commands.length > 0) {
+        help.push("--help");
+        continue;
+      }
       command = subcommand(command, arg);
       result.push(arg);
       continue;
@@ -96,9 +151,15 @@ export function normaliseGoFlags(program: Command, args: readonly string[]): str
     const match = /^--?([^-=][^=]*)(?:=(.*))?$/s.exec(arg);
     if (match === null) throw new UsageError(`bad flag syntax: ${arg}`);
     const [name, value] = [match[1]!, match[2]];
+    bare = null;
     if ((name === "h" || name === "help") && value === undefined) {
       result.push("--help");
       continue;
+    }
+    const byDefault = defaultOf(command);
+    if (byDefault !== undefined) {
+      [command, isDefault] = [byDefault, true];
+      result.push(byDefault.name());
     }
     const option = command.options.find((one) => optionName(one) === name);
     if (option === undefined) throw unknownFlag(command, arg.replace(/=.*$/s, ""), name);
@@ -107,6 +168,7 @@ export function normaliseGoFlags(program: Command, args: readonly string[]): str
     } else if (value !== undefined) {
       if (readBool(name, value)) result.push(`--${name}`);
     } else if (isBoolean(option)) {
+      bare = arg;
       result.push(option.optional ? `--${name}=true` : `--${name}`);
     } else {
       const next = args[++i];
@@ -114,5 +176,5 @@ export function normaliseGoFlags(program: Command, args: readonly string[]): str
       result.push(`--${name}=${next}`);
     }
   }
-  return result;
+  return [...result, ...help];
 }

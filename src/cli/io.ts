@@ -1,9 +1,15 @@
 /** What a command has of the outside: input and output, its environment, its clock. */
 import { SelvageError } from "../errors.ts";
+import { Output } from "./output.ts";
 
 export interface CliIo {
   /** For results. */
   out(text: string): void;
+  /**
+   * Resolves when all of that is written, when its reader has gone, or on Ctrl-C in a command that
+   * watches. Rejects if it cannot be written.
+   */
+  written(): Promise<void>;
   /** For errors and advice. */
   err(text: string): void;
   /** All of what is piped in, as text. Throws `too_large` beyond the bound. */
@@ -13,7 +19,7 @@ export interface CliIo {
   readonly isTerminal: boolean;
   /** In ms since 1970. */
   now_ms(): number;
-  /** Aborted on Ctrl-C, and when nobody reads `out` any more; from the first call on. */
+  /** Aborted on Ctrl-C, and when `out` cannot be written any more; from the first call on. */
   interrupted(): AbortSignal;
 }
 
@@ -34,11 +40,11 @@ async function readInput(sizeMax_bytes: number): Promise<string> {
 export function processIo(): CliIo {
   const abort = new AbortController();
   let listening = false;
-  // A reader such as head(1) that goes away is no error of ours.
-  process.stdout.on("error", () => abort.abort());
+  const output = new Output(process.stdout, abort);
   process.stderr.on("error", () => {});
   return {
-    out: (text) => void process.stdout.write(text),
+    out: (text) => output.write(text),
+    written: () => output.written(),
     err: (text) => void process.stderr.write(text),
     readInput,
     env: process.env,

@@ -1,5 +1,6 @@
 /** The flags that say where leases and configuration are, and the access they give. */
 import type { Command } from "commander";
+import { hasCode, SelvageError } from "../errors.ts";
 import type { NetworkAccess } from "./access.ts";
 import { addClientFlags, type ClientFlags } from "./client.ts";
 import type { CommandContext } from "./context.ts";
@@ -25,6 +26,14 @@ function checkOnePlace(command: Command): void {
   );
 }
 
+/** What etcd lacks is written with the flags that lead to it. */
+function namingEtcd(error: unknown, endpoints: readonly string[]): unknown {
+  if (!hasCode(error, "config_missing")) return error;
+  const hint = "Write one, with all of these etcd flags: selvage config set FILE " +
+    `--etcd-endpoints ${endpoints.join(",")}`;
+  return new SelvageError(error.code, error.message, { hint, cause: error });
+}
+
 /** Runs `work` with the access that the command's flags name, and closes it. */
 export async function withAccess<T>(
   command: Command,
@@ -46,6 +55,9 @@ export async function withAccess<T>(
   }
   try {
     return await work(access);
+  } catch (error) {
+    const isTyped = command.getOptionValueSource("etcdEndpoints") === "cli";
+    throw etcd !== null && isTyped ? namingEtcd(error, etcd.endpoints) : error;
   } finally {
     await access.close();
   }

@@ -13,7 +13,7 @@ import { addStatus } from "./commands/status.ts";
 import { addToken } from "./commands/token.ts";
 import { addVersion } from "./commands/version.ts";
 import type { CliDeps, CommandContext } from "./context.ts";
-import { applyEnv } from "./flags.ts";
+import { applyEnv, nameVariables } from "./flags.ts";
 import { normaliseGoFlags } from "./go_flags.ts";
 import { type CliIo, processIo } from "./io.ts";
 import { printable } from "../printable.ts";
@@ -95,6 +95,23 @@ function wantsJson(args: readonly string[]): boolean {
   return args.some((arg) => /^--?json(=(1|t|T|true|TRUE|True))?$/.test(arg));
 }
 
+/** Throws what the command throws, in terms of what was typed or set. */
+async function runCommand(args: readonly string[], context: CommandContext): Promise<void> {
+  const program = buildProgram(context);
+  let called = program;
+  program.hook("preAction", (_program, command) => void (called = command));
+  const words = normaliseGoFlags(program, args);
+  const typed = words[0] === FLANNELD ? withoutEmpty(words) : words;
+  try {
+    await program.parseAsync(typed, { from: "user" });
+  } catch (error) {
+    if (error instanceof SelvageError) {
+      error.message = nameVariables(error.message, called, context.io.env);
+    }
+    throw error;
+  }
+}
+
 /**
  * Runs one command line: `args` without runtime and script. Resolves to the exit code (0 done,
  * 1 failed, 2 called wrongly) and never rejects; it neither exits nor installs handlers of its own,
@@ -105,10 +122,12 @@ export async function runCli(args: readonly string[], deps: CliDeps): Promise<nu
   let exitCode: number = EXIT.ok;
   const context: CommandContext = { io, deps, exitWith: (code) => exitCode = code };
   try {
-    const program = buildProgram(context);
-    const words = normaliseGoFlags(program, args);
-    const typed = words[0] === FLANNELD ? withoutEmpty(words) : words;
-    await program.parseAsync(typed, { from: "user" });
+    await runCommand(args, context);
+  } catch (error) {
+    exitCode = report(error, wantsJson(args), io);
+  }
+  try {
+    await io.written();
     return exitCode;
   } catch (error) {
     return report(error, wantsJson(args), io);

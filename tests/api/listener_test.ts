@@ -189,6 +189,8 @@ describe("loopback TCP: Host, Origin, token", () => {
     ],
     ["changing, token", DELETE, () => bearer(API_TOKEN), 204],
     ["the configuration", { path: "/v1/config", method: "PUT" }, () => bearer(API_TOKEN), 403],
+    ["the configuration, no token", { path: "/v1/config", method: "PUT" }, () => ({}), 403],
+    ["tokens, no token", { path: "/v1/tokens", method: "POST" }, () => ({}), 404],
     ["tokens, reading", { path: "/v1/tokens" }, () => bearer(API_TOKEN), 404],
     ["tokens, making", { path: "/v1/tokens", method: "POST" }, () => bearer(API_TOKEN), 404],
   ];

@@ -78,6 +78,8 @@ describe("how etcd is reached", () => {
     const { code, stderr } = await run(["leases", "list", "-api-socket", socket], new FakeIo(env));
     assert.equal(code, 1);
     assert.match(stderr, /no socket at/);
+    const api = new FakeIo({ SELVAGE_API: "http://127.0.0.1:1" });
+    assert.match((await run(["leases", "-api-socket", socket], api)).stderr, /no socket at/);
   });
 
   test("a password that cannot be read", async () => {
@@ -88,6 +90,23 @@ describe("how etcd is reached", () => {
     const empty = join(directory, "empty");
     writeFileSync(empty, "\n");
     assert.match((await run([...args, empty])).stderr, /--etcd-password-file .*empty: empty/);
+  });
+
+  test("a file that is named goes before a password in the environment", async () => {
+    const file = join(directory, "password");
+    writeFileSync(file, "typed\n");
+    const env = { FLANNELD_ETCD_PASSWORD: "set", SELVAGE_ETCD_USERNAME: "u" };
+    await done(["leases", ...AT, "-etcd-password-file", file], new FakeIo(env));
+    assert.deepEqual([opened?.password, opened?.passwordFile], ["typed", file]);
+  });
+
+  test("without a configuration the advice has the endpoints that were typed", async () => {
+    const typed = await run(["config", "get", ...AT]);
+    assert.equal(typed.code, 1);
+    assert.match(typed.stderr, /config set FILE --etcd-endpoints http:\/\/192\.0\.2\.1:2379\n$/);
+    const env = { SELVAGE_ETCD_ENDPOINTS: "http://192.0.2.1:2379" };
+    const set = await run(["config"], new FakeIo(env));
+    assert.match(set.stderr, /Write one: selvage config set FILE\.\n$/);
   });
 
   test("what the client says comes out as its error", async () => {

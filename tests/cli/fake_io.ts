@@ -23,6 +23,8 @@ export class FakeIo implements CliIo {
     this.stdout += text;
     this.onOut(this.stdout);
   }
+  /** What became of it. */
+  written: () => Promise<void> = () => Promise.resolve();
   err(text: string): void {
     this.stderr += text;
   }

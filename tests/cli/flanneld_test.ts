@@ -269,7 +269,8 @@ const WRONG: readonly [args: string[], message: RegExp][] = [
   [["-no-such-flag"], /unknown flag -no-such-flag for "selvage flanneld"/],
   [["-etcd-endpoint=h:1"], /unknown flag -etcd-endpoint/],
   // Go would end the flags here, and leave out the rest without a word.
-  [["-ip-masq", "true", "-iface=eth1"], /too many arguments/],
+  [["-ip-masq", "true", "-iface=eth1"], /Write -ip-masq=true\n$/],
+  [["-ip-masq", "maybe"], /too many arguments/],
   [["-etcd-keyfile=/k"], /go together/],
 ];
 

@@ -15,7 +15,9 @@ function program(): Command {
     .addOption(valueFlag({ term: "v <level>", description: "", parse: text }))
     .addOption(boolFlag({ term: "ip-masq", description: "" }));
   const nested = root.command("leases");
-  nested.command("list").alias("ls").addOption(boolFlag({ term: "json", description: "" }));
+  nested.command("list", { isDefault: true }).alias("ls").addOption(
+    boolFlag({ term: "json", description: "" }),
+  );
   nested.command("revoke").argument("<key>");
   return root;
 }
@@ -42,7 +44,17 @@ describe("Go's flag syntax", () => {
     ["leases list -json", "leases list --json=true"],
     ["leases revoke list", "leases revoke list"],
     ["leases ls -json", "leases ls --json=true"],
-    ["help leases", "help leases"],
+    ["help leases", "leases --help"],
+    ["help leases ls", "leases ls --help"],
+    ["leases help revoke", "leases revoke --help"],
+    ["help", "--help"],
+    ["help leases -- x", "leases --help -- x"],
+    ["run help", "run help"],
+    ["leases", "leases"],
+    ["leases -json", "leases list --json=true"],
+    ["leases -h", "leases --help"],
+    ["leases -json=0 -h", "leases list --json=0 --help"],
+    ["leases revoke true", "leases revoke true"],
     ["-version", "--version"],
     ["-version=true", "--version"],
     ["-version=0", ""],
@@ -53,11 +65,16 @@ describe("Go's flag syntax", () => {
     });
   }
 
+  const REVOKE = "Write them behind it: tool leases revoke";
   const errors: [string, RegExp, string][] = [
     ["run -ifcae eth0", /^unknown flag -ifcae for "tool run"$/, "Did you mean --iface?"],
     ["run --ip-mask=true", /^unknown flag --ip-mask for/, "Did you mean --ip-masq?"],
     ["run -zzzzzz", /^unknown flag -zzzzzz/, "See: tool run --help"],
-    ["leases -json", /^unknown flag -json for "tool leases"$/, "See: tool leases --help"],
+    ["leases -jsno", /^unknown flag -jsno for "tool leases list"$/, "Did you mean --json?"],
+    ["leases -json revoke x", /^flags of "tool leases list" stand before "revoke"$/, REVOKE],
+    ["leases -json ls", /^flags of "tool leases list" stand before "ls"$/, ""],
+    ["run -ip-masq true", /^a boolean takes its value after "="/, "Write -ip-masq=true"],
+    ["leases --json F", /^a boolean takes/, "Write --json=F"],
     ["leases revoke -json", /^unknown flag -json for "tool leases revoke"$/, ""],
     ["run -iface", /^flag --iface needs a value$/, ""],
     ["run ---iface x", /^bad flag syntax: ---iface$/, ""],

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { SelvageError } from "../../src/errors.ts";
 import { formatJoinString, type JoinString } from "../../src/registry/join_string.ts";
 import type { RunOptions } from "../../src/agent/options.ts";
 import { cli, FakeIo } from "./fake_io.ts";
@@ -117,6 +118,12 @@ describe("selvage run", () => {
     ["run", { SELVAGE_WORKERS: "1" }, (o) => o.workers, 1],
     ["run -workers=auto", { SELVAGE_WORKERS: "1" }, (o) => o.workers, "auto"],
     ["run -subnet-file /a -subnet-file /b", {}, (o) => o.subnetFile, "/b"],
+    [
+      "run -etcd-endpoints h:1 -etcd-username u -etcd-password p",
+      { FLANNELD_ETCD_PASSWORD_FILE: "/none" },
+      (o) => o.etcd?.password,
+      "p",
+    ],
     ["run -healthz-port 1", {}, (o) => o.healthListen, { host: "0.0.0.0", port: 1 }],
     ["run -healthz-ip ::", {}, (o) => o.healthListen, null],
   ];
@@ -151,12 +158,12 @@ describe("selvage run", () => {
     ["run -api-listen localhost:8285", {}, /--api-listen "localhost:8285"/],
     ["run -api-listen 127.0.0.1", {}, /--api-listen "127\.0\.0\.1"/],
     ["run -join x -net-config y", {}, /--join and --net-config exclude/],
-    ["run -join x", { SELVAGE_REGISTRY_LISTEN: "1.2.3.4:1" }, /--join and --registry-listen/],
+    ["run -join x", { SELVAGE_REGISTRY_LISTEN: "1.2.3.4:1" }, /--join and SELVAGE_REGISTRY_LISTEN/],
     ["run -join x -etcd-endpoints h:1", {}, /--etcd-endpoints and --join exclude/],
     ["run -etcd-endpoints h:1 -net-config y", {}, /--etcd-endpoints and --net-config exclude/],
     ["run -registry-listen 1.2.3.4:1", { FLANNELD_ETCD_ENDPOINTS: "h:1" }, /and --registry-listen/],
     ["run -etcd-prefix /x", {}, /--etcd-prefix means nothing without --etcd-endpoints/],
-    ["run", { SELVAGE_ETCD_CAFILE: "/x" }, /--etcd-cafile means nothing without/],
+    ["run", { SELVAGE_ETCD_CAFILE: "/x" }, /SELVAGE_ETCD_CAFILE means nothing without/],
     ["run -etcd-endpoints ,", {}, /--etcd-endpoints ",": must be at least one URL/],
     ["run -etcd-endpoints h:1 -etcd-prefix /a/../b", {}, /--etcd-prefix .*must not hold/],
     ["run -etcd-endpoints h:1 -etcd-certfile /c", {}, /certfile and --etcd-keyfile go together/],
@@ -167,12 +174,34 @@ describe("selvage run", () => {
       {},
       /--etcd-password and --etcd-password-file exclude/,
     ],
+    [
+      "run -etcd-endpoints h:1 -etcd-username u",
+      { FLANNELD_ETCD_PASSWORD: "p", SELVAGE_ETCD_PASSWORD_FILE: "f" },
+      /FLANNELD_ETCD_PASSWORD and SELVAGE_ETCD_PASSWORD_FILE exclude/,
+    ],
+    [
+      "run -etcd-endpoints h:1",
+      { SELVAGE_ETCD_PASSWORD_FILE: "f" },
+      /SELVAGE_ETCD_PASSWORD_FILE needs --etcd-username/,
+    ],
+    [
+      "leases -etcd-endpoints h:1",
+      { FLANNELD_ETCD_USERNAME: "u" },
+      /FLANNELD_ETCD_USERNAME needs a password/,
+    ],
+    ["run -etcd-endpoints h:1,nope://x:1", {}, /--etcd-endpoints "h:1,nope.*: the scheme nope/],
+    [
+      "config",
+      { FLANNELD_ETCD_ENDPOINTS: "h" },
+      /FLANNELD_ETCD_ENDPOINTS "h": .*\nWrite endpoints/,
+    ],
+    ["leases -etcd-endpoints http://[fe80::1%eth0]:1", {}, /\nA zone, .*is not supported/],
     ["run -healthz-port 65536", {}, /--healthz-port "65536"/],
     ["migrate", {}, /migrate needs --etcd-endpoints/],
     [
       "leases -etcd-endpoints h:1 -api-socket /s",
       {},
-      /unknown flag -etcd-endpoints/,
+      /--etcd-endpoints and --api-socket exclude/,
     ],
     [
       "leases list -etcd-endpoints h:1 -api-socket /s",
@@ -194,6 +223,9 @@ describe("selvage run", () => {
     ["token create -scope api -address 1.2.3.4:5", {}, /--address/],
     ["status -watch", {}, /--watch needs a terminal/],
     ["status -api ftp://x", {}, /--api "ftp:\/\/x"/],
+    ["status", { SELVAGE_API: "nonsense" }, /SELVAGE_API "nonsense": not a URL/],
+    ["status -json true", {}, /"hint":"Write -json=true"/],
+    ["config -json check net-conf.json", {}, /"hint":"Write them behind it: selvage config check"/],
     ["status -api nonsense", {}, /--api "nonsense": not a URL/],
     ["status -api http://192.0.2.1:8285 -token s", {}, /not sent unencrypted/],
   ];
@@ -201,7 +233,7 @@ describe("selvage run", () => {
     test(`${typed} ${JSON.stringify(env)}: exit 2`, async () => {
       const result = await cli(words(typed), new FakeIo(env));
       assert.match(result.stderr, message);
-      assert.match(result.stderr, /^selvage: /);
+      assert.match(result.stderr, /^selvage: |^{"type":/);
       assert.deepEqual([result.code, result.stdout, result.run, result.demo], [2, "", null, null]);
     });
   }
@@ -235,6 +267,23 @@ describe("the program", () => {
         assert.match(stdout, new RegExp(`^Usage: selvage ${command}`), command);
         assert.match(stdout, /Examples:\n {2}/, command);
       }
+    }
+  });
+
+  test("help of a subcommand, by the command help", async () => {
+    const { stdout } = await cli(words("leases watch --help"));
+    assert.match(stdout, /^Usage: selvage leases watch /);
+    for (const typed of ["help leases watch", "leases help watch", "leases watch -h"]) {
+      assert.deepEqual((await cli(words(typed))).stdout, stdout, typed);
+    }
+  });
+
+  test("output that cannot be written: one sentence, exit 1", async () => {
+    for (const typed of ["version", "--help", "check"]) {
+      const io = new FakeIo();
+      io.written = () => Promise.reject(new SelvageError("unavailable", "cannot write it"));
+      const { code, stderr } = await cli(words(typed), io);
+      assert.deepEqual([code, stderr], [1, "selvage: cannot write it\n"], typed);
     }
   });
 

@@ -16,14 +16,18 @@ export interface Endpoint {
 /** More are a mistake: a cluster has some three to seven members. */
 const ENDPOINT_COUNT_MAX = 64;
 
-function malformed(text: string, why: string): SelvageError {
-  return new SelvageError("invalid_argument", `etcd endpoint ${JSON.stringify(text)}: ${why}`, {
-    hint: "Write endpoints as http://ADDRESS:PORT or https://ADDRESS:PORT, separated by commas.",
-  });
+const FORM_HINT =
+  "Write endpoints as http://ADDRESS:PORT or https://ADDRESS:PORT, separated by commas.";
+const ZONE_HINT = "A zone, such as %eth0, is not supported: use an address that needs none.";
+
+function malformed(text: string, why: string, hint = FORM_HINT): SelvageError {
+  const message = `etcd endpoint ${JSON.stringify(text)}: ${why}`;
+  return new SelvageError("invalid_argument", message, { hint });
 }
 
 function readHost(text: string, bracketed: string | undefined, plain: string | undefined): string {
   if (bracketed !== undefined) {
+    if (bracketed.includes("%")) throw malformed(text, "an address with a zone", ZONE_HINT);
     if (isIP(bracketed) !== 6) throw malformed(text, "what is in brackets is no IPv6 address");
     return IpAddress.parse(bracketed, "etcd endpoint").toString();
   }

@@ -36,6 +36,7 @@ const REFUSED: readonly [text: string, why: RegExp][] = [
   ["http://010.0.0.1:2379", /no IPv4 address/],
   ["fd00::1:2379", /IPv6 address goes in brackets/],
   ["http://[10.0.0.1]:2379", /no IPv6 address/],
+  ["http://[fe80::1%eth0]:2379", /with a zone/],
   ["unix:///run/etcd.sock", /scheme unix/],
   ["http://etcd.lan:2379/v2", /not ADDRESS:PORT/],
   ["http://root:secret@etcd.lan:2379", /user name/],
@@ -49,6 +50,10 @@ for (const [text, why] of REFUSED) {
       assert.ok(error instanceof SelvageError);
       assert.equal(error.code, "invalid_argument");
       assert.match(error.message, why);
+      assert.match(
+        error.hint,
+        text.includes("%") ? /zone, .*not supported/ : /^Write endpoints as/,
+      );
       return true;
     });
   });

@@ -10,6 +10,7 @@ const AUTHORITY_HINT = "Give the authority that signed the server's certificate:
 const CLIENT_HINT = "Give a certificate that the server accepts: --etcd-certfile, --etcd-keyfile.";
 const RESOLVE_HINT = "Check the name in --etcd-endpoints and this host's name servers " +
   "(/etc/resolv.conf), or give an address.";
+const ROUTE_HINT = "Check this host's link, its routes (ip route) and its firewall.";
 const SCHEME_HINT = "Check whether the endpoint is http:// or https://.";
 
 /** Codes of OpenSSL and the system, and marks in texts where a runtime has no code. */
@@ -29,8 +30,10 @@ const REASONS: readonly [mark: RegExp, why: string, hint: string][] = [
   ],
   [/WRONG_VERSION|wrong version|packet length|EPROTO/i, "it does not speak TLS", SCHEME_HINT],
   [/ECONNREFUSED/, "connection refused", ""],
-  [/EHOSTUNREACH/, "no route to the host", ""],
-  [/ENETUNREACH/, "no route to its network", ""],
+  [/EHOSTUNREACH/, "no route to the host", ROUTE_HINT],
+  [/ENETUNREACH/, "no route to its network", ROUTE_HINT],
+  [/EINVAL/, "no route to the host that may be used", ROUTE_HINT],
+  [/EACCES|EPERM/, "this host's routes or firewall do not permit it", ROUTE_HINT],
   [/ETIMEDOUT/, "no answer to the connection", ""],
 ];
 

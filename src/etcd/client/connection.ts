@@ -15,6 +15,7 @@ import { connectReason, unresolvedError } from "./connect_reason.ts";
 import { makeCredentials, type WatchedCredentials } from "./credentials.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { type Method, RANGE } from "./methods.ts";
+import { withTrueReason } from "./refusal.ts";
 import { type Address, channelTarget } from "./resolver.ts";
 import { ConnectError, Status, StatusError } from "./status.ts";
 import type { TlsMaterial } from "./tls_files.ts";
@@ -135,7 +136,10 @@ export class Connection {
     )
       .then(() => null, (error: unknown) => error);
     signal.throwIfAborted();
-    const details = error instanceof StatusError ? error.details : "the connection broke";
+    const details = error instanceof StatusError
+      ? await withTrueReason(error.details)
+      : "the connection broke";
+    signal.throwIfAborted();
     return connectReason(this.endpoint, details, this.#credentials.error, this.#hasCertificate);
   }
 

@@ -7,7 +7,8 @@ const CLOCK_HINT = "Renew the certificate, or set this host's clock.";
 const NAME_HINT =
   "Use a name or an address that is in the server's certificate, or have it issued anew.";
 const AUTHORITY_HINT = "Give the authority that signed the server's certificate: --etcd-cafile.";
-const CLIENT_HINT = "Give a certificate that the server accepts: --etcd-certfile, --etcd-keyfile.";
+const CLIENT_HINT = "A server that demands a certificate must get one that it accepts: " +
+  "--etcd-certfile, --etcd-keyfile.";
 const RESOLVE_HINT = "Check the name in --etcd-endpoints and this host's name servers " +
   "(/etc/resolv.conf), or give an address.";
 const ROUTE_HINT = "Check this host's link, its routes (ip route) and its firewall.";
@@ -52,13 +53,11 @@ export function unresolvedError(why: string): ConnectError {
  *
  * @param details What gRPC says of it.
  * @param handshakeError What the TLS handshake failed of; null if not of that.
- * @param hasCertificate Whether we have a certificate to show.
  */
 export function connectReason(
   endpoint: Endpoint,
   details: string,
   handshakeError: unknown,
-  hasCertificate: boolean,
 ): ConnectError {
   if (details.startsWith(UNRESOLVED)) {
     const isUnknown = /ENOTFOUND|ENODATA/.test(details);
@@ -73,11 +72,8 @@ export function connectReason(
   const wasClosed = /ECONNRESET|closed|hang up|Failed to connect|EPIPE|disconnected/i.test(text);
   if (wasClosed) {
     // A runtime may not tell the alert by which a server says that it wants a certificate.
-    const why = "it closed the connection in the handshake";
-    return new ConnectError(
-      why,
-      endpoint.isTls && !hasCertificate ? CLIENT_HINT : SCHEME_HINT,
-    );
+    const hint = endpoint.isTls ? `${SCHEME_HINT} ${CLIENT_HINT}` : SCHEME_HINT;
+    return new ConnectError("it closed the connection in the handshake", hint);
   }
   const brief = details
     .replace(/^No connection established\. Last error: /, "")

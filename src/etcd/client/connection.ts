@@ -69,7 +69,6 @@ export interface RawStream {
 export class Connection {
   readonly #client: Client;
   readonly #credentials: WatchedCredentials;
-  readonly #hasCertificate: boolean;
   /** Ends attempts to connect; sockets that are connected are the credentials' to close. */
   readonly #connecting = new AbortController();
   #isResolved = false;
@@ -82,7 +81,6 @@ export class Connection {
     setLogVerbosity(logVerbosity.NONE);
     const { credentials, options } = makeCredentials(endpoint, material);
     this.#credentials = credentials;
-    this.#hasCertificate = material.certificate !== null;
     const channel = channelTarget(endpoint, () => this.#findAddresses());
     this.#client = new Client(channel.target, credentials, {
       ...OPTIONS,
@@ -140,7 +138,7 @@ export class Connection {
       ? await withTrueReason(error.details)
       : "the connection broke";
     signal.throwIfAborted();
-    return connectReason(this.endpoint, details, this.#credentials.error, this.#hasCertificate);
+    return connectReason(this.endpoint, details, this.#credentials.error);
   }
 
   /**

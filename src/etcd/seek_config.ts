@@ -22,8 +22,9 @@ export async function seekConfig(
     if (signal.aborted) return false;
     if (entry === null) continue;
     if (etcd.location !== empty) {
-      const text = `${empty} has no ${keys.config}, but ${etcd.location} has`;
-      logger("etcd").warning`${text}: are both members of one cluster?`;
+      const text = `${etcd.location} has ${keys.config}, and ${empty} had not`;
+      const advice = "unless it was just written, check that they are members of one cluster";
+      logger("etcd").warning`${text}: ${advice}`;
     }
     return true;
   }

@@ -105,7 +105,10 @@ export class EtcdStore implements LeaseStore {
   readConfig(signal?: AbortSignal): Promise<NetworkConfig> {
     const { etcd, keys } = this.#context;
     return this.#run(signal, async (both) => {
-      return orThrow(readConfigEntry(keys, (await etcd.get(keys.config, both)).entry));
+      const { entry } = await etcd.get(keys.config, both);
+      // Whoever waits for one asks again; another endpoint may be of the cluster that has it.
+      if (entry === null) etcd.tryElsewhere();
+      return orThrow(readConfigEntry(keys, entry));
     });
   }
 

@@ -25,6 +25,7 @@ import {
 import type { StoreContext } from "./context.ts";
 import type { Health } from "./health.ts";
 import { readEntry } from "./lease_entry.ts";
+import { seekConfig } from "./seek_config.ts";
 import { Subscriber } from "./subscriber.ts";
 
 /** Times of a watch; tests give others. */
@@ -61,7 +62,8 @@ function isMissing(config: NetworkConfig | SelvageError | null): boolean {
 function emptiedError({ keys }: StoreContext): SelvageError {
   const text = `etcd has lost everything under ${keys.root}; going on with what was there`;
   return new SelvageError("unavailable", text, {
-    hint: "Restore it, or write the configuration anew: selvage config set FILE.",
+    hint: "Restore it, or write the configuration anew: selvage config set FILE. " +
+      "All of --etcd-endpoints must be members of one cluster.",
   });
 }
 
@@ -84,7 +86,7 @@ export class PrefixWatch {
   #isDeceptive = false;
   /**
    * Why the table is kept though etcd has nothing of it: it has no configuration either, so it was
-   * set up anew and waits to be filled. Null: the table is what etcd has.
+   * set up anew and waits to be filled, or is another one. Null: the table is what etcd has.
    */
   #emptied: SelvageError | null = null;
   /** A fresh list that someone has made. */
@@ -168,11 +170,17 @@ export class PrefixWatch {
   async #follow(from: bigint, signal: AbortSignal, backoff: Backoff): Promise<void> {
     const { etcd, keys } = this.#context;
     const link = new LinkedSignal([signal]);
+    const seeking = new AbortController();
     const { relist_ms: least_ms, relistPerLease_ms, backoffMax_ms } = this.#times;
     const relist_ms = Math.max(least_ms, this.#table.size * relistPerLease_ms);
     const opened_ms = performance.now();
     // Nodes that started together do not ask together.
     link.setDeadline(relist_ms * (0.75 + this.#context.random() / 2), RELIST_DUE);
+    if (isMissing(this.#config)) {
+      void seekConfig(this.#context, backoffMax_ms, seeking.signal).then((isFound) => {
+        if (isFound) link.setDeadline(0, RELIST_DUE);
+      });
+    }
     const untyped = untypedBackend(this.#config!);
     try {
       for await (const events of etcd.watch(keys.root, from + 1n, link.signal)) {
@@ -193,6 +201,7 @@ export class PrefixWatch {
       if (performance.now() - opened_ms > backoffMax_ms) this.#isDeceptive = false;
       if (!link.signal.aborted) throw error;
     } finally {
+      seeking.abort();
       link.dispose();
     }
     if (!link.signal.aborted) throw new SelvageError("unavailable", "etcd ended the watch");

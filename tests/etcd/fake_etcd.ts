@@ -60,9 +60,9 @@ export class FakeServer {
   /** @param now_ms By it leases end. */
   constructor(readonly now_ms: () => number = () => Date.now()) {}
 
-  /** A client of its own, with its own count. */
-  client(): FakeEtcd {
-    return new FakeEtcd(this);
+  /** A client of its own, with its own count; `others` are endpoints too, of other clusters. */
+  client(others: readonly FakeServer[] = []): FakeEtcd {
+    return new FakeEtcd([this, ...others]);
   }
 
   /** Ends the leases whose time has come; every call begins so. */
@@ -247,7 +247,6 @@ export class FakeServer {
 
 /** One client of the servers. */
 export class FakeEtcd implements Etcd {
-  readonly location = "fake:2379";
   callCount = 0;
   /** Every call by its name, streams as "watch". */
   readonly calls: string[] = [];
@@ -256,17 +255,31 @@ export class FakeEtcd implements Etcd {
   /** While true this client alone reaches nobody. */
   isCutOff = false;
 
-  constructor(readonly server: FakeServer) {}
+  #current = 0;
+
+  constructor(readonly servers: readonly FakeServer[]) {}
+
+  /** The one in use, which is another as soon as it is down. */
+  get server(): FakeServer {
+    const isDown = this.servers[this.#current]!.isDown;
+    const index = isDown ? this.servers.findIndex((server) => !server.isDown) : -1;
+    if (index !== -1) this.#current = index;
+    return this.servers[this.#current]!;
+  }
+
+  get location(): string {
+    return `fake:${2379 + this.#current}`;
+  }
 
   #count(name: string): void {
     this.callCount++;
     this.calls.push(name);
   }
 
-  #check(signal: AbortSignal | undefined): void {
+  #check(signal: AbortSignal | undefined, server = this.server): void {
     signal?.throwIfAborted();
     if (this.#isClosed) throw unavailable("the client was closed");
-    if (this.server.isDown || this.isCutOff) throw unavailable("connection refused");
+    if (server.isDown || this.isCutOff) throw unavailable("connection refused");
   }
 
   async #call<T>(
@@ -352,7 +365,7 @@ export class FakeEtcd implements Etcd {
     try {
       while (!signal.aborted) {
         const changed = new Promise<void>((resolve) => wake = resolve);
-        this.#check(undefined);
+        this.#check(undefined, server);
         if (server.streamEpoch !== epoch) throw unavailable("the stream broke");
         if (next < server.compacted) throw new CompactedError(server.compacted);
         const batch = server.eventsFrom(prefix, next);
@@ -375,6 +388,12 @@ export class FakeEtcd implements Etcd {
   cutOff(isCutOff: boolean): void {
     this.isCutOff = isCutOff;
     for (const ring of [...this.#onClose]) ring();
+  }
+
+  tryElsewhere(): boolean {
+    this.calls.push("tryElsewhere");
+    this.#current = (this.#current + 1) % this.servers.length;
+    return this.servers.length > 1;
   }
 
   /** It has no connections. */

@@ -32,8 +32,9 @@ export class TestNetwork {
     this.server.put(`${PREFIX}/config`, text);
   }
 
-  node(options: Partial<EtcdStoreOptions> = {}): TestNode {
-    const etcd = this.server.client();
+  /** `others` are servers of other clusters, whose endpoints are given to it too. */
+  node(options: Partial<EtcdStoreOptions> = {}, others: readonly FakeServer[] = []): TestNode {
+    const etcd = this.server.client(others);
     const store = new EtcdStore({
       etcd,
       prefix: PREFIX,

@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { EtcdStore } from "../../src/etcd/etcd_store.ts";
 import { Subscriber } from "../../src/etcd/subscriber.ts";
 import { SelvageError } from "../../src/errors.ts";
 import { leaseKey } from "../../src/lease/lease.ts";
 import { equalLeases, LeaseTable, putChange } from "../../src/lease/lease_table.ts";
 import type { StoreState } from "../../src/store/store.ts";
 import { lease, nodeNumber, seededRandom } from "../lease/sample.ts";
-import { Follower, rejectsWith, TTL_MS } from "../store/harness.ts";
-import { interleave } from "./fake_etcd.ts";
+import { ConfigFollower, Follower, rejectsWith, TTL_MS } from "../store/harness.ts";
+import { FakeServer, interleave } from "./fake_etcd.ts";
 import { eventually, networkOfEachTest, PREFIX, QUICK_TIMES, TestNetwork } from "./harness.ts";
 
 const valueOf = (n: number) => `{"PublicIP":"192.168.0.${n}","PublicIPv6":null}`;
@@ -293,6 +294,69 @@ describe("the watch of etcd", () => {
       }
     });
   }
+});
+
+describe("endpoints of which one is of another cluster", () => {
+  const start = networkOfEachTest();
+
+  test("who starts at the one without a configuration asks the next", async () => {
+    const there = start();
+    const stray = new FakeServer();
+    const etcd = stray.client([there.server]);
+    const store = new EtcdStore({ etcd, prefix: PREFIX, times: QUICK_TIMES });
+    await rejectsWith("config_missing", store.readConfig());
+    assert.equal((await store.readConfig()).ranges.length, 1);
+    await store.readConfig();
+    assert.equal(etcd.server, there.server);
+    await store.close();
+  });
+
+  test("a host that was led there goes back by itself, and loses no peer", async () => {
+    const there = start();
+    const stray = new FakeServer();
+    // It counts further than the right one.
+    for (let i = 0; i < 40; i++) stray.put("/elsewhere", "x");
+    const { store, etcd } = there.node({}, [stray]);
+    for (const n of [1, 2, 3]) there.putLease(`10.5.${n}.0-24`, valueOf(n));
+    const follower = new Follower(store);
+    await follower.until((self) => self.table.size === 3);
+    there.server.setDown(true);
+    await eventually(() => store.state().lastError?.includes("lost everything") === true);
+    // It asks on, at the one that is there.
+    const callCount = etcd.callCount;
+    await eventually(() => etcd.callCount > callCount + 5);
+    there.server.setDown(false);
+    there.server.delete(`${PREFIX}/subnets/10.5.1.0-24`);
+    there.putLease("10.5.4.0-24", valueOf(4));
+    await eventually(() => store.state().lastError === null);
+    assert.equal(store.state().connected, true);
+    await follower.until((self) => self.batches.length === 2);
+    const seen = follower.batches[1]!.map(({ type, key }) => `${type} ${key}`);
+    assert.deepEqual(seen, ["delete 10.5.1.0-24", "put 10.5.4.0-24"]);
+    assert.equal(there.server.streamCount, 1);
+    assert.equal(stray.streamCount, 0);
+    // And is content.
+    const calls = etcd.calls.slice();
+    there.putLease("10.5.5.0-24", valueOf(5));
+    await follower.until((self) => self.table.size === 4);
+    assert.deepEqual(etcd.calls, calls);
+    await follower.stop();
+  });
+
+  test("one that leads nowhere else is left alone", async () => {
+    const there = start();
+    const { store, etcd } = there.node();
+    const configs = new ConfigFollower(store);
+    const follower = new Follower(store);
+    await follower.until((self) => self.batches.length === 1);
+    there.server.wipe();
+    await eventually(() => etcd.calls.includes("tryElsewhere"));
+    const { length } = etcd.calls;
+    there.setConfig('{"Network":"10.6.0.0/16"}');
+    await configs.until((self) => self.networks().at(-1) === "10.6.0.0/16");
+    assert.ok(etcd.calls.length <= length + 3, etcd.calls.join(" "));
+    await Promise.all([follower.stop(), configs.stop()]);
+  });
 });
 
 describe("a reader that is slow", () => {

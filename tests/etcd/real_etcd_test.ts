@@ -251,3 +251,46 @@ test("an etcd that lost its data is noticed, and a new configuration told", asyn
     await network.close();
   });
 });
+
+test("an endpoint of another cluster is left as soon as others answer", async () => {
+  await withEtcd({}, async (stray) => {
+    await withEtcd({}, async (lab) => {
+      const network = new RealNetwork(lab);
+      const at = (labs: readonly EtcdLab[]) => ({
+        ...lab.clientOptions,
+        endpoints: labs.flatMap(({ clientOptions }) => clientOptions.endpoints),
+      });
+      await network.store().setConfig(NETWORK, "test");
+      const { store, etcd } = network.node({}, at([lab, stray]));
+      const held = await store.acquire(request(1));
+      const follower = new Follower(store);
+      await follower.until(({ table }) => table.size === 1);
+      await lab.killAll();
+      await eventually(() => store.state().lastError?.includes("lost everything") === true);
+      const open = () => stray.members[0]!.metric("process_open_fds");
+      const [openBefore, callsBefore, before_ms] = [
+        await open(),
+        etcd.callCount,
+        performance.now(),
+      ];
+      await eventually(() => etcd.callCount >= callsBefore + 4);
+      assert.ok(performance.now() - before_ms > 2_500, "it asks once a second");
+      // The scrape has one of its own.
+      assert.ok(await open() <= openBefore + 1, `${openBefore} descriptors, then ${await open()}`);
+      await lab.restartAll();
+      const whole_ms = performance.now();
+      await eventually(() => store.state().lastError === null);
+      assert.ok(performance.now() - whole_ms < 4_000, `${performance.now() - whole_ms} ms`);
+      assert.equal(etcd.location, lab.members[0]!.endpoint);
+      await network.store().acquire(request(2));
+      await follower.until(({ table }) => table.size === 2);
+      assert.equal(leaseKey((await store.renew(held)).subnets), leaseKey(held.subnets));
+      await follower.stop();
+      // One that starts asks each second.
+      const late = network.node({}, at([stray, lab])).store;
+      await rejectsWith("config_missing", late.readConfig());
+      await late.readConfig();
+      await network.close();
+    });
+  });
+});

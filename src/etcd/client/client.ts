@@ -219,6 +219,10 @@ export class EtcdClient implements Etcd {
     if (revision < fromRevision - 1n) throw new CompactedError(0n);
   }
 
+  tryElsewhere(): boolean {
+    return this.dispatcher.tryElsewhere();
+  }
+
   reconnect(): void {
     this.dispatcher.reconnect();
   }

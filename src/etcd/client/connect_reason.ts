@@ -7,9 +7,11 @@ const CLOCK_HINT = "Renew the certificate, or set this host's clock.";
 const NAME_HINT =
   "Use a name or an address that is in the server's certificate, or have it issued anew.";
 const AUTHORITY_HINT = "Give the authority that signed the server's certificate: --etcd-cafile.";
-const CLIENT_HINT = "Give a certificate that the server accepts: --etcd-certfile, --etcd-keyfile.";
+const CLIENT_HINT = "A server that demands a certificate must get one that it accepts: " +
+  "--etcd-certfile, --etcd-keyfile.";
 const RESOLVE_HINT = "Check the name in --etcd-endpoints and this host's name servers " +
   "(/etc/resolv.conf), or give an address.";
+const ROUTE_HINT = "Check this host's link, its routes (ip route) and its firewall.";
 const SCHEME_HINT = "Check whether the endpoint is http:// or https://.";
 
 /** Codes of OpenSSL and the system, and marks in texts where a runtime has no code. */
@@ -29,8 +31,10 @@ const REASONS: readonly [mark: RegExp, why: string, hint: string][] = [
   ],
   [/WRONG_VERSION|wrong version|packet length|EPROTO/i, "it does not speak TLS", SCHEME_HINT],
   [/ECONNREFUSED/, "connection refused", ""],
-  [/EHOSTUNREACH/, "no route to the host", ""],
-  [/ENETUNREACH/, "no route to its network", ""],
+  [/EHOSTUNREACH/, "no route to the host", ROUTE_HINT],
+  [/ENETUNREACH/, "no route to its network", ROUTE_HINT],
+  [/EINVAL/, "no route to the host that may be used", ROUTE_HINT],
+  [/EACCES|EPERM/, "this host's routes or firewall do not permit it", ROUTE_HINT],
   [/ETIMEDOUT/, "no answer to the connection", ""],
 ];
 
@@ -49,13 +53,11 @@ export function unresolvedError(why: string): ConnectError {
  *
  * @param details What gRPC says of it.
  * @param handshakeError What the TLS handshake failed of; null if not of that.
- * @param hasCertificate Whether we have a certificate to show.
  */
 export function connectReason(
   endpoint: Endpoint,
   details: string,
   handshakeError: unknown,
-  hasCertificate: boolean,
 ): ConnectError {
   if (details.startsWith(UNRESOLVED)) {
     const isUnknown = /ENOTFOUND|ENODATA/.test(details);
@@ -70,11 +72,8 @@ export function connectReason(
   const wasClosed = /ECONNRESET|closed|hang up|Failed to connect|EPIPE|disconnected/i.test(text);
   if (wasClosed) {
     // A runtime may not tell the alert by which a server says that it wants a certificate.
-    const why = "it closed the connection in the handshake";
-    return new ConnectError(
-      why,
-      endpoint.isTls && !hasCertificate ? CLIENT_HINT : SCHEME_HINT,
-    );
+    const hint = endpoint.isTls ? `${SCHEME_HINT} ${CLIENT_HINT}` : SCHEME_HINT;
+    return new ConnectError("it closed the connection in the handshake", hint);
   }
   const brief = details
     .replace(/^No connection established\. Last error: /, "")

@@ -15,6 +15,7 @@ import { connectReason, unresolvedError } from "./connect_reason.ts";
 import { makeCredentials, type WatchedCredentials } from "./credentials.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { type Method, RANGE } from "./methods.ts";
+import { withTrueReason } from "./refusal.ts";
 import { type Address, channelTarget } from "./resolver.ts";
 import { ConnectError, Status, StatusError } from "./status.ts";
 import type { TlsMaterial } from "./tls_files.ts";
@@ -68,7 +69,6 @@ export interface RawStream {
 export class Connection {
   readonly #client: Client;
   readonly #credentials: WatchedCredentials;
-  readonly #hasCertificate: boolean;
   /** Ends attempts to connect; sockets that are connected are the credentials' to close. */
   readonly #connecting = new AbortController();
   #isResolved = false;
@@ -81,7 +81,6 @@ export class Connection {
     setLogVerbosity(logVerbosity.NONE);
     const { credentials, options } = makeCredentials(endpoint, material);
     this.#credentials = credentials;
-    this.#hasCertificate = material.certificate !== null;
     const channel = channelTarget(endpoint, () => this.#findAddresses());
     this.#client = new Client(channel.target, credentials, {
       ...OPTIONS,
@@ -135,8 +134,11 @@ export class Connection {
     )
       .then(() => null, (error: unknown) => error);
     signal.throwIfAborted();
-    const details = error instanceof StatusError ? error.details : "the connection broke";
-    return connectReason(this.endpoint, details, this.#credentials.error, this.#hasCertificate);
+    const details = error instanceof StatusError
+      ? await withTrueReason(error.details)
+      : "the connection broke";
+    signal.throwIfAborted();
+    return connectReason(this.endpoint, details, this.#credentials.error);
   }
 
   /**

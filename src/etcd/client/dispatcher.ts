@@ -231,6 +231,12 @@ export class Dispatcher {
     return new ElsewhereError(why, judgement.hint);
   }
 
+  /** As `Etcd.tryElsewhere`. Connections are kept: it may have its turn again soon. */
+  tryElsewhere(): boolean {
+    this.#order.passOver();
+    return this.endpoints.length > 1;
+  }
+
   /** Breaks all connections; calls that run on them fail. */
   reconnect(): void {
     for (const connection of this.#connections) connection?.abandon();

@@ -1,15 +1,22 @@
-/** Which endpoint is asked next: the one that answered last, and those that failed at the end. */
+/**
+ * Which endpoint is asked next: the one that answered last, and those at the end that failed or
+ * whose answers are not believed.
+ */
 import { Backoff } from "../../retry.ts";
 
 const BACKOFF_FIRST_MS = 500;
 const BACKOFF_MAX_MS = 15_000;
+/** How often an endpoint that answers is passed over, at most. */
+const PASS_OVER_MS = 1_000;
 
 /** Remembers how each of `count` endpoints, known by their numbers from 0 on, has done. */
 export class EndpointOrder {
   readonly #backoffs: Backoff[];
-  /** Until when it comes after the others; 0: it has not failed. */
+  /** Until when it comes after the others; 0: nothing is against it. */
   readonly #avoidUntil_ms: number[];
   #current = 0;
+  /** No endpoint is passed over before this time. */
+  #passOverFrom_ms = -Infinity;
 
   /** @param now_ms A clock that never goes back. */
   constructor(count: number, private readonly now_ms: () => number = () => performance.now()) {
@@ -26,7 +33,8 @@ export class EndpointOrder {
 
   /**
    * All endpoints in the order in which to try them: from the current one on, round; those that
-   * failed lately after all others, the one first that may be tried again first.
+   * failed or were passed over lately after all others, the one first that may be tried again
+   * first.
    */
   candidates(): number[] {
     const count = this.#backoffs.length;
@@ -48,5 +56,16 @@ export class EndpointOrder {
     // Calls that ran at the same time and failed for the same reason count once.
     if (this.#avoidUntil_ms[index]! > now_ms) return;
     this.#avoidUntil_ms[index] = now_ms + this.#backoffs[index]!.next_ms();
+  }
+
+  /**
+   * The current one comes after all others for a while, also after those that fail: they may be
+   * whole again. Where all are passed over they take turns.
+   */
+  passOver(): void {
+    const now_ms = this.now_ms();
+    if (now_ms < this.#passOverFrom_ms) return;
+    this.#passOverFrom_ms = now_ms + PASS_OVER_MS;
+    this.#avoidUntil_ms[this.#current] = now_ms + BACKOFF_MAX_MS;
   }
 }

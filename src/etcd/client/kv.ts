@@ -106,6 +106,12 @@ export interface Etcd {
   readonly location: string;
 
   /**
+   * The endpoint in use answers, but may be of another cluster by mistake: the next calls ask the
+   * others first, for a while. Once a second at most; what runs runs on. False: there is no other.
+   */
+  tryElsewhere(): boolean;
+
+  /**
    * Drops all connections: what runs on them fails as where a connection breaks, and the next call
    * makes new ones. For when this host's own addresses have changed.
    */

@@ -45,7 +45,15 @@ function checkCertificates(pem: string, path: string, what: string): X509Certifi
   }
 }
 
+/** As PKCS #8 says it, and as OpenSSL's older form does (RFC 1421 section 4.6.1.1). */
+const ENCRYPTED = /^-----BEGIN ENCRYPTED PRIVATE KEY|^Proc-Type: *4, *ENCRYPTED/m;
+
 function checkPair(certificate: X509Certificate, keyPem: string, files: TlsFiles): void {
+  if (ENCRYPTED.test(keyPem)) {
+    const text = `etcd key: ${files.keyfile} is locked by a passphrase`;
+    const hint = `Give one without: openssl pkey -in ${files.keyfile} -out NEW_FILE`;
+    throw new SelvageError("invalid_argument", text, { hint });
+  }
   let fits: boolean;
   try {
     fits = certificate.checkPrivateKey(createPrivateKey(keyPem));

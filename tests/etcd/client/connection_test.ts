@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
+import { basename, join } from "node:path";
+import process from "node:process";
 import { test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -13,6 +15,7 @@ import { FakeEtcdServer } from "./fake_server.ts";
 
 /** grpc-js connects again a second after a failure; its spread does not touch the first time. */
 const RECONNECT_MS = 1_000;
+const BUN = join(import.meta.dirname!, "../../../node_modules/@oven/bun-linux-x64/bin/bun");
 const NONE = { cafile: null, certfile: null, keyfile: null, username: null, password: null };
 
 function textOf(work: Promise<unknown>): Promise<string> {
@@ -148,16 +151,43 @@ test("a clock that is set back makes no deadline longer", async () => {
   }
 });
 
-test("black holes: no socket is left of a host, and a name is said not to resolve", async () => {
-  const child = fileURLToPath(new URL("./black_hole_child.ts", import.meta.url));
-  const flags = process.versions["bun"] === undefined ? ["run", "-A", "--no-check"] : [];
-  const args = ["--net", "--mount", process.execPath, ...flags, child];
-  const run = spawn("unshare", args, { stdio: ["ignore", "pipe", "inherit"], timeout: 30_000 });
+/** What a child tells as JSON that this runtime runs behind `unshare` with these flags. */
+async function toldBy(runtime: string, file: string, ...unshared: string[]): Promise<unknown> {
+  const child = fileURLToPath(new URL(file, import.meta.url));
+  const isBun = runtime.endsWith("bun") || process.versions["bun"] !== undefined;
+  const flags = isBun ? [] : ["run", "-A", "--no-check"];
+  const run = spawn("unshare", [...unshared, runtime, ...flags, child], {
+    stdio: ["ignore", "pipe", "inherit"],
+    timeout: 30_000,
+  });
   let text = "";
   run.stdout.setEncoding("utf8").on("data", (part: string) => text += part);
   const [status] = await once(run, "close");
   assert.equal(status, 0, text);
-  const seen = JSON.parse(text) as Record<"host" | "name", string> & Record<string, number>;
+  return JSON.parse(text);
+}
+
+// Bun says of every failure that the connection was refused.
+for (const runtime of [process.execPath, BUN]) {
+  test(`no route is told from a refusal (${basename(runtime)})`, async () => {
+    const told = await toldBy(runtime, "./no_route_child.ts", "--net") as Record<string, string>;
+    const advice = /this host's link, its routes/;
+    for (const name of ["noRoute", "noRouteV6"]) {
+      assert.match(told[name]!, /no route to its network/);
+    }
+    assert.match(told["unreachable"]!, /no route to the host/);
+    assert.match(told["blackHole"]!, /no route to the host/);
+    assert.match(told["prohibited"]!, /routes or firewall do not permit it/);
+    assert.match(told["refused"]!, /: connection refused$/);
+    for (const [name, text] of Object.entries(told)) {
+      if (name !== "refused") assert.match(text, advice);
+    }
+  });
+}
+
+test("black holes: no socket is left of a host, and a name is said not to resolve", async () => {
+  const told = await toldBy(process.execPath, "./black_hole_child.ts", "--net", "--mount");
+  const seen = told as Record<"host" | "name", string> & Record<string, number>;
   assert.match(seen.host, /no answer to the connection in 0\.2 s/);
   assert.match(seen.name, /etcd\.lan:2379: its name does not resolve: no answer in 0\.2 s/);
   assert.equal(seen["connectingBefore"], 1, "the one that is waited for");

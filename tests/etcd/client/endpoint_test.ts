@@ -104,3 +104,33 @@ test("an endpoint that fails again and again is avoided for longer, but not for 
   assert.ok(avoided_ms[0]! <= 510, `${avoided_ms}`);
   assert.ok(avoided_ms[9]! > 5_000 && avoided_ms[9]! <= 15_010, `${avoided_ms}`);
 });
+
+test("endpoints that are passed over take turns, once a second, after those that failed", () => {
+  let now_ms = 0;
+  const order = new EndpointOrder(3, () => now_ms);
+  const answering = (isDead: (index: number) => boolean): number => {
+    for (const index of order.candidates()) {
+      if (!isDead(index)) {
+        order.succeeded(index);
+        return index;
+      }
+      order.failed(index);
+    }
+    return -1;
+  };
+  /** Who answers to one that asks every so often and believes nobody. */
+  const seek = (count: number, each_ms: number, isDead = (_index: number) => false): number[] => {
+    return Array.from({ length: count }, () => {
+      now_ms += each_ms;
+      const index = answering(isDead);
+      order.passOver();
+      return index;
+    });
+  };
+  assert.deepEqual(seek(7, 1000), [0, 1, 2, 0, 1, 2, 0]);
+  assert.deepEqual(seek(8, 250), [1, 1, 1, 1, 2, 2, 2, 2]);
+  seek(30, 1000, (index) => index === 0);
+  assert.equal(order.candidates()[0], 0, "the one that was dead is asked first");
+  assert.equal(answering(() => false), 0);
+  assert.equal(order.candidates()[0], 0, "what answers and is believed is kept");
+});

@@ -102,6 +102,6 @@ test("a token that says when it ends is known to, and no other", () => {
 
 test("what gRPC says of a failed connection is shown bare where we have no words", () => {
   const details = "No connection established. Last error: Error: odd (2026-01-01T00:00:00.000Z)";
-  const reason = connectReason(parseEndpoint("http://a:1", false), details, null, false);
+  const reason = connectReason(parseEndpoint("http://a:1", false), details, null);
   assert.equal(reason.message, "Error: odd");
 });

@@ -1,5 +1,6 @@
 /** TLS: who is trusted, and in what words the others are refused. */
 import assert from "node:assert/strict";
+import { generateKeyPairSync } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -156,7 +157,7 @@ test("a server at an IPv6 address serves", async () => {
 test("a server without TLS is named as such", async () => {
   await withEtcd({}, async (lab) => {
     const endpoints = lab.clientOptions.endpoints.map((one) => one.replace("http", "https"));
-    await refused({ ...lab.clientOptions, endpoints }, /TLS|closed/, /http:\/\/|certificate/);
+    await refused({ ...lab.clientOptions, endpoints }, /TLS|closed/, /http:\/\/ or https:\/\//);
   });
 });
 
@@ -226,6 +227,32 @@ test("files that cannot be used are named when the client is made", async () => 
       });
     }
     openEtcd({ ...base, certfile: "", keyfile: "", username: "", password: "" }).close();
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
+
+test("a key with a passphrase is told as such, with the way out", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "selvage-tls-"));
+  try {
+    const authority = await Authority.make(directory);
+    const { certfile } = await authority.issue({ name: "one" });
+    const keyfile = join(directory, "locked.key");
+    for (const type of ["pkcs8", "sec1"] as const) {
+      const { privateKey } = generateKeyPairSync("ec", {
+        namedCurve: "P-256",
+        publicKeyEncoding: { type: "spki", format: "pem" },
+        privateKeyEncoding: { type, format: "pem", cipher: "aes-256-cbc", passphrase: "x" },
+      });
+      writeFileSync(keyfile, privateKey);
+      const options = { endpoints: ["https://127.0.0.1:1"], cafile: null, certfile, keyfile };
+      assert.throws(() => openEtcd({ ...options, username: null, password: null }), (error) => {
+        assert.ok(error instanceof SelvageError && error.code === "invalid_argument");
+        assert.match(error.message, /locked\.key is locked by a passphrase/);
+        assert.match(error.hint, /openssl pkey -in .*locked\.key -out/);
+        return true;
+      });
+    }
   } finally {
     rmSync(directory, { recursive: true });
   }

@@ -7,6 +7,7 @@ import { closeFd } from "./fd.ts";
 import { check, lastErrno, libc } from "./libc.ts";
 import {
   AF_UNIX,
+  int32Option,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   SOCK_STREAM,
@@ -70,7 +71,7 @@ export function holderOf(name: string): NameHolder | null {
     const address = sockaddrUn(`@${name}`);
     if (libc.connect(fd, address, address.length) < 0) return null;
     const credentials = new Uint8Array(UCRED_SIZE);
-    const size = new Uint8Array(new Uint32Array([UCRED_SIZE]).buffer);
+    const size = int32Option(UCRED_SIZE);
     check(
       libc.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, size),
       `ask who has the name ${name}`,

@@ -11,6 +11,9 @@ export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
 export const SOL_SOCKET = 1;
 
+/** The length of an IPv4 address. */
+export const IPV4_BYTES = 4;
+
 /** `struct sockaddr_in`; `address` is 4 bytes in network order. */
 export function sockaddrIn(address: Uint8Array, port: number): Uint8Array {
   const bytes = new Uint8Array(16);
@@ -29,6 +32,16 @@ export function sockaddrIn6(address: Uint8Array, port: number): Uint8Array {
   view.setUint16(2, port, false);
   bytes.set(address, 8);
   return bytes;
+}
+
+/** That of the family of `address`, 4 or 16 bytes in network order, and the family. */
+export function sockaddrOf(
+  address: Uint8Array,
+  port: number,
+): { family: typeof AF_INET | typeof AF_INET6; name: Uint8Array } {
+  return address.length === IPV4_BYTES
+    ? { family: AF_INET, name: sockaddrIn(address, port) }
+    : { family: AF_INET6, name: sockaddrIn6(address, port) };
 }
 
 /** `struct sockaddr_un`; a path that starts with `@` is in the abstract name space. */

@@ -3,20 +3,16 @@ import { errnoName, errnoNumber } from "./errno.ts";
 import { closeFd } from "./fd.ts";
 import { lastErrno, libc } from "./libc.ts";
 import {
-  AF_INET,
-  AF_INET6,
   int32Option,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   SOCK_STREAM,
-  sockaddrIn,
-  sockaddrIn6,
+  sockaddrOf,
   SOL_SOCKET,
 } from "./socket_address.ts";
 
 /** `asm-generic/socket.h` */
 const SO_ERROR = 4;
-const IPV4_BYTES = 4;
 /** How often a connection that is coming about is looked at. */
 const LOOK_MS = 5;
 const UNDER_WAY = ["EINPROGRESS", "EALREADY"].map(errnoNumber);
@@ -40,10 +36,8 @@ export async function tryTcpConnect(
   port: number,
   timeout_ms: number,
 ): Promise<string | null> {
-  const isV6 = address.length !== IPV4_BYTES;
-  const name = isV6 ? sockaddrIn6(address, port) : sockaddrIn(address, port);
-  const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
-  const fd = libc.socket(isV6 ? AF_INET6 : AF_INET, type, 0);
+  const { family, name } = sockaddrOf(address, port);
+  const fd = libc.socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return errnoName(lastErrno());
   const until_ms = performance.now() + timeout_ms;
   try {

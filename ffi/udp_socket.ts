@@ -2,14 +2,13 @@
 import { closeFd } from "./fd.ts";
 import { check, libc } from "./libc.ts";
 import {
-  AF_INET,
   AF_INET6,
   int32Option,
+  IPV4_BYTES,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_NONBLOCK,
-  sockaddrIn,
-  sockaddrIn6,
+  sockaddrOf,
   SOL_SOCKET,
 } from "./socket_address.ts";
 
@@ -29,7 +28,6 @@ const UDP_SEGMENT = 103;
 const UDP_GRO = 104;
 /** Room for a burst while the other loop has the processor. */
 const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
-const IPV4_BYTES = 4;
 
 export interface UdpSocketOptions {
   /**
@@ -70,12 +68,11 @@ export function openUdpSocket(
   port: number,
   options: UdpSocketOptions = {},
 ): number {
-  const isV6 = address.length !== IPV4_BYTES;
+  const { family, name } = sockaddrOf(address, port);
   const type = SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
-  const fd = check(libc.socket(isV6 ? AF_INET6 : AF_INET, type, 0), "open a UDP socket");
+  const fd = check(libc.socket(family, type, 0), "open a UDP socket");
   try {
-    prepare(fd, isV6, options);
-    const name = isV6 ? sockaddrIn6(address, port) : sockaddrIn(address, port);
+    prepare(fd, family === AF_INET6, options);
     check(libc.bind(fd, name, name.length), `bind ${whereText(address, port)}/udp`);
     // Without CAP_NET_ADMIN in the first user namespace this fails; the default size serves too.
     const size = int32Option(SOCKET_BUFFER_BYTES);

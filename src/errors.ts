@@ -44,9 +44,14 @@ export function isStoreFault(error: unknown): boolean {
   return STORE_FAULT_CODES.some((code) => hasCode(error, code));
 }
 
+/** What to do about anything that was thrown; empty where that is not known. */
+export function hintOf(error: unknown): string {
+  return error instanceof SelvageError ? error.hint : "";
+}
+
 /** What is wrong and what to do about it, where that is told as one text. */
 export function adviceText(error: unknown): string {
-  const hint = error instanceof SelvageError ? error.hint : "";
+  const hint = hintOf(error);
   return hint === "" ? errorText(error) : `${errorText(error)}. ${hint}`;
 }
 

@@ -1,4 +1,4 @@
-/** What the HTTP API needs of the agent, and nothing more: the agent implements it. */
+/** What the HTTP API needs of the agent, and nothing more. */
 import type { Status } from "../agent/status.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import type { Lease } from "../lease/lease.ts";

@@ -91,6 +91,19 @@ function withoutOverlaps<E extends PeerEntry>(
   return entries;
 }
 
+/** The same, with a word on those that are left out in one family and served in the other. */
+function withOtherFamily(
+  skipped: SkippedPeer[],
+  served: readonly PeerEntry[],
+): SkippedPeer[] {
+  if (skipped.length === 0) return skipped;
+  const keys = new Set(served.map(({ key }) => key));
+  return skipped.map(({ key, reason }) => ({
+    key,
+    reason: keys.has(key) ? `${reason}; its other family is served` : reason,
+  }));
+}
+
 /**
  * Plans each peer in each of the families: its entry, or why it is left out. No two entries
  * overlap. While the config, link, VTEPs and own lease are the same objects, a
@@ -122,10 +135,6 @@ export function planPeers<E extends PeerEntry>(
     }
   }
   sort(all);
-  const served = new Set(skipped.length === 0 ? [] : all.map(({ key }) => key));
-  const told = skipped.map(({ key, reason }) => ({
-    key,
-    reason: served.has(key) ? `${reason}; its other family is served` : reason,
-  }));
+  const told = families.length > 1 ? withOtherFamily(skipped, all) : skipped;
   return { entries: withoutOverlaps(all, input.config, told), skipped: told };
 }

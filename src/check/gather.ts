@@ -11,7 +11,7 @@ import { UDP_DEFAULT_PORT } from "../backend/udp.ts";
 import { readVxlanOptions, VXLAN_DEFAULT_PORT } from "../backend/vxlan_options.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { CONFIG_SIZE_MAX_BYTES, parseNetworkConfig } from "../config/parse_network_config.ts";
-import { errorText, SelvageError } from "../errors.ts";
+import { errorText, hintOf } from "../errors.ts";
 import { readFileBounded } from "../files.ts";
 import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
 import { isOwnDevice, isOwnLinkName } from "../kernel/state.ts";
@@ -68,8 +68,8 @@ function chooseLink(
   try {
     return chooseOuterLink(connection, link, [...new Set<Family>([4, ...families])]);
   } catch (error) {
-    const hint = error instanceof SelvageError ? error.hint : "";
-    return { why: errorText(error), hint: hint || "Give this host an address, or set --iface." };
+    const hint = hintOf(error) || "Give this host an address, or set --iface.";
+    return { why: errorText(error), hint };
   }
 }
 
@@ -115,8 +115,8 @@ function probeConfig(where: string, config: NetworkConfig, link: OuterLink | nul
     const { backend } = judgeNetwork(config, link, ANY_HOST);
     return { ...facts, mtu_bytes: backend.mtu_bytes(config, link), refusal: null };
   } catch (error) {
-    const hint = error instanceof SelvageError ? error.hint : "";
-    return { ...facts, mtu_bytes: null, refusal: { why: errorText(error), hint } };
+    const refusal = { why: errorText(error), hint: hintOf(error) };
+    return { ...facts, mtu_bytes: null, refusal };
   }
 }
 

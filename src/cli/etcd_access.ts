@@ -2,30 +2,52 @@
 import { configView, leaseView } from "../api/views.ts";
 import { watchLines } from "../api/watch_lines.ts";
 import type { EtcdAnswer } from "../check/options.ts";
+import type { NetworkConfig } from "../config/network_config.ts";
 import { parseNetworkConfig } from "../config/parse_network_config.ts";
 import { SelvageError } from "../errors.ts";
+import type { ConfigText } from "../etcd/config.ts";
+import type { EtcdStore } from "../etcd/etcd_store.ts";
 import type { EtcdOptions } from "../etcd/options.ts";
 import type { Lease } from "../lease/lease.ts";
 import { IpAddress, IpPrefix } from "../net/ip.ts";
 import type { NetworkAccess } from "./access.ts";
 import type { CommandContext } from "./context.ts";
 
-/** Asks etcd as a host would that is about to start. Throws for flags that will not do. */
-export async function askEtcd(
-  options: EtcdOptions,
-  { deps, io }: CommandContext,
-): Promise<EtcdAnswer> {
+/** How errors call the key of the configuration. */
+function configKeyOf({ prefix }: EtcdOptions): string {
+  return `etcd key ${prefix}/config`;
+}
+
+async function openStore(options: EtcdOptions, { deps }: CommandContext): Promise<EtcdStore> {
   const etcd = await deps.openEtcd(options);
   const { EtcdStore } = await import("../etcd/etcd_store.ts");
-  const store = new EtcdStore({ etcd, prefix: options.prefix });
-  const signal = io.interrupted();
-  const configKey = `etcd key ${options.prefix}/config`;
+  return new EtcdStore({ etcd, prefix: options.prefix });
+}
+
+/** What was found, checked; where there is none, etcd's own words are thrown. */
+async function parseFound(
+  found: ConfigText | null,
+  store: EtcdStore,
+  options: EtcdOptions,
+  signal?: AbortSignal,
+): Promise<NetworkConfig> {
+  return found === null
+    ? await store.readConfig(signal)
+    : parseNetworkConfig(found.text, configKeyOf(options));
+}
+
+/** Asks etcd as a host would that is about to start. Throws for flags that will not do. */
+export async function askEtcd(options: EtcdOptions, context: CommandContext): Promise<EtcdAnswer> {
+  const store = await openStore(options, context);
+  const signal = context.io.interrupted();
+  const configKey = configKeyOf(options);
   const answer = { endpoints: options.endpoints.join(","), configKey };
   let configText: string | null = null;
   let leases: readonly Lease[] = [];
   try {
-    configText = (await store.readConfigText(signal))?.text ?? null;
-    await store.readConfig(signal);
+    const found = await store.readConfigText(signal);
+    configText = found?.text ?? null;
+    await parseFound(found, store, options, signal);
     leases = await store.list(signal);
     await store.probeWrite(signal);
     return { ...answer, configText, leases, problem: null };
@@ -43,11 +65,9 @@ export async function askEtcd(
 /** Opens etcd. Throws `invalid_argument` for an endpoint or a file that will not do. */
 export async function etcdAccess(
   options: EtcdOptions,
-  { deps }: CommandContext,
+  context: CommandContext,
 ): Promise<NetworkAccess> {
-  const etcd = await deps.openEtcd(options);
-  const { EtcdStore } = await import("../etcd/etcd_store.ts");
-  const store = new EtcdStore({ etcd, prefix: options.prefix });
+  const store = await openStore(options, context);
   /** The revision of the configuration that was looked at. */
   let seen: bigint | undefined;
   return {
@@ -71,9 +91,7 @@ export async function etcdAccess(
     async config() {
       const found = await store.readConfigText();
       seen = found?.revision ?? 0n;
-      // Where there is none, it says so in its own words.
-      if (found === null) return configView(await store.readConfig());
-      return configView(parseNetworkConfig(found.text, `etcd key ${options.prefix}/config`));
+      return configView(await parseFound(found, store, options));
     },
     async setConfig(text, where) {
       return await store.setConfig(text, where, seen);

@@ -40,13 +40,7 @@ function keyPrefix(text: string): string {
 export function addEtcdFlags(command: Command, usesByDefault = false): Command {
   const env = "flannel";
   const file = (term: string, description: string, alternative?: string) =>
-    valueFlag({
-      term: `${term} <file>`,
-      description,
-      parse: nonEmpty,
-      env,
-      ...(alternative === undefined ? {} : { alternative }),
-    });
+    valueFlag({ term: `${term} <file>`, description, parse: nonEmpty, env, alternative });
   const flags = [
     valueFlag({
       term: "etcd-endpoints <urls>",

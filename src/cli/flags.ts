@@ -4,7 +4,7 @@
  * variable.
  */
 import { type Command, Option } from "commander";
-import { errorText, SelvageError } from "../errors.ts";
+import { errorText, hintOf } from "../errors.ts";
 import { UsageError } from "./usage_error.ts";
 import { parseGoBool } from "./values.ts";
 
@@ -49,8 +49,7 @@ function read<T>(where: string, text: string, parse: (text: string) => T): T {
   try {
     return parse(text);
   } catch (error) {
-    const hint = error instanceof SelvageError ? error.hint : "";
-    throw new UsageError(`${where} ${JSON.stringify(text)}: ${errorText(error)}`, hint);
+    throw new UsageError(`${where} ${JSON.stringify(text)}: ${errorText(error)}`, hintOf(error));
   }
 }
 
@@ -114,8 +113,7 @@ export function applyEnv(command: Command, env: Env) {
       command.setOptionValueWithSource(attribute, value, "env");
     } catch (error) {
       // Worded for the flag; here the variable is what is wrong.
-      const hint = error instanceof SelvageError ? error.hint : "";
-      throw new UsageError(errorText(error).replace(option.long!, name), hint);
+      throw new UsageError(errorText(error).replace(option.long!, name), hintOf(error));
     }
   }
 }

@@ -167,12 +167,7 @@ async function start(lab: Lab, kind: Kind): Promise<End[][]> {
 async function untilAllPing(lab: Lab, [ones, others]: End[][]): Promise<void> {
   const end_ms = performance.now() + PINGS_MS;
   const pairs = ones!.flatMap((one, i) => [[one, others![i]!], [others![i]!, one]] as const);
-  for (const [from, to] of pairs) {
-    while (!lab.ping(from.host, to.address, 1)) {
-      assert.ok(performance.now() < end_ms, `host${from.host} does not reach ${to.address}`);
-      await setTimeout(POLL_MS);
-    }
-  }
+  for (const [from, to] of pairs) await lab.untilAnswered(from.host, to.address, end_ms);
 }
 
 async function chaos(lab: Lab, kind: Kind): Promise<void> {

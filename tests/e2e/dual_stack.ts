@@ -7,7 +7,7 @@ import { type Netns, withNetns } from "../../ffi/netns.ts";
 import { endProcess, spawnInNetns } from "../../src/demo/child.ts";
 import type { TransferResult } from "../../src/demo/transfer.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
-import { ANSWER_MAX_S, type Lab } from "./lab.ts";
+import type { Lab } from "./lab.ts";
 
 const TRANSFER_CHILD = resolve("tests/e2e/transfer_child.ts");
 
@@ -50,10 +50,7 @@ export interface End {
 export function assertPings(lab: Lab, from: End, to: End, size_bytes: number): void {
   const headers_bytes = (to.address.family === 4 ? 20 : 40) + 8;
   const size = String(size_bytes - headers_bytes);
-  for (let i = 0; i < 3; i++) {
-    const isAnswered = lab.ping(from.host, to.address, ANSWER_MAX_S, "-M", "do", "-s", size);
-    assert.ok(isAnswered, `host${from.host} to ${to.address}`);
-  }
+  lab.assertAnswered(from.host, to.address, "-M", "do", "-s", size);
 }
 
 function startChild(lab: Lab, end: End, ...args: string[]) {

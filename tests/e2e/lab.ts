@@ -25,12 +25,12 @@ export const UNDER_DENO: SelfCommand = {
 };
 
 const TIMEOUT_MS = 30_000;
-const POLL_MS = 50;
+const POLL_MS = 20;
 /** How long an answered ping may take. */
-export const ANSWER_MAX_S = 10;
+const ANSWER_MAX_S = 10;
 const REGISTRY_PORT = 8286;
 
-export interface PingCount {
+interface PingCount {
   readonly sent: number;
   readonly received: number;
 }
@@ -210,27 +210,32 @@ export class Lab {
   }
 
   /**
-   * Has three pings answered on each of these ways between containers. One at a time: of several
-   * in a row ping waits for the last only twice as long as for those before it, which on a busy
-   * machine is too short.
+   * Has three pings from a host's container answered. One at a time: of several in a row ping waits
+   * for the last only twice as long as for those before it, which on a busy machine is too short.
    */
-  assertPings(...ways: readonly (readonly [from: number, to: number])[]): void {
-    for (const [from, to] of ways) {
-      for (let i = 1; i <= 3; i++) {
-        const isAnswered = this.ping(from, this.containers[to - 1]!, ANSWER_MAX_S);
-        assert.ok(isAnswered, `ping ${i} from host${from} to host${to} was not answered`);
-      }
+  assertAnswered(from: number, to: IpAddress, ...flags: string[]): void {
+    for (let i = 1; i <= 3; i++) {
+      const isAnswered = this.ping(from, to, ANSWER_MAX_S, ...flags);
+      assert.ok(isAnswered, `ping ${i} from host${from} to ${to} was not answered`);
     }
   }
 
-  /** Waits until a ping from container to container is answered. */
-  async untilPing(from: number, to: number, timeout_ms = TIMEOUT_MS): Promise<void> {
-    const end_ms = performance.now() + timeout_ms;
-    while (!this.ping(from, this.containers[to - 1]!, 1)) {
-      const isTime = performance.now() < end_ms;
-      assert.ok(isTime, `host${from} does not reach host${to}: ${this.log(from)}`);
+  /** The same on each of these ways between containers. */
+  assertPings(...ways: readonly (readonly [from: number, to: number])[]): void {
+    for (const [from, to] of ways) this.assertAnswered(from, this.containers[to - 1]!);
+  }
+
+  /** Waits until a ping from a host's container is answered; `end_ms` is of `performance.now`. */
+  async untilAnswered(from: number, to: IpAddress, end_ms: number): Promise<void> {
+    while (!this.ping(from, to, 1)) {
+      assert.ok(performance.now() < end_ms, `host${from} does not reach ${to}: ${this.log(from)}`);
       await setTimeout(POLL_MS);
     }
+  }
+
+  /** The same between containers. */
+  async untilPing(from: number, to: number, end_ms = performance.now() + TIMEOUT_MS) {
+    await this.untilAnswered(from, this.containers[to - 1]!, end_ms);
   }
 
   /** Starts a ping every 10 ms from container to container. */

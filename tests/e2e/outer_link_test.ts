@@ -77,7 +77,8 @@ async function start(
 
 /** Waits until packets flow from host 2, and back, with these hosts. */
 async function untilReached(lab: Lab, ...peers: number[]): Promise<void> {
-  for (const peer of peers) await lab.untilPing(2, peer, BACK_MS);
+  const end_ms = performance.now() + BACK_MS;
+  for (const peer of peers) await lab.untilPing(2, peer, end_ms);
 }
 
 /** Host 2 as it was: with its subnet, all peers, no problems, and its interface of this name. */

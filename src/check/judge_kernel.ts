@@ -39,7 +39,10 @@ function judgeCapability({ capabilities }: HostFacts, name: Capability): Judged 
 function judgeTunFile({ tun }: HostFacts): Judged {
   const name = "/dev/net/tun";
   if (tun.file.state === "works") return { name, result: "ok", seen: "opens", advice: "" };
-  const advice = "Load the kernel module (modprobe tun), or give the container this device.";
+  const isDenied = /\b(EACCES|EPERM)\b/.test(tun.file.why);
+  const advice = isDenied
+    ? "Run it as root, or allow this user and this container to open the device."
+    : "Load the kernel module (modprobe tun), or give the container this device.";
   return { name, result: "missing", seen: tun.file.why, advice, blocks: USERSPACE };
 }
 

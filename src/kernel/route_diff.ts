@@ -83,7 +83,14 @@ function diffPlace(
   const kept = own.find((route) => isAsDesired(route, place));
   const others = own.filter((route) => route !== kept);
   if (foreign.length > 0 && !isHeld) {
-    // Whose packets go where is for the one who made it to say, even if it is the same way.
+    // The kernel uses the first. Another program's route that is right, such as one that flanneld
+    // left, serves the peer as ours would. It stays that program's: we neither adopt nor remove it.
+    const first = same[0]!;
+    if (isAsDesired(first, place)) {
+      const useless = own.filter((route) => route !== first);
+      const operations = useless.map((route): KernelOperation => ({ type: "delete_route", route }));
+      return { operations, isKept: isOwnRoute(first) };
+    }
     return `route ${foreignText(foreign[0]!, linkNames)} is not ours and in the way of ` +
       `${routeText(desired.destination, desired.gateway, link.name)}; remove it`;
   }

@@ -83,9 +83,21 @@ describe("the difference of routes", () => {
     assert.equal(problems.length, 1);
     assert.equal(problems[0]!.peerKey, A.peerKey);
     assert.match(problems[0]!.text, /10\.5\.1\.0\/24 via 192\.0\.2\.99 .*static is not ours/);
-    // Even if it goes the same way.
-    const same = { ...THERE[0]!, protocol: FOREIGN };
-    assert.equal(diff([same]).problems[0]!.peerKey, A.peerKey);
+  });
+
+  test("a foreign route that is exactly as desired serves its peer, and stays foreign", () => {
+    const boot = { ...THERE[0]!, protocol: 3 };
+    const served = { operations: [], problems: [], held: [ALL_HELD[1]!] };
+    assert.deepEqual(diff([boot, THERE[1]!]), served);
+    // Ours behind it has no use. Ours before it is the one that the kernel uses.
+    assert.deepEqual(diff([boot, ...THERE]).operations, ["delete 10.5.1.0/24"]);
+    assert.deepEqual(diff([...THERE, boot]), { operations: [], problems: [], held: ALL_HELD });
+    // Once it is gone, ours takes the place.
+    assert.deepEqual(diff([THERE[1]!]).operations, ["add 10.5.1.0/24"]);
+    // It is not taken for ours when the peer goes.
+    assert.deepEqual(diff([boot, THERE[1]!], { desired: [B] }).operations, []);
+    const onLink = [{ ...A, isOnLink: true }, B];
+    assert.equal(diff([boot, THERE[1]!], { desired: onLink }).problems.length, 1);
   });
 
   test("a place that we held is taken back", () => {

@@ -11,6 +11,7 @@ export const TEST_PACKAGES: Packages = {
   nft: "nftables",
   ping: "iputils-ping",
   setpriv: "util-linux",
+  systemctl: "systemd",
 };
 
 /** What the benchmarks need beside that; they call for it themselves. */

@@ -1,7 +1,9 @@
 /**
  * The place of the Unix socket in the file system. The socket is bound inside a fresh directory
  * that only we can enter, gets its mode there, and is then renamed to its place: at no instant can
- * another user connect, and a stale file is replaced in one step.
+ * another user connect, and a stale file is replaced in one step. The fresh directory is made
+ * inside the socket's own directory, because a service's sandbox may allow writes nowhere else,
+ * and because a rename cannot cross a mount.
  */
 import {
   chmodSync,
@@ -84,7 +86,7 @@ export async function placeSocket(
       chmodSync(parent, 0o755);
     }
     await checkFree(place);
-    scratch = mkdtempSync(join(parent, "."));
+    scratch = mkdtempSync(join(parent, ".selvage-"));
     const bindPath = join(scratch, "s");
     if (
       Math.max(Buffer.byteLength(bindPath), Buffer.byteLength(place)) > SOCKET_PATH_SIZE_MAX_BYTES

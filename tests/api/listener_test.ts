@@ -12,8 +12,9 @@ import {
   listenUnix,
 } from "../../src/api/listener.ts";
 import { isLoopbackAuthority } from "../../src/api/guard.ts";
+import { placeSocket } from "../../src/api/socket_path.ts";
 import { WatcherPool } from "../../src/api/watch_stream.ts";
-import { hasCode } from "../../src/errors.ts";
+import { hasCode, SelvageError } from "../../src/errors.ts";
 import { createFetch } from "../../src/net/node_fetch.ts";
 import { API_TOKEN, FakeControl, FakeStore, JOIN_TOKEN, lease } from "./fake_control.ts";
 
@@ -122,6 +123,21 @@ describe("the Unix socket", () => {
     await import("node:fs/promises").then((fs) => fs.writeFile(path, "mine"));
     await assert.rejects(unix(path), (error: unknown) => hasCode(error, "conflict"));
     assert.equal(statSync(path).size, 4);
+  });
+
+  test("it is bound inside its own directory: beside that may be another mount", async () => {
+    const parent = join(dir, "inside");
+    const path = join(parent, "api.sock");
+    let bound = "";
+    await assert.rejects(
+      placeSocket(path, (bindPath) => {
+        bound = bindPath;
+        return Promise.reject(new SelvageError("unavailable", "not bound"));
+      }),
+      /not bound/,
+    );
+    assert.ok(bound.startsWith(`${parent}/`), bound);
+    assert.deepEqual(readdirSync(parent), []);
   });
 
   test("a path that is too long is refused by name", async () => {

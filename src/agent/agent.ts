@@ -9,9 +9,10 @@ import type { VtepMacs } from "../backend/backend.ts";
 import { withCommandData } from "../backend/extension.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { LoopHangs } from "../dataplane/dataplane.ts";
-import { errorText } from "../errors.ts";
+import { errorText, SelvageError } from "../errors.ts";
 import { probeWritable } from "../files.ts";
 import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
+import { whyNotMade } from "../kernel/probe.ts";
 import { type Lease, type LeaseAttributes, leaseKey } from "../lease/lease.ts";
 import { readPreviousSubnets, type SubnetFile, writeSubnetFile } from "../lease/subnet_file.ts";
 import { logger } from "../log.ts";
@@ -252,9 +253,29 @@ export class Agent {
     // While the start waits nothing else follows the interface.
     const link = () => this.#outerLink!.refresh();
     const { features } = this.#kernel!;
-    return awaitNetwork(this.control.store, link, features, signal, (phase, reason) => {
+    const whyNotMade = (network: Network) => this.#whyNotMade(network);
+    return awaitNetwork(this.control.store, link, features, signal, whyNotMade, (phase, reason) => {
       this.#progress.enter(phase, reason);
     });
+  }
+
+  /**
+   * Why the kernel cannot make the network's devices, such as a VNI that flanneld's device has;
+   * null: it can. Peers send to the device that a lease names: it is published only if it can be.
+   */
+  #whyNotMade({ backend, config }: Network): string | null {
+    const devices = backend.devices?.(config, this.#link, this.#vtepMacs!) ?? [];
+    const { connection } = this.#kernel!;
+    return devices.map((device) => whyNotMade(connection, device)).find((why) => why !== null) ??
+      null;
+  }
+
+  /** The network of before on the link of now. Throws if this host cannot be in it as it is. */
+  #rejudge(config: NetworkConfig): Network {
+    const network = this.#judge(config);
+    const obstacle = this.#whyNotMade(network);
+    if (obstacle !== null) throw new SelvageError("conflict", obstacle);
+    return network;
   }
 
   /** Who moved while we did not run is to know it: containers have addresses of the old one. */
@@ -390,7 +411,7 @@ export class Agent {
         // Over another link the store may be reached only when packets flow there.
         this.#network = isConfigRead
           ? await this.#awaitNetwork(signal)
-          : this.#judge(this.#network!.config);
+          : this.#rejudge(this.#network!.config);
         if (isConfigRead) this.#configWatch.settle();
         const link = this.#link;
         await this.#prepare(this.#network, signal);

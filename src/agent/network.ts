@@ -49,7 +49,8 @@ export function isFinal(store: LeaseStore, error: unknown): boolean {
 
 /**
  * Waits until the store has a configuration that this host can obey; `link` says which outer link
- * it has now. `onWaiting` is told the phase and the reason each time they change. Rejects with
+ * it has now. `whyNotMade` says why the kernel cannot make the network's devices now (null: it
+ * can): until it can, no lease must say that this host has them. `onWaiting` is told the phase and the reason each time they change. Rejects with
  * what waiting does not mend, and with the signal's reason.
  */
 export async function awaitNetwork(
@@ -57,25 +58,32 @@ export async function awaitNetwork(
   link: () => OuterLink,
   host: HostFeatures,
   signal: AbortSignal,
+  whyNotMade: (network: Network) => string | null,
   onWaiting: (phase: Phase, reason: string) => void,
 ): Promise<Network> {
   let told = "";
+  const wait = (phase: Phase, reason: string) => {
+    if (reason !== told) logger("agent").warning`waiting: ${reason}`;
+    told = reason;
+    onWaiting(phase, reason);
+  };
   while (true) {
     signal.throwIfAborted();
     try {
       const network = judgeNetwork(await store.readConfig(signal), link(), host);
-      tellConfigWarnings(network.config);
-      return network;
+      const obstacle = whyNotMade(network);
+      if (obstacle === null) {
+        tellConfigWarnings(network.config);
+        return network;
+      }
+      wait("starting", obstacle);
     } catch (error) {
       signal.throwIfAborted();
       if (isFinal(store, error)) throw error;
       // The store's own state says what to do about its faults.
       const isAway = isStoreFault(error);
       const reason = isAway ? `${errorText(error)}; ${UNTIL_READ}` : adviceText(error);
-      const phase = isAway ? "waiting_for_store" : "waiting_for_config";
-      if (reason !== told) logger("agent").warning`waiting: ${reason}`;
-      told = reason;
-      onWaiting(phase, reason);
+      wait(isAway ? "waiting_for_store" : "waiting_for_config", reason);
     }
     await pause(RETRY_MS, signal);
   }

@@ -2,7 +2,7 @@
  * The contract of a backend: pure functions from leases and the outer link to desired state. No
  * backend talks to the kernel or keeps a timer.
  */
-import type { KernelState } from "../kernel/state.ts";
+import type { DesiredLink, KernelState } from "../kernel/state.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
@@ -100,6 +100,8 @@ export interface Backend {
   check(config: NetworkConfig, link: OuterLink | null): void;
   /** What to forward in user space, at most one a family; empty where the kernel does it. */
   tunnels(config: NetworkConfig, link: OuterLink, vtepMacs: VtepMacs): readonly Tunnel[];
+  /** The devices that the kernel is to make, as in every plan; left out: there are none. */
+  devices?(config: NetworkConfig, link: OuterLink, vtepMacs: VtepMacs): readonly DesiredLink[];
   /** Largest inner IP packet in bytes that every family carries. */
   mtu_bytes(config: NetworkConfig, link: OuterLink): number;
   /** What this node publishes. */

@@ -4,7 +4,12 @@
  */
 import type { NetworkConfig } from "../config/network_config.ts";
 import { type OuterLink, reachesDirectly } from "../kernel/outer_link.ts";
-import { IPIP_DEVICE, type KernelState, NO_KERNEL_STATE } from "../kernel/state.ts";
+import {
+  type DesiredIpip,
+  IPIP_DEVICE,
+  type KernelState,
+  NO_KERNEL_STATE,
+} from "../kernel/state.ts";
 import type { Lease } from "../lease/lease.ts";
 import { ipHeaderBytes } from "../net/header_length.ts";
 import { type Family, ofFamily } from "../net/ip.ts";
@@ -27,18 +32,22 @@ function planPeer(peer: Lease, family: Family, input: PlanInput): PeerEntry | st
   return reachPeer(peer, family, IPIP_TYPE, input);
 }
 
+function planDevice(link: OuterLink): DesiredIpip {
+  return {
+    kind: "ipip",
+    name: IPIP_DEVICE,
+    mtu_bytes: mtuOf(link),
+    outerLinkIndex: link.index,
+    local: ofFamily(link.addresses, 4)!,
+  };
+}
+
 function planKernel(input: PlanInput, entries: readonly PeerEntry[]): KernelState {
   const { config, link, lease } = input;
   const isDirectRouting = booleanOption(config, "DirectRouting");
   return {
     ...NO_KERNEL_STATE,
-    links: [{
-      kind: "ipip",
-      name: IPIP_DEVICE,
-      mtu_bytes: mtuOf(link),
-      outerLinkIndex: link.index,
-      local: ofFamily(link.addresses, 4)!,
-    }],
+    links: [planDevice(link)],
     addresses: [deviceAddress(lease, 4, IPIP_DEVICE)],
     routes: entries.map((entry) =>
       isDirectRouting && reachesDirectly(link, entry.address)
@@ -59,6 +68,7 @@ export const ipipBackend: Backend = {
     requireIpv4Address(link);
   },
   tunnels: () => [],
+  devices: (_config, link) => [planDevice(link)],
   mtu_bytes: (_config, link) => mtuOf(link),
   attributes: (config, link) => ({
     publicAddresses: publishedAddresses(config, link),

@@ -67,7 +67,9 @@ interface DeviceTables {
   readonly sysctls: readonly DesiredSysctl[];
 }
 
-function planDevice(family: Family, input: PlanInput): DesiredVxlan {
+type DeviceInput = Pick<PlanInput, "config" | "link" | "vtepMacs">;
+
+function planDevice(family: Family, input: DeviceInput): DesiredVxlan {
   const { config, link, vtepMacs } = input;
   const { vni, port, isLearning, isGbp, generation } = readVxlanOptions(config);
   return {
@@ -178,6 +180,8 @@ export const vxlanBackend: Backend = {
     if (link !== null) checkVxlanLink(config, link);
   },
   tunnels: () => [],
+  devices: (config, link, vtepMacs) =>
+    familiesOf(config).map((family) => planDevice(family, { config, link, vtepMacs })),
   mtu_bytes: vxlanMtu_bytes,
   attributes: vxlanAttributes,
   shownOptions(config: NetworkConfig): ShownOptions {

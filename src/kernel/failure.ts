@@ -12,7 +12,11 @@ function vxlanInUse({ name, vni, port }: DesiredVxlan, links: readonly Link[]): 
   const other = links.find(({ vxlan }) => vxlan?.vni === vni && vxlan.port === port);
   const advice = "set Backend.VNI or Backend.Port to another";
   if (other !== undefined) {
-    return `VNI ${vni} on port ${port} is in use by device ${other.name}; remove it, or ${advice}`;
+    // What flanneld leaves when it ends.
+    const remove = /^flannel(-v6)?\.\d+$/.test(other.name)
+      ? "end flanneld and remove its devices (selvage clean --flannel)"
+      : "remove it";
+    return `VNI ${vni} on port ${port} is in use by device ${other.name}; ${remove}, or ${advice}`;
   }
   if (links.some((link) => link.name === name)) return null;
   // The kernel keeps both for a device where it was made, also when it has been moved.

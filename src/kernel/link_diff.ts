@@ -56,6 +56,12 @@ function changeOf(link: Link, desired: DesiredLink): LinkChange {
   };
 }
 
+/** What to say of a device that has the name of one of ours and is of another kind. */
+export function notOursText({ name, kind }: DesiredLink, actual: Link): string {
+  return `device ${name} is not ours: it is ${actual.kind ?? "hardware"}, not ${kind}; remove or ` +
+    "rename it";
+}
+
 /** The device that the plan means: by its name, or renamed by another hand. */
 function findLink(
   { name, kind }: DesiredLink,
@@ -94,10 +100,7 @@ export function diffLinks(
     }
     found.add(link);
     if (link.kind !== entry.kind) {
-      problems.push(
-        `device ${entry.name} is not ours: it is ${link.kind ?? "hardware"}, not ${entry.kind}; ` +
-          "remove or rename it",
-      );
+      problems.push(notOursText(entry, link));
     } else if (!isAsMade(link, entry)) {
       operations.push({ type: "delete_link", link });
       create(entry);

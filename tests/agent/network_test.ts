@@ -26,10 +26,22 @@ class StoreOfKind extends FakeStore {
   }
 }
 
-function wait(store: FakeStore, onWaiting: (phase: string, reason: string) => void) {
+function wait(
+  store: FakeStore,
+  onWaiting: (phase: string, reason: string) => void,
+  whyNotMade: () => string | null = () => null,
+) {
   const { signal } = new AbortController();
-  return awaitNetwork(store, () => LINK, ANY_HOST, signal, onWaiting);
+  return awaitNetwork(store, () => LINK, ANY_HOST, signal, whyNotMade, onWaiting);
 }
+
+test("a device that cannot be made is waited for, and named once while it is the same", async () => {
+  const obstacles = ["VNI 1 is in use", null];
+  const told: string[] = [];
+  const onWaiting = (phase: string, reason: string) => told.push(`${phase}: ${reason}`);
+  await wait(new FakeStore(), onWaiting, () => obstacles.shift()!);
+  assert.deepEqual(told, ["starting: VNI 1 is in use"]);
+});
 
 test("a wrong password of etcd is waited for, a join string that is refused is not", async () => {
   const wrong = new SelvageError("unauthorized", "wrong user or password");

@@ -50,8 +50,9 @@ export function isFinal(store: LeaseStore, error: unknown): boolean {
 /**
  * Waits until the store has a configuration that this host can obey; `link` says which outer link
  * it has now. `whyNotMade` says why the kernel cannot make the network's devices now (null: it
- * can): until it can, no lease must say that this host has them. `onWaiting` is told the phase and the reason each time they change. Rejects with
- * what waiting does not mend, and with the signal's reason.
+ * can): until it can, no lease must say that this host has them. `onWaiting` is told the phase and
+ * the reason each time they change. Rejects with what waiting does not mend, and with the signal's
+ * reason.
  */
 export async function awaitNetwork(
   store: LeaseStore,

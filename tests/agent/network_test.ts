@@ -35,7 +35,7 @@ function wait(
   return awaitNetwork(store, () => LINK, ANY_HOST, signal, whyNotMade, onWaiting);
 }
 
-test("a device that cannot be made is waited for, and named once while it is the same", async () => {
+test("a device that cannot be made is waited for", async () => {
   const obstacles = ["VNI 1 is in use", null];
   const told: string[] = [];
   const onWaiting = (phase: string, reason: string) => told.push(`${phase}: ${reason}`);

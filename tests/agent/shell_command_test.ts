@@ -73,7 +73,7 @@ describe("a command", () => {
       const directory = mkdtempSync(join(tmpdir(), "selvage-command-"));
       try {
         const file = join(directory, "pid");
-        const text = `yes > /dev/${stream} & echo $! > ${file}; sleep 1000`;
+        const text = `yes > /dev/${stream} & echo $! > "${file}"; sleep 1000`;
         await assert.rejects(run(text), /^SelvageError: TestCommand printed more than 1 MiB/);
         await untilGone(Number(readFileSync(file, "utf8")));
       } finally {
@@ -86,7 +86,7 @@ describe("a command", () => {
     const directory = mkdtempSync(join(tmpdir(), "selvage-command-"));
     try {
       const file = join(directory, "pid");
-      const text = `sleep 1000 & echo $! > ${file}; wait`;
+      const text = `sleep 1000 & echo $! > "${file}"; wait`;
       await assert.rejects(run(text, { timeout_ms: 300 }), {
         message: "TestCommand did not end within 0.3 s",
       });

@@ -40,9 +40,9 @@ afterEach(async () => {
 });
 after(() => rmSync(dir, { recursive: true, force: true }));
 
-/** Runs a command against the socket. */
+/** Runs a command against the socket; `DIR` is the directory, whose path may hold blanks. */
 function ask(typed: string, io = new FakeIo({ SELVAGE_API_SOCKET: socket })) {
-  return cli(typed.split(" "), io);
+  return cli(typed.split(" ").map((word) => word.replace("DIR", dir)), io);
 }
 
 async function ok(typed: string): Promise<string> {
@@ -185,7 +185,7 @@ describe("no daemon", () => {
   });
 
   test("the flag counts more than the variable", async () => {
-    const { stderr } = await ask(`status -api-socket ${dir}/other.sock`);
+    const { stderr } = await ask("status -api-socket DIR/other.sock");
     assert.match(stderr, /other\.sock/);
   });
 
@@ -232,11 +232,11 @@ describe("over TCP", () => {
     open.push(listener);
     assert.match(listener.location, /^https:\/\/127\.0\.0\.1:/);
     writeFileSync(join(dir, "ca.pem"), certificatePem);
-    const trusted = `status -api ${listener.location} -api-ca ${dir}/ca.pem`;
+    const trusted = `status -api ${listener.location} -api-ca DIR/ca.pem`;
     assert.match(await ok(trusted), /ready/);
     const other = await ensureCertificate(join(dir, "other"));
     writeFileSync(join(dir, "other.pem"), other.certificatePem);
-    for (const ca of ["", ` -api-ca ${dir}/other.pem`]) {
+    for (const ca of ["", ` -api-ca DIR/other.pem`]) {
       const refused = await ask(`status -api ${listener.location}${ca}`);
       assert.deepEqual([refused.code, refused.stdout], [1, ""]);
     }

@@ -21,7 +21,9 @@ before(() => {
 });
 after(() => rmSync(dir, { recursive: true, force: true }));
 
-const words = (text: string) => text.split(" ").filter((word) => word !== "");
+/** The words of a command line; `DIR` is the directory, whose path may hold blanks. */
+const words = (text: string) =>
+  text.split(" ").filter((word) => word !== "").map((word) => word.replace("DIR", dir));
 
 async function runOptions(typed: string, env: Record<string, string> = {}): Promise<RunOptions> {
   const result = await cli(words(typed), new FakeIo(env));
@@ -241,7 +243,7 @@ describe("selvage run", () => {
   test("a join string from a file", async () => {
     const path = join(dir, "join");
     writeFileSync(path, `${JOIN_STRING}\n`);
-    assert.deepEqual((await runOptions(`run -join @${path}`)).join, JOIN);
+    assert.deepEqual((await runOptions("run -join @DIR/join")).join, JOIN);
     writeFileSync(path, "\n");
     const empty = await cli(["run", `-join=@${path}`]);
     assert.equal(empty.code, 1);

@@ -8,7 +8,7 @@ import { closeFd } from "../../ffi/fd.ts";
 import { withNetns } from "../../ffi/netns.ts";
 import { openUdpSocket } from "../../ffi/udp_socket.ts";
 import type { CheckReport, CheckRow } from "../../src/check/report.ts";
-import { EXECUTABLE, type Lab, withLab } from "./lab.ts";
+import { AS_NOBODY, EXECUTABLE, type Lab, withLab } from "./lab.ts";
 
 const TIMEOUT_MS = 20_000;
 
@@ -51,8 +51,6 @@ function stateOf(lab: Lab): string {
   );
   return [...outputs, ...readdirSync(lab.directory)].join("\n");
 }
-
-const AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
 
 /** The words that start a command where `/dev/net/tun` has this mode. */
 function withTunMode(mode: string): string[] {

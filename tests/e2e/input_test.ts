@@ -13,7 +13,7 @@ import { check, libc } from "../../ffi/libc.ts";
 import { AF_INET, sockaddrIn } from "../../ffi/socket_address.ts";
 import { withNetns } from "../../ffi/netns.ts";
 import { openUdpSocket } from "../../ffi/udp_socket.ts";
-import { EXECUTABLE, Lab, withLab } from "./lab.ts";
+import { AS_NOBODY, EXECUTABLE, Lab, withLab } from "./lab.ts";
 
 /** Binds a TCP port of the loopback in the calling thread's namespace; the caller owns the fd. */
 function holdTcpPort(port: number): number {
@@ -42,15 +42,10 @@ function placeFlags(directory: string): string[] {
 }
 
 /** Runs a command in host 1's namespace to its end. */
-function runInHost(
-  lab: Lab,
-  command: string,
-  args: readonly string[],
-  options: { uid?: number; gid?: number } = {},
-): Failure {
+function runInHost(lab: Lab, command: string, args: readonly string[]): Failure {
   const { status, stderr } = withNetns(
     lab.network(1).host,
-    () => spawnSync(command, args, { encoding: "utf8", timeout: TIMEOUT_MS, ...options }),
+    () => spawnSync(command, args, { encoding: "utf8", timeout: TIMEOUT_MS }),
   );
   return { status, stderr };
 }
@@ -324,8 +319,8 @@ describe("what this host does not give", () => {
   test("no root", () =>
     withLab(1, (lab) => {
       const place = placeFlags(join(lab.directory, "none"));
-      const asNobody = { uid: 65534, gid: 65534 };
-      const { status, stderr } = runInHost(lab, EXECUTABLE.command, ["run", ...place], asNobody);
+      const [command, ...words] = [...AS_NOBODY, EXECUTABLE.command, "run", ...place];
+      const { status, stderr } = runInHost(lab, command!, words);
       assert.equal(status, 1);
       assert.match(stderr, /CAP_NET_ADMIN/);
       assert.match(stderr, /root/);
@@ -336,10 +331,11 @@ describe("what this host does not give", () => {
     withLab(1, (lab) => {
       const file = join(lab.directory, "net-conf.json");
       writeFileSync(file, JSON.stringify({ Network: "10.210.0.0/16" }));
-      const place = placeFlags(join(lab.directory, "none")).join(" ");
-      const run = `${EXECUTABLE.command} run --net-config=${file} ${place}`;
-      const script = `mount -t tmpfs none /dev/net && exec ${run}`;
-      const { status, stderr } = runInHost(lab, "unshare", ["--mount", "sh", "-c", script]);
+      const place = placeFlags(join(lab.directory, "none"));
+      const run = [EXECUTABLE.command, "run", `--net-config=${file}`, ...place];
+      const script = 'mount -t tmpfs none /dev/net && exec "$@"';
+      const words = ["--mount", "sh", "-c", script, "sh", ...run];
+      const { status, stderr } = runInHost(lab, "unshare", words);
       assert.equal(status, 1);
       assert.match(stderr, /\/dev\/net\/tun/);
       return Promise.resolve();

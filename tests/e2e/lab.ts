@@ -24,6 +24,20 @@ export const UNDER_DENO: SelfCommand = {
   args: ["run", "-A", resolve("src/main.ts")],
 };
 
+/**
+ * The words that run the executable, whose path and arguments follow, as a user without rights. It
+ * is copied to where this user may execute it: the tree may be root's alone.
+ */
+export const AS_NOBODY: readonly string[] = [
+  "unshare",
+  "--mount",
+  "sh",
+  "-c",
+  'mount -t tmpfs tmpfs /mnt && install -m 755 "$1" /mnt/selvage && chmod 755 /mnt && cd / && ' +
+  "shift && exec setpriv --reuid=65534 --regid=65534 --clear-groups /mnt/selvage " + '"$@"',
+  "sh",
+];
+
 const TIMEOUT_MS = 30_000;
 const POLL_MS = 20;
 /** How long an answered ping may take. */

@@ -1,6 +1,7 @@
 /** What a host needs in its kernel beside the backend's plan. Pure. */
 import { planFirewall } from "../backend/plan_firewall.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
+import { IPV4_FORWARDING } from "../kernel/device_sysctls.ts";
 import type { DesiredTable } from "../kernel/firewall_state.ts";
 import type { DesiredBlackhole, DesiredSysctl } from "../kernel/state.ts";
 import type { Lease } from "../lease/lease.ts";
@@ -27,7 +28,7 @@ export function hostNeeds(
     firewallTables: planFirewall({ networks, subnets, ipMasq, isFullyRandom, forwardRules }),
     // That packets of these families go on their way.
     sysctls: ranges.map(({ family }) => ({
-      path: family === 4 ? "net/ipv4/ip_forward" : "net/ipv6/conf/all/forwarding",
+      path: family === 4 ? IPV4_FORWARDING : "net/ipv6/conf/all/forwarding",
       value: "1",
       isSet: setsSysctls,
     })),

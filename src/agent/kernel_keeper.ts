@@ -5,6 +5,7 @@
  */
 import type { SkippedPeer } from "../backend/backend.ts";
 import { errorText } from "../errors.ts";
+import { forwardingSysctls } from "../kernel/device_sysctls.ts";
 import type { DesiredTable } from "../kernel/firewall_state.ts";
 import type { Firewall } from "../kernel/firewall.ts";
 import type { Reconciler } from "../kernel/reconciler.ts";
@@ -91,7 +92,12 @@ export class KernelKeeper {
 
   #setDesired(kernel: KernelState): void {
     const { sysctls, blackholes } = this.#options;
-    this.#desired = { ...kernel, blackholes, sysctls: [...kernel.sysctls, ...sysctls] };
+    const forwarding = forwardingSysctls(kernel.links, sysctls);
+    this.#desired = {
+      ...kernel,
+      blackholes,
+      sysctls: [...kernel.sysctls, ...sysctls, ...forwarding],
+    };
   }
 
   #checkNow(): void {

@@ -1,7 +1,7 @@
 /** Pieces of desired kernel state that several backends have. */
 import type { NetworkConfig, SubnetRange } from "../config/network_config.ts";
 import { SelvageError } from "../errors.ts";
-import type { DesiredAddress, DesiredRoute, DesiredSysctl } from "../kernel/state.ts";
+import type { DesiredAddress, DesiredRoute } from "../kernel/state.ts";
 import type { Lease } from "../lease/lease.ts";
 import { bitsOf, type Family, type IpPrefix, ofFamily } from "../net/ip.ts";
 import type { PeerEntry } from "./backend.ts";
@@ -21,11 +21,6 @@ export function deviceAddress(lease: Lease, family: Family, linkName: string): D
   const subnet = ofFamily(lease.subnets, family);
   if (subnet === undefined) throw new SelvageError("internal", `a lease without IPv${family}`);
   return { linkName, address: subnet.address, prefixLength: bitsOf(family) };
-}
-
-/** What a device needs before it can have an IPv6 address. */
-export function ipv6Sysctls(linkName: string): DesiredSysctl[] {
-  return [{ path: `net/ipv6/conf/${linkName}/disable_ipv6`, value: "0", isSet: true }];
 }
 
 /** The families that the network has, IPv4 first. */

@@ -31,7 +31,7 @@ function mtuOf(link: OuterLink): number {
 function planKernel({ config, link, lease }: PlanInput): KernelState {
   return {
     ...NO_KERNEL_STATE,
-    links: [{ name: UDP_DEVICE, kind: "tun", mtu_bytes: mtuOf(link) }],
+    links: [{ name: UDP_DEVICE, kind: "tun", family: 4, mtu_bytes: mtuOf(link) }],
     addresses: [deviceAddress(lease, 4, UDP_DEVICE)],
     routes: [networkRoute(networkOf(config, 4), UDP_DEVICE)],
   };

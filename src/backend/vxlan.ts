@@ -22,14 +22,7 @@ import type {
 } from "../kernel/state.ts";
 import { type Family, ofFamily } from "../net/ip.ts";
 import type { Backend, Plan, PlanInput, ShownOptions } from "./backend.ts";
-import {
-  deviceAddress,
-  directRoute,
-  familiesOf,
-  ipv6Sysctls,
-  networkOf,
-  networkRoute,
-} from "./desired.ts";
+import { deviceAddress, directRoute, familiesOf, networkOf, networkRoute } from "./desired.ts";
 import {
   readVxlanOptions,
   requireKernelOptions,
@@ -120,7 +113,7 @@ function planTables(
       peerKey: key,
     })),
     misses: [],
-    sysctls: family === 4 ? [appSolicit(linkName, NO_APP_SOLICIT)] : ipv6Sysctls(linkName),
+    sysctls: family === 4 ? [appSolicit(linkName, NO_APP_SOLICIT)] : [],
   };
 }
 

@@ -7,7 +7,7 @@ import type { NetworkConfig } from "../config/network_config.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import { type KernelState, NO_KERNEL_STATE } from "../kernel/state.ts";
 import type { Backend, ForwardingEntry, Plan, PlanInput, Tunnel, VtepMacs } from "./backend.ts";
-import { deviceAddress, familiesOf, ipv6Sysctls, networkOf, networkRoute } from "./desired.ts";
+import { deviceAddress, familiesOf, networkOf, networkRoute } from "./desired.ts";
 import { readVxlanOptions, requireUserspaceOptions, VXLAN_OPTION_NAMES } from "./vxlan_options.ts";
 import {
   checkOuterMtu,
@@ -36,10 +36,14 @@ function planKernel({ config, link, lease, vtepMacs }: PlanInput): KernelState {
   const tunnels = planTunnels(config, link, vtepMacs);
   return {
     ...NO_KERNEL_STATE,
-    links: tunnels.map(({ device, mtu_bytes }) => ({ name: device, kind: "tun", mtu_bytes })),
+    links: tunnels.map(({ family, device, mtu_bytes }) => ({
+      name: device,
+      kind: "tun",
+      family,
+      mtu_bytes,
+    })),
     addresses: tunnels.map(({ family, device }) => deviceAddress(lease, family, device)),
     routes: tunnels.map(({ family, device }) => networkRoute(networkOf(config, family), device)),
-    sysctls: tunnels.flatMap(({ family, device }) => family === 6 ? ipv6Sysctls(device) : []),
   };
 }
 

@@ -11,6 +11,13 @@ import { addressOfVtep, vtepOfAddress } from "./miss_table.ts";
 import type { KernelOperation } from "./operation.ts";
 import type { DesiredFdbEntry, DesiredNeighbour, MissTable } from "./state.ts";
 
+/**
+ * Entries of a device without misses that the kernel made of its own accord. Nobody needs them: the
+ * plan names every neighbour. They are left while they are few; in a flood of questions by
+ * thousands of senders, which IPv6 cannot be told to leave unanswered, they are removed.
+ */
+const LEARNT_NEIGHBOURS_MAX = 64;
+
 /** What there is of one device. */
 interface OfLink<D, A> {
   readonly link: Link;
@@ -18,6 +25,11 @@ interface OfLink<D, A> {
   readonly actual: readonly A[];
   /** null: nothing is made on demand. */
   readonly misses: MissTable | null;
+}
+
+/** Whether the kernel made the entry when the neighbour said something. */
+function isLearnt({ state }: Neighbour): boolean {
+  return (state & (NUD_PERMANENT | NUD_NOARP)) === 0 && (state & NUD_VALID) !== 0;
 }
 
 /** Whether an entry that the plan does not name may stay all the same. */
@@ -45,8 +57,10 @@ export function diffNeighbours(
     if (!isRight) operations.push({ type: "put_neighbour", link, desired: entry });
   }
   if (isPartial) return operations;
+  const learnt = misses === null ? [...found.values()].filter(isLearnt) : [];
+  const isFlooded = learnt.length > LEARNT_NEIGHBOURS_MAX;
   for (const neighbour of found.values()) {
-    if (!mayStay(neighbour, misses)) {
+    if (!mayStay(neighbour, misses) || (isFlooded && isLearnt(neighbour))) {
       operations.push({ type: "delete_neighbour", link, neighbour });
     }
   }

@@ -8,6 +8,7 @@ import type { Link } from "../netlink/link.ts";
 import type { Miss } from "../netlink/neighbour.ts";
 import { deleteLink, getLink } from "../netlink/rtnetlink.ts";
 import { dumpKernel } from "./actual.ts";
+import { reconcileDeviceSysctls } from "./device_sysctls.ts";
 import { diffKernelState, type KernelDiff } from "./diff.ts";
 import { failureText } from "./failure.ts";
 import { answerMiss } from "./miss_answer.ts";
@@ -133,8 +134,12 @@ export class Reconciler {
         heldRoutes: this.#heldRoutes,
         isPartial,
       });
-      const { operations, problems } = diff;
+      const { operations } = diff;
       this.#remember(diff);
+      // Before a new device is set up: from then on it takes what strangers send.
+      const sysctls = this.#protectDevices(desired, diff.links);
+      changeCount += sysctls.changeCount;
+      const problems = [...diff.problems, ...sysctls.problems];
       const isDone = operations.length === 0;
       if (isDone || isStuck || round === ROUNDS_MAX) {
         if (!isDone && failures.length === 0) {
@@ -147,6 +152,24 @@ export class Reconciler {
       changeCount += operations.length - failures.length;
       isStuck = failures.length === operations.length;
     }
+  }
+
+  /** Sets the values of our devices that are there. */
+  #protectDevices(
+    { links }: KernelState,
+    actual: KernelDiff["links"],
+  ): { readonly changeCount: number; readonly problems: readonly PeerProblem[] } {
+    const results = links.flatMap((link) => {
+      const name = actual.get(link.name)?.name;
+      return name === undefined ? [] : [reconcileDeviceSysctls(link, name)];
+    });
+    for (const { changes } of results) this.#lastChanges.push(...changes);
+    return {
+      changeCount: results.reduce((sum, { changeCount }) => sum + changeCount, 0),
+      problems: results.flatMap(({ problems }) =>
+        problems.map((text) => ({ peerKey: null, text }))
+      ),
+    };
   }
 
   #remember({ links, heldRoutes }: KernelDiff): void {

@@ -1,5 +1,5 @@
 /** Desired kernel state: what a backend's plan asks for and the reconciler brings about. */
-import type { IpAddress, IpPrefix } from "../net/ip.ts";
+import type { Family, IpAddress, IpPrefix } from "../net/ip.ts";
 import type { MacAddress } from "../net/mac_address.ts";
 
 /**
@@ -18,6 +18,8 @@ interface NamedLink {
 /** A TUN device, which is made with the packet loops and there as long as its file is open. */
 export interface DesiredTun extends NamedLink {
   readonly kind: "tun";
+  /** Of the packets that it carries. */
+  readonly family: Family;
 }
 
 export interface DesiredVxlan extends NamedLink {

@@ -37,7 +37,7 @@ describe("udp backend", () => {
     const { kernel } = udpBackend.plan(input([]));
     assert.deepEqual(JSON.parse(JSON.stringify(kernel)), {
       ...NO_KERNEL_STATE,
-      links: [{ name: "selvage0", kind: "tun", mtu_bytes: 1472 }],
+      links: [{ name: "selvage0", kind: "tun", family: 4, mtu_bytes: 1472 }],
       addresses: [{ linkName: "selvage0", address: "10.210.5.0", prefixLength: 32 }],
       routes: [{
         destination: "10.210.0.0/16",

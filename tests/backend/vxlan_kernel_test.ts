@@ -202,7 +202,6 @@ describe("vxlan in the kernel", () => {
       blackholes: [],
       sysctls: [
         { path: "net/ipv4/neigh/selvage.1/app_solicit", value: "0", isSet: true },
-        { path: "net/ipv6/conf/selvage-v6.1/disable_ipv6", value: "0", isSet: true },
       ],
     });
   });

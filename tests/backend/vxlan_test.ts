@@ -81,8 +81,8 @@ describe("what a node of vxlan is", () => {
     assert.deepEqual(plain(userspaceVxlanBackend.plan(dual([])).kernel), {
       ...NO_KERNEL_STATE,
       links: [
-        { name: "selvage.1", kind: "tun", mtu_bytes: 1450 },
-        { name: "selvage-v6.1", kind: "tun", mtu_bytes: 1430 },
+        { name: "selvage.1", kind: "tun", family: 4, mtu_bytes: 1450 },
+        { name: "selvage-v6.1", kind: "tun", family: 6, mtu_bytes: 1430 },
       ],
       addresses: [
         { linkName: "selvage.1", address: "10.210.5.0", prefixLength: 32 },
@@ -92,7 +92,7 @@ describe("what a node of vxlan is", () => {
         { destination: "10.210.0.0/16", linkName: "selvage.1", ...NETWORK },
         { destination: "fc00::/48", linkName: "selvage-v6.1", ...NETWORK },
       ],
-      sysctls: [{ path: "net/ipv6/conf/selvage-v6.1/disable_ipv6", value: "0", isSet: true }],
+      sysctls: [],
     });
   });
 

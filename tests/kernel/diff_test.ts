@@ -16,7 +16,7 @@ const ETH = linkOf({ index: 2, name: "eth0", isUp: true });
 /** flannel's udp plan. */
 const DESIRED: KernelState = {
   ...NO_KERNEL_STATE,
-  links: [{ name: "selvage0", kind: "tun", mtu_bytes: 1472 }],
+  links: [{ name: "selvage0", kind: "tun", family: 4, mtu_bytes: 1472 }],
   addresses: [{ linkName: "selvage0", address: IpAddress.parse("10.5.1.0"), prefixLength: 32 }],
   routes: [{
     destination: IpPrefix.parse("10.5.0.0/16"),

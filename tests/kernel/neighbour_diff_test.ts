@@ -162,6 +162,16 @@ describe("the difference of neighbours", () => {
     ]);
   });
 
+  test("what thousands of askers left is removed, as nobody needs it", () => {
+    const learnt = Array.from(
+      { length: 1_000 },
+      (_, i) => neighbour(`fe80::${(i + 1).toString(16)}`, "09", NUD_STALE),
+    );
+    assert.equal(neighbours(WANTED, [...THERE, ...learnt]).length, 1_000);
+    assert.deepEqual(neighbours(WANTED, [...THERE, ...learnt.slice(0, 64)]), []);
+    assert.deepEqual(neighbours(WANTED, [...THERE, ...learnt], null, true), []);
+  });
+
   test("while peers are missing nothing is taken away, and what is wrong is put right", () => {
     const wrong = [neighbour("10.5.1.0", "99"), neighbour("10.5.9.0", "09")];
     assert.deepEqual(neighbours(WANTED, [...wrong, THERE[1]!], null, true), [

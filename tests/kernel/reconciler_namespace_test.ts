@@ -17,7 +17,7 @@ const ON_LINK = { gateway: null, isOnLink: false, peerKey: null };
 /** Both families; the IPv4 half is flannel's udp plan. */
 const DESIRED: KernelState = {
   ...NO_KERNEL_STATE,
-  links: [{ name: "selvage0", kind: "tun", mtu_bytes: 1472 }],
+  links: [{ name: "selvage0", kind: "tun", family: 6, mtu_bytes: 1472 }],
   addresses: [
     { linkName: "selvage0", address: IpAddress.parse("10.5.1.0"), prefixLength: 32 },
     { linkName: "selvage0", address: IpAddress.parse("fd05:1::"), prefixLength: 128 },

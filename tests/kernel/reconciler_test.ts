@@ -17,7 +17,7 @@ const [ENOENT, EOPNOTSUPP, ENETUNREACH] = [2, 95, 101] as const;
 const ON_LINK = { gateway: null, isOnLink: false, peerKey: null };
 const DESIRED: KernelState = {
   ...NO_KERNEL_STATE,
-  links: [{ name: "selvage0", kind: "tun", mtu_bytes: 1472 }],
+  links: [{ name: "selvage0", kind: "tun", family: 4, mtu_bytes: 1472 }],
   addresses: [{ linkName: "selvage0", address: IpAddress.parse("10.5.1.0"), prefixLength: 32 }],
   routes: [{ destination: IpPrefix.parse("10.5.0.0/16"), linkName: "selvage0", ...ON_LINK }],
 };

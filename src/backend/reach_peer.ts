@@ -1,12 +1,45 @@
 /** What every backend asks of a peer before it sends to it. */
+import type { OuterLink } from "../kernel/outer_link.ts";
 import { type Lease, leaseKey } from "../lease/lease.ts";
-import { type Family, ofFamily } from "../net/ip.ts";
+import { bitsOf, type Family, type IpAddress, ofFamily } from "../net/ip.ts";
 import type { PeerEntry, PlanInput } from "./backend.ts";
+
+/** A prefix of fewer host bits has no broadcast address (RFC 3021). */
+const BROADCAST_HOST_BITS_MIN = 2;
+
+/** Whether the address is the broadcast address of a prefix on the outer link. */
+function isDirectedBroadcast(address: IpAddress, { ways }: OuterLink): boolean {
+  const lengthMax = bitsOf(4) - BROADCAST_HOST_BITS_MIN;
+  return address.family === 4 &&
+    ways.some(({ destination, isDirect }) =>
+      isDirect && destination.family === 4 && destination.length <= lengthMax &&
+      destination.last.equals(address)
+    );
+}
+
+/** Why a peer with this public address cannot be served; null: it can be. */
+function addressFault(address: IpAddress, link: OuterLink): string | null {
+  const { family } = address;
+  if (ofFamily(link.publicAddresses, family)?.equals(address)) {
+    return `it has our public address ${address}`;
+  }
+  const isNone = (kind: string) => `its public address ${address} is not a host's: it is ${kind}`;
+  if (ofFamily(link.addresses, family)?.equals(address)) {
+    return `its public address ${address} is ours, on ${link.name}`;
+  }
+  if (address.isUnspecified()) return isNone("unspecified");
+  if (address.isLoopback()) return isNone("a loopback address");
+  if (address.isMulticast()) return isNone("a multicast address");
+  // A link-local IPv6 address says nothing without its link.
+  if (family === 6 && address.isLinkLocal()) return isNone("a link-local address");
+  if (isDirectedBroadcast(address, link)) return isNone(`the broadcast address of ${link.name}`);
+  return address.isHost() ? null : isNone("a broadcast or reserved address");
+}
 
 /**
  * Subnet and public address of a peer in one family, or why it cannot be served: another backend,
- * no such family, an address that is ours, no host's or inside the network, or a subnet that lies
- * outside the network or is ours.
+ * no such family, an address that is ours, not a unicast address or inside the network, or a
+ * subnet that lies outside the network or is ours.
  */
 export function reachPeer(
   peer: Lease,
@@ -23,13 +56,8 @@ export function reachPeer(
   if (subnet === undefined || address === undefined) {
     return `it has no IPv${family} subnet or address`;
   }
-  if (ofFamily(link.publicAddresses, family)?.equals(address)) {
-    return `it has our public address ${address}`;
-  }
-  // A link-local IPv6 address says nothing without its link.
-  if (!address.isHost() || (family === 6 && address.isLinkLocal())) {
-    return `its public address ${address} is not a host's`;
-  }
+  const fault = addressFault(address, link);
+  if (fault !== null) return fault;
   const network = ofFamily(config.ranges, family)?.network;
   // Its datagrams would be routed into the tunnel, and each into another, without end.
   if (network?.contains(address)) return `its public address ${address} lies in the network`;

@@ -40,9 +40,10 @@ import { requireCapabilities, requireTun } from "./preflight.ts";
 import { Progress } from "./progress.ts";
 import { notifyServiceManager } from "./service_manager.ts";
 import { restSoon, Settling } from "./settling.ts";
+import { KeptFile, StateKeeper } from "./state_keeper.ts";
 import type { NodeParts } from "./snapshot.ts";
 import { prepareHost, startExtension } from "./start_commands.ts";
-import { keepVtepMacs, loadVtepMacs } from "./vtep_macs.ts";
+import { keepVtepMacs, loadVtepMacs, vtepMacsPath } from "./vtep_macs.ts";
 import { workerCount } from "./worker_count.ts";
 
 const MOVE_RETRY_FIRST_MS = 1_000;
@@ -65,6 +66,7 @@ export class Agent {
   #outerLink: OuterLinkWatch | null = null;
   #vtepMacs: VtepMacs | null = null;
   #opened: OpenedStore | null = null;
+  #stateKeeper: StateKeeper | null = null;
   #network: Network | null = null;
   #keeper: LeaseKeeper | null = null;
   #path: DataPath | null = null;
@@ -132,12 +134,21 @@ export class Agent {
       this.#log.info`interface ${link.name}, address ${link.addresses.join(", ")}`;
       this.#opened = await openStore(this.#options, { link, host: this.#kernel.features });
       this.#vtepMacs = loadVtepMacs(this.#options.stateDir, link.publicAddresses);
+      this.#stateKeeper = this.#keepState(this.#opened);
       listeners = await listen();
       this.#putConfig(this.#opened);
       await this.#operate(signal);
     } finally {
       await this.#end(listeners);
     }
+  }
+
+  #keepState({ kept }: OpenedStore): StateKeeper {
+    const { stateDir } = this.#options;
+    const vtepFile = new KeptFile(vtepMacsPath(stateDir), () => {
+      keepVtepMacs(stateDir, this.#link.publicAddresses, this.#vtepMacs!);
+    });
+    return new StateKeeper([...kept, vtepFile]);
   }
 
   #watchOuterLink({ connection }: HostKernel): OuterLinkWatch {
@@ -479,6 +490,7 @@ export class Agent {
     this.#progress.enter("stopping", "stopping");
     this.#notify("STOPPING=1");
     this.#outerLink?.stop();
+    this.#stateKeeper?.stop();
     const steps: [string, () => Promise<void> | void][] = [
       ["close the API", () => listeners?.close()],
       // Else it would open its path after the last was closed. Only the signal ends every wait.
@@ -515,6 +527,7 @@ export class Agent {
       linkProblem: this.#outerLink?.problem ?? null,
       rivalProblem: this.#keeper?.rivalProblem ?? null,
       configProblem: this.#configWatch.problem,
+      stateProblems: this.#stateKeeper?.problems ?? [],
       store: this.#opened?.store.state() ?? null,
       registry: this.#opened?.registry ?? null,
     };

@@ -16,6 +16,7 @@ import { logger } from "../log.ts";
 import type { LeaseStore, StoreState } from "../store/store.ts";
 import { judgeNetwork, type Network } from "./network.ts";
 import type { RunOptions } from "./options.ts";
+import { KeptFile, type KeptPart } from "./state_keeper.ts";
 import type { Status } from "./status.ts";
 
 export interface OpenedStore {
@@ -26,6 +27,8 @@ export interface OpenedStore {
   readonly newConfig: { readonly network: Network; put(): void } | null;
   /** Makes a text the network's configuration, naming its source in errors; null: not from here. */
   readonly setConfig: ((text: string, where: string) => Promise<void>) | null;
+  /** What the store keeps in the state directory. */
+  readonly kept: readonly KeptPart[];
   close(): Promise<void>;
 }
 
@@ -125,9 +128,19 @@ async function openEmbedded(
   const { EmbeddedStore, registryPath } = await import("../store/embedded_store.ts");
   const store = new EmbeddedStore({ path: registryPath(options.stateDir) });
   try {
-    const server = await listenIfAsked(options, store, tokens);
+    const served = await listenIfAsked(options, store, tokens);
+    const server = served?.server ?? null;
     return {
       store,
+      kept: [
+        {
+          check: () => store.check(),
+          get failure() {
+            return store.state().lastError;
+          },
+        },
+        ...served?.files ?? [],
+      ],
       tokens: new HostTokens(tokens, server, options.registryListen, thisHost.link),
       registry: server && { listen: server.location, fingerprint: server.fingerprint },
       newConfig: netConfig && {
@@ -151,12 +164,18 @@ async function listenIfAsked(
   options: RunOptions,
   store: InstanceType<typeof import("../store/embedded_store.ts").EmbeddedStore>,
   tokens: TokenStore,
-): Promise<RegistryServer | null> {
+): Promise<{ readonly server: RegistryServer; readonly files: readonly KeptPart[] } | null> {
   if (options.registryListen === null) return null;
-  const { ensureCertificate } = await import("../registry/certificate.ts");
+  const { certificatePaths, ensureCertificate, writeCertificate } = await import(
+    "../registry/certificate.ts"
+  );
   const { listenRegistry } = await import("../registry/server.ts");
-  const certificate = await ensureCertificate(options.stateDir);
-  return await listenRegistry({ listen: options.registryListen, store, tokens, certificate });
+  const { stateDir, registryListen: listen } = options;
+  const certificate = await ensureCertificate(stateDir);
+  const files = Object.values(certificatePaths(stateDir)).map((path) =>
+    new KeptFile(path, () => writeCertificate(stateDir, certificate))
+  );
+  return { server: await listenRegistry({ listen, store, tokens, certificate }), files };
 }
 
 /** Tells of each change of a store's state. */
@@ -190,6 +209,7 @@ async function openRemote(
     tokens: new HostTokens(tokens, null, null, link),
     registry: null,
     newConfig: null,
+    kept: [],
     setConfig: null,
     close: () => store.close(),
   };
@@ -208,6 +228,7 @@ async function openEtcd(
     tokens: new HostTokens(tokens, null, null, link),
     registry: null,
     newConfig: null,
+    kept: [],
     setConfig: async (text, where) => void await store.setConfig(text, where),
     close: () => store.close(),
   };
@@ -249,6 +270,7 @@ export async function openStore(options: RunOptions, thisHost: ThisHost): Promis
     const opened = await openChosen(options, thisHost, tokens);
     return {
       ...opened,
+      kept: [...opened.kept, tokens],
       async close() {
         await opened.close();
         tokens.close();

@@ -27,6 +27,8 @@ export interface NodeParts extends ShownProgress {
   readonly rivalProblem: string | null;
   /** Why a new configuration is not obeyed; null: it is. The node works as before. */
   readonly configProblem: string | null;
+  /** What is wrong with the files that the daemon keeps, one sentence each. */
+  readonly stateProblems: readonly string[];
   readonly store: StoreState | null;
   readonly registry: Status["registry"];
 }
@@ -118,6 +120,7 @@ export function snapshot(parts: SnapshotParts, now_ms: number): Status {
     problems: [
       ...[parts.linkProblem, parts.rivalProblem, parts.configProblem]
         .filter((problem) => problem !== null),
+      ...parts.stateProblems,
       ...parts.hostProblems,
       ...(path?.problems ?? []),
     ],

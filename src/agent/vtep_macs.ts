@@ -17,6 +17,11 @@ const macSchema = z.string().transform((text) => MacAddress.parse(text))
 /** `node` is the address of whose they are: a state directory may be copied to another host. */
 const schema = z.object({ node: z.string(), ipv4: macSchema, ipv6: macSchema });
 
+/** Where they are kept in the state directory. */
+export function vtepMacsPath(stateDir: string): string {
+  return join(stateDir, FILE_NAME);
+}
+
 function read(path: string): z.infer<typeof schema> | null {
   try {
     return checkedJson(schema, readFileBounded(path), path);
@@ -34,7 +39,7 @@ function read(path: string): z.infer<typeof schema> | null {
  * written.
  */
 export function loadVtepMacs(stateDir: string, publicAddresses: readonly IpAddress[]): VtepMacs {
-  const path = join(stateDir, FILE_NAME);
+  const path = vtepMacsPath(stateDir);
   const node = String(publicAddresses[0]);
   const kept = read(path);
   if (kept?.node === node) return { 4: kept.ipv4, 6: kept.ipv6 };
@@ -51,6 +56,6 @@ export function keepVtepMacs(
 ): void {
   const node = String(publicAddresses[0]);
   const text = JSON.stringify({ node, ipv4: vtepMacs[4], ipv6: vtepMacs[6] });
-  const path = join(stateDir, FILE_NAME);
+  const path = vtepMacsPath(stateDir);
   writeFileAtomic(path, `${text}\n`, { mode: 0o600, directoryMode: 0o700 });
 }

@@ -93,19 +93,31 @@ function loadPair(certificatePath: string, keyPath: string): RegistryCertificate
   return { certificatePem, privateKeyPem, fingerprint: fingerprintOf(certificate.raw) };
 }
 
+/** Where certificate and key are kept in the state directory. */
+export function certificatePaths(stateDir: string): { certificate: string; key: string } {
+  return { certificate: join(stateDir, "registry.crt"), key: join(stateDir, "registry.key") };
+}
+
+/** Writes both files. Throws as `writeFileAtomic`. */
+export function writeCertificate(
+  stateDir: string,
+  pair: Pick<RegistryCertificate, "certificatePem" | "privateKeyPem">,
+): void {
+  const paths = certificatePaths(stateDir);
+  writeFileAtomic(paths.key, pair.privateKeyPem, { mode: 0o600, directoryMode: 0o700 });
+  writeFileAtomic(paths.certificate, pair.certificatePem, { mode: 0o644 });
+}
+
 /**
  * The registry's certificate and key from the state directory, made at the first call. Throws an
  * error that names the file which is missing, unreadable or damaged; it never replaces one, for
  * that would lock out every host that has joined.
  */
 export async function ensureCertificate(stateDir: string): Promise<RegistryCertificate> {
-  const certificatePath = join(stateDir, "registry.crt");
-  const keyPath = join(stateDir, "registry.key");
+  const { certificate: certificatePath, key: keyPath } = certificatePaths(stateDir);
   // One of them alone is an error to be named: another pair would lock out all who joined.
   if (!existsSync(certificatePath) && !existsSync(keyPath)) {
-    const made = await makeCertificate();
-    writeFileAtomic(keyPath, made.privateKeyPem, { mode: 0o600, directoryMode: 0o700 });
-    writeFileAtomic(certificatePath, made.certificatePem, { mode: 0o644 });
+    writeCertificate(stateDir, await makeCertificate());
   }
   return loadPair(certificatePath, keyPath);
 }

@@ -9,7 +9,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import { SelvageError } from "../errors.ts";
-import { openSqlite, transact } from "../store/sqlite_file.ts";
+import { KeptDatabase } from "../store/kept_database.ts";
 
 /** What a token is good for: the registry, or the changing half of the API. */
 export type TokenScope = "join" | "api";
@@ -64,23 +64,28 @@ function hashOf(secret: string): Uint8Array {
 
 /** The file of tokens. It is opened at the first use; a look into it never makes it. */
 export class TokenStore {
-  #database: DatabaseSync | null = null;
+  #kept: KeptDatabase | null = null;
   readonly #listeners = new Set<(id: string) => void>();
 
   constructor(readonly path: string, readonly now_ms: () => number = Date.now) {}
 
-  #open(): DatabaseSync {
-    return this.#database ??= openSqlite(this.path, SCHEMA);
+  #open(): KeptDatabase {
+    return this.#kept ??= new KeptDatabase(this.path, SCHEMA);
   }
 
   /** Null while there is no file, which is to say no token. */
   #openExisting(): DatabaseSync | null {
-    return this.#database === null && !existsSync(this.path) ? null : this.#open();
+    return this.#kept === null && !existsSync(this.path) ? null : this.#open().database;
   }
 
-  #transact<T>(work: (database: DatabaseSync) => T): T {
-    const database = this.#open();
-    return transact(database, `token file ${this.path}`, () => work(database));
+  /** Why tokens cannot be made or revoked, with what to do; null: the last change was made. */
+  get failure(): string | null {
+    return this.#kept?.failure ?? null;
+  }
+
+  /** Looks whether changes can be made, as `KeptDatabase.check`. */
+  check(): void {
+    this.#kept?.check();
   }
 
   /**
@@ -99,7 +104,7 @@ export class TokenStore {
       description,
       created_ms: this.now_ms(),
     };
-    this.#transact((database) => {
+    this.#open().transact((database) => {
       const row = database.prepare("SELECT count(*) AS count FROM tokens").get();
       if (Number(row?.count) >= TOKEN_COUNT_MAX) {
         throw new SelvageError("too_large", `${TOKEN_COUNT_MAX} tokens exist already`, {
@@ -126,7 +131,7 @@ export class TokenStore {
   revoke(id: string): void {
     const unknown = () => new SelvageError("not_found", `there is no token ${JSON.stringify(id)}`);
     if (this.#openExisting() === null) throw unknown();
-    const count = this.#transact((database) =>
+    const count = this.#open().transact((database) =>
       database.prepare("DELETE FROM tokens WHERE id = ?").run(id).changes
     );
     if (Number(count) === 0) throw unknown();
@@ -168,7 +173,7 @@ export class TokenStore {
   }
 
   close(): void {
-    this.#database?.close();
-    this.#database = null;
+    this.#kept?.close();
+    this.#kept = null;
   }
 }

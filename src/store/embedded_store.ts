@@ -31,6 +31,9 @@ import { LEASE_TTL_MS, type LeaseHolder, type LeaseStore, type StoreState } from
 
 export { registryPath } from "./registry_database.ts";
 
+/** After a disk refused to delete leases that have run out, this passes before the next try. */
+const EXPIRY_RETRY_MS = 1_000;
+
 /** Of all but the path, the defaults are those of a real registry. */
 export interface EmbeddedStoreOptions {
   /** The file, or ":memory:". */
@@ -53,6 +56,8 @@ export class EmbeddedStore implements LeaseStore {
   readonly #timer: ExpiryTimer;
   /** No lease ends before this. */
   #firstEnd_ms = Infinity;
+  /** Leases that have run out are not deleted before this, by the clock that never jumps. */
+  #expiryRetry_ms = -Infinity;
   #isClosed = false;
 
   /** Opens or makes the registry. Throws as `openSqlite`, or if its configuration is damaged. */
@@ -76,7 +81,13 @@ export class EmbeddedStore implements LeaseStore {
     signal?.throwIfAborted();
     if (this.#isClosed) throw closedError();
     this.#state.settle();
-    this.expire();
+    try {
+      this.expire();
+    } catch {
+      // The leases live on until the disk takes their deletion; what is read is right otherwise,
+      // and a change fails by itself.
+      this.#state.settle();
+    }
     return this.#state;
   }
 
@@ -100,14 +111,30 @@ export class EmbeddedStore implements LeaseStore {
     const now_ms = this.#rule.now_ms();
     if (this.#isClosed) return;
     if (this.#rule.takeSetBack()) this.#shorten(now_ms + this.#ttl_ms);
-    if (now_ms < this.#firstEnd_ms) return;
+    if (now_ms < this.#firstEnd_ms || performance.now() < this.#expiryRetry_ms) return;
     const gone = this.#state.table.leases.filter((lease) => {
       const expiry_ms = knownExpiry_ms(lease);
       return expiry_ms !== null && this.#rule.end_ms(expiry_ms) <= now_ms;
     });
+    this.#expiryRetry_ms = performance.now() + EXPIRY_RETRY_MS;
     this.#state.apply(gone.map((lease) => ({ type: "delete", key: leaseKey(lease.subnets) })));
+    this.#expiryRetry_ms = -Infinity;
     this.#firstEnd_ms = Infinity;
     this.#expectEnds(this.#state.table.leases);
+  }
+
+  /**
+   * Looks whether the file takes changes, and repairs what can be repaired. To be called every few
+   * seconds; `state` says what fails.
+   */
+  check(): void {
+    if (this.#isClosed) return;
+    this.#state.check();
+    try {
+      this.#state.settle();
+    } catch {
+      // `state` says it.
+    }
   }
 
   /** Has no lease end after `end_ms`: the clock was ahead when such a lease was given. */

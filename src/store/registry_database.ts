@@ -16,7 +16,8 @@ import {
 import { formatLeaseValue, parseLeaseValue } from "../lease/lease_value.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
 import { UnreadableKeys } from "../lease/unreadable_keys.ts";
-import { openSqlite, openSqliteReadOnly, transact } from "./sqlite_file.ts";
+import { KeptDatabase } from "./kept_database.ts";
+import { openSqliteReadOnly } from "./sqlite_file.ts";
 
 const LOG_SUBJECT = "store";
 
@@ -129,20 +130,34 @@ export function readRegistry(path: string): RegistryContents {
 
 /** The tables in one SQLite file. It keeps nothing in memory and decides nothing. */
 export class RegistryDatabase {
-  readonly #database: DatabaseSync;
+  readonly #kept: KeptDatabase;
   readonly #unreadable = new UnreadableKeys(LOG_SUBJECT);
   /** Random, made with the file: a client that meets another one must list anew. */
   readonly registryId: string;
 
   /** Opens or makes the file; throws as `openSqlite`. */
   constructor(readonly path: string) {
-    this.#database = openSqlite(path, SCHEMA);
+    this.#kept = new KeptDatabase(path, SCHEMA);
     try {
       this.registryId = this.#readIdentity();
     } catch (error) {
-      this.#database.close();
+      this.#kept.close();
       throw error;
     }
+  }
+
+  get #database(): DatabaseSync {
+    return this.#kept.database;
+  }
+
+  /** Why changes cannot be made, with what to do; null: the last one was made. */
+  get failure(): string | null {
+    return this.#kept.failure;
+  }
+
+  /** Looks whether changes can be made, as `KeptDatabase.check`. */
+  check(): void {
+    this.#kept.check();
   }
 
   #readIdentity(): string {
@@ -155,14 +170,14 @@ export class RegistryDatabase {
     });
   }
 
-  /** Runs `work` in one transaction; throws what it throws, or `unavailable`. */
+  /** Runs `work` in one transaction; throws as `KeptDatabase.transact`. */
   transact<T>(work: () => T): T {
-    return transact(this.#database, `registry ${this.path}`, work);
+    return this.#kept.transact(work);
   }
 
   /** Everything but the log. */
   load(): RegistryContents {
-    return this.transact(() => loadContents(this.#database, this.#unreadable));
+    return this.#kept.read((database) => loadContents(database, this.#unreadable));
   }
 
   /** Within `transact`: carries the changes out and logs them as the revisions after this one. */
@@ -214,6 +229,6 @@ export class RegistryDatabase {
   }
 
   close(): void {
-    this.#database.close();
+    this.#kept.close();
   }
 }

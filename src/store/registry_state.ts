@@ -40,8 +40,11 @@ export class RegistryState {
   #recent: RegistryEvent[] = [];
   /** A commit failed, so what the file holds must be read again. */
   #isDoubtful = false;
-  #failure: string | null = null;
+  /** Why the file could not be read; null: it could. */
+  #readFailure: string | null = null;
   #since_ms: number;
+  /** What `health` said last, and since when that fails. */
+  #fault: { readonly text: string; readonly since_ms: number } | null = null;
 
   /**
    * Opens or makes the file at `path`, or ":memory:", and keeps the last `eventCountMax` events.
@@ -83,11 +86,35 @@ export class RegistryState {
     return this.#unreadableCount;
   }
 
-  /** Whether the last access to the file went well, since when that is so, and what failed. */
+  /**
+   * Whether the file is known to hold what memory holds, since when that is so, and what fails: a
+   * file that takes no changes is a fault, though all of it is in memory and can be read.
+   */
   get health(): Pick<StoreState, "connected" | "since_ms" | "lastError" | "errorSince_ms"> {
-    const [connected, since_ms] = [this.#failure === null, this.#since_ms];
-    const errorSince_ms = connected ? null : since_ms;
-    return { connected, since_ms, lastError: this.#failure, errorSince_ms };
+    return {
+      connected: !this.#isDoubtful,
+      since_ms: this.#since_ms,
+      lastError: this.#fault?.text ?? null,
+      errorSince_ms: this.#fault?.since_ms ?? null,
+    };
+  }
+
+  /** Takes note of what fails now. */
+  #noteFault(): void {
+    const text = this.#readFailure ?? this.#database.failure;
+    if (text === null) this.#fault = null;
+    else this.#fault = { text, since_ms: this.#fault?.since_ms ?? this.now_ms() };
+  }
+
+  #setDoubtful(isDoubtful: boolean): void {
+    if (isDoubtful !== this.#isDoubtful) this.#since_ms = this.now_ms();
+    this.#isDoubtful = isDoubtful;
+  }
+
+  /** Looks whether changes can be made, repairs what it can, and has `health` say the rest. */
+  check(): void {
+    this.#database.check();
+    this.#noteFault();
   }
 
   #load(): void {
@@ -100,12 +127,7 @@ export class RegistryState {
     this.#revision = contents.revision;
     this.#unreadableCount = contents.unreadableCount;
     this.#recent = [];
-    this.#isDoubtful = false;
-  }
-
-  #setFailure(failure: string | null): void {
-    if ((failure === null) !== (this.#failure === null)) this.#since_ms = this.now_ms();
-    this.#failure = failure;
+    this.#setDoubtful(false);
   }
 
   /** After a failed commit: reads the file again. Throws `unavailable` while that fails. */
@@ -113,10 +135,12 @@ export class RegistryState {
     if (!this.#isDoubtful) return;
     try {
       this.#load();
-      this.#setFailure(null);
+      this.#readFailure = null;
     } catch (error) {
-      this.#setFailure(errorText(error));
+      this.#readFailure = errorText(error);
       throw error;
+    } finally {
+      this.#noteFault();
     }
     // What it read may be more than what listeners were told.
     this.#tell();
@@ -133,12 +157,12 @@ export class RegistryState {
         this.#database.compact(this.#revision + written.length - this.eventCountMax);
         return written;
       });
-      this.#setFailure(null);
       return events;
     } catch (error) {
-      this.#isDoubtful = true;
-      this.#setFailure(errorText(error));
+      this.#setDoubtful(true);
       throw error;
+    } finally {
+      this.#noteFault();
     }
   }
 

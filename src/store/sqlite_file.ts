@@ -8,6 +8,8 @@ import { syncDirectory } from "../files.ts";
 /** In place of a path: a database that ends with its process. */
 export const IN_MEMORY = ":memory:";
 
+const FULL_HINT = "Free some space on its file system.";
+
 /** What a file of ours holds, and how it is opened. */
 export interface SqliteSchema {
   /** What the file is, for errors: "registry". */
@@ -42,9 +44,8 @@ function openError(schema: SqliteSchema, path: string, error: unknown): SelvageE
     const reason = `${schema.what} ${path}: another process has it open`;
     return new SelvageError("conflict", reason, { hint, cause: error });
   }
-  const isFull = code === "ENOSPC" || /disk is full/.test(errorText(error));
-  const hint = isFull
-    ? "Free some space on its file system."
+  const hint = isFull(error)
+    ? FULL_HINT
     : "Restore the file from a backup, or move it away to start with an empty one.";
   return new SelvageError("unavailable", text, { hint, cause: error });
 }
@@ -115,9 +116,27 @@ export function openSqlite(path: string, schema: SqliteSchema): DatabaseSync {
   }
 }
 
+/** Whether SQLite or the system says that the disk has no room. */
+function isFull(error: unknown): boolean {
+  const { code } = error as { code?: unknown };
+  return code === "ENOSPC" || code === "EDQUOT" || /disk is full/.test(errorText(error));
+}
+
+/**
+ * What went wrong with an open database or its file, as an error of ours: `store_full` without
+ * space, else `unavailable`. An error of ours is returned as it is. `name` is what it is and where.
+ */
+export function databaseError(name: string, error: unknown): SelvageError {
+  if (error instanceof SelvageError) return error;
+  const text = `${name}: ${errorText(error)}`;
+  if (!isFull(error)) return new SelvageError("unavailable", text, { cause: error });
+  return new SelvageError("store_full", text, { hint: FULL_HINT, cause: error });
+}
+
 /**
  * Runs `work` in one transaction, and gives what it returns once that is on the disk. What `work`
- * throws undoes everything and is thrown on; a failure of the database becomes `unavailable`.
+ * throws undoes everything and is thrown on; a failure of the database is thrown as
+ * `databaseError`.
  */
 export function transact<T>(database: DatabaseSync, where: string, work: () => T): T {
   try {
@@ -131,7 +150,6 @@ export function transact<T>(database: DatabaseSync, where: string, work: () => T
     } catch {
       // No transaction is open: BEGIN failed, or SQLite has rolled it back itself.
     }
-    if (error instanceof SelvageError) throw error;
-    throw new SelvageError("unavailable", `${where}: ${errorText(error)}`, { cause: error });
+    throw databaseError(where, error);
   }
 }

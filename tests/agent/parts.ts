@@ -17,6 +17,7 @@ export const WAITING: SnapshotParts = {
   linkProblem: null,
   rivalProblem: null,
   configProblem: null,
+  stateProblems: [],
   hostProblems: [],
   notices: [],
   peers: [],

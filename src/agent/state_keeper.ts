@@ -1,0 +1,84 @@
+/**
+ * Watches over what a running daemon keeps in its state directory. A full disk, a directory that
+ * was deleted and a file that was replaced are noticed also while nobody changes anything; what can
+ * be written again is written again, and the rest is a problem until its cause is gone.
+ */
+import { existsSync } from "node:fs";
+import { errorText } from "../errors.ts";
+import { logger } from "../log.ts";
+
+const CHECK_INTERVAL_MS = 2_000;
+/** While something fails. */
+const RETRY_INTERVAL_MS = 1_000;
+
+/** One thing that is kept: a database, or a file. */
+export interface KeptPart {
+  /** Looks whether it is there and can be written, and repairs it if it can. Never throws. */
+  check(): void;
+  /** What is wrong, with what to do; null: nothing. */
+  readonly failure: string | null;
+}
+
+/** A file that `write` writes again if it is gone; `write` may throw. */
+export class KeptFile implements KeptPart {
+  #failure: string | null = null;
+
+  constructor(readonly path: string, readonly write: () => void) {}
+
+  get failure(): string | null {
+    return this.#failure;
+  }
+
+  check(): void {
+    this.#failure = null;
+    if (existsSync(this.path)) return;
+    try {
+      this.write();
+      logger("agent").warning`${this.path} was deleted; it is written again`;
+    } catch (error) {
+      this.#failure = `${this.path} was deleted, and cannot be written again: ${errorText(error)}`;
+    }
+  }
+}
+
+export class StateKeeper {
+  readonly #parts: readonly KeptPart[];
+  readonly #log = logger("agent");
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** The problems that the log has named. */
+  #logged: readonly string[] = [];
+
+  /** Begins to check the parts, until `stop`. */
+  constructor(parts: readonly KeptPart[]) {
+    this.#parts = parts;
+    this.#schedule();
+  }
+
+  /** What is wrong now, one sentence each. */
+  get problems(): string[] {
+    return this.#parts.map(({ failure }) => failure).filter((failure) => failure !== null);
+  }
+
+  #schedule(): void {
+    const delay_ms = this.#logged.length > 0 ? RETRY_INTERVAL_MS : CHECK_INTERVAL_MS;
+    this.#timer = setTimeout(() => this.#check(), delay_ms);
+    this.#timer.unref();
+  }
+
+  #check(): void {
+    for (const part of this.#parts) part.check();
+    const { problems } = this;
+    for (const problem of problems) {
+      if (!this.#logged.includes(problem)) this.#log.warning`${problem}`;
+    }
+    for (const problem of this.#logged) {
+      if (!problems.includes(problem)) this.#log.info`no longer: ${problem}`;
+    }
+    this.#logged = problems;
+    this.#schedule();
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
+}

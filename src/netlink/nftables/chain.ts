@@ -6,6 +6,7 @@ import type { NetlinkRequest } from "../request.ts";
 import {
   familyOf,
   NFGENMSG_SIZE,
+  NFT_MSG_DELCHAIN,
   NFT_MSG_GETCHAIN,
   NFT_MSG_NEWCHAIN,
   startPayload,
@@ -90,6 +91,18 @@ export function getChainRequest(table: TableName, name: string): NetlinkRequest 
     payload: startPayload(table.family).attributeText(NFTA_CHAIN_TABLE, table.name)
       .attributeText(NFTA_CHAIN_NAME, name).finish(),
     operation: "get firewall chain",
+    object: `${tableText(table)} ${name}`,
+  };
+}
+
+/** Part of a transaction. EBUSY while rules are in the chain or lead to it. */
+export function deleteChainRequest(table: TableName, name: string): NetlinkRequest {
+  return {
+    type: NFT_MSG_DELCHAIN,
+    flags: 0,
+    payload: startPayload(table.family).attributeText(NFTA_CHAIN_TABLE, table.name)
+      .attributeText(NFTA_CHAIN_NAME, name).finish(),
+    operation: "delete firewall chain",
     object: `${tableText(table)} ${name}`,
   };
 }

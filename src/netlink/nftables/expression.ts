@@ -65,6 +65,10 @@ const NFTA_MASQ_FLAGS = 1;
 const NFTA_MASQ_REG_PROTO_MIN = 2;
 const NFTA_MASQ_REG_PROTO_MAX = 3;
 
+// enum nft_match_attributes
+const NFTA_MATCH_NAME = 1;
+const NFTA_MATCH_INFO = 3;
+
 /** One instruction. Arrays are owned by it. */
 export type NftExpression =
   /** Loads what is known of the packet besides its bytes. */
@@ -95,6 +99,10 @@ export type NftExpression =
   | { readonly type: "verdict"; readonly code: number }
   /** The packet leaves with the address of the link that it leaves through. */
   | { readonly type: "masq"; readonly flags: number }
+  /** A jump or goto to another chain of the table. */
+  | { readonly type: "jump"; readonly chainName: string }
+  /** The comment of a rule that iptables-nft made; newer ones have it in the rule's own data. */
+  | { readonly type: "comment"; readonly text: string }
   /** What none of ours is. */
   | { readonly type: "other"; readonly name: string };
 
@@ -112,7 +120,10 @@ function writeVerdict(writer: PayloadWriter, code: number): void {
 }
 
 /** An expression that can be written. */
-export type KnownExpression = Exclude<NftExpression, { readonly type: "other" }>;
+export type KnownExpression = Exclude<
+  NftExpression,
+  { readonly type: "other" | "jump" | "comment" }
+>;
 
 function writeData(writer: PayloadWriter, expression: KnownExpression): void {
   switch (expression.type) {
@@ -205,8 +216,8 @@ function decodeImmediate(data: Attributes): NftExpression | null {
   const verdict = data.nested(NFTA_IMMEDIATE_DATA)?.nested(NFTA_DATA_VERDICT);
   const code = verdict?.u32be(NFTA_VERDICT_CODE);
   if (data.u32be(NFTA_IMMEDIATE_DREG) !== NFT_REG_VERDICT || code === undefined) return null;
-  // A jump to a chain, or a goto.
-  if (verdict?.bytes(NFTA_VERDICT_CHAIN) !== undefined) return null;
+  const chainName = verdict?.text(NFTA_VERDICT_CHAIN);
+  if (chainName !== undefined) return { type: "jump", chainName };
   return { type: "verdict", code: code | 0 };
 }
 
@@ -217,6 +228,13 @@ function decodeMasq(data: Attributes): NftExpression | null {
   return { type: "masq", flags: data.u32be(NFTA_MASQ_FLAGS) ?? 0 };
 }
 
+/** A match of iptables: of these only the comment is read (`struct xt_comment_info`). */
+function decodeMatch(data: Attributes): NftExpression | null {
+  const text = data.text(NFTA_MATCH_INFO);
+  if (data.text(NFTA_MATCH_NAME) !== "comment" || text === undefined) return null;
+  return { type: "comment", text };
+}
+
 const DECODERS: Readonly<Record<string, (data: Attributes) => NftExpression | null>> = {
   meta: decodeMeta,
   payload: decodePayload,
@@ -224,6 +242,7 @@ const DECODERS: Readonly<Record<string, (data: Attributes) => NftExpression | nu
   cmp: decodeCmp,
   immediate: decodeImmediate,
   masq: decodeMasq,
+  match: decodeMatch,
 };
 
 /**

@@ -28,8 +28,10 @@ export const NFT_MSG_GETTABLE = nftMessage(1);
 export const NFT_MSG_DELTABLE = nftMessage(2);
 export const NFT_MSG_NEWCHAIN = nftMessage(3);
 export const NFT_MSG_GETCHAIN = nftMessage(4);
+export const NFT_MSG_DELCHAIN = nftMessage(5);
 export const NFT_MSG_NEWRULE = nftMessage(6);
 export const NFT_MSG_GETRULE = nftMessage(7);
+export const NFT_MSG_DELRULE = nftMessage(8);
 export const NFT_MSG_NEWGEN = nftMessage(15);
 export const NFT_MSG_GETGEN = nftMessage(16);
 

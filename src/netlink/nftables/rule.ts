@@ -12,6 +12,7 @@ import {
 import {
   familyOf,
   NFGENMSG_SIZE,
+  NFT_MSG_DELRULE,
   NFT_MSG_GETRULE,
   NFT_MSG_NEWRULE,
   startPayload,
@@ -22,15 +23,35 @@ import {
 // enum nft_rule_attributes
 export const NFTA_RULE_TABLE = 1;
 export const NFTA_RULE_CHAIN = 2;
+export const NFTA_RULE_HANDLE = 3;
 export const NFTA_RULE_EXPRESSIONS = 4;
+export const NFTA_RULE_USERDATA = 7;
 /** enum nft_list_attributes */
 const NFTA_LIST_ELEM = 1;
+
+/** In a rule's own data: entries of type, length and value; that of type 0 is the comment. */
+const NFTNL_UDATA_RULE_COMMENT = 0;
 
 /** A rule as it is in the kernel. */
 export interface NftRule {
   readonly table: TableName;
   readonly chainName: string;
+  /** The kernel's number of it within the table, 8 bytes as they came; owned. */
+  readonly handle: Uint8Array;
+  /** What nft or iptables-nft was given as its comment; empty: nothing. */
+  readonly comment: string;
   readonly expressions: readonly NftExpression[];
+}
+
+/** The comment in a rule's own data (libnftnl's `udata.h`); empty: there is none. */
+function commentIn(data: Uint8Array): string {
+  for (let at = 0; at + 2 <= data.length;) {
+    const [type, length] = [data[at]!, data[at + 1]!];
+    const value = data.subarray(at + 2, at + 2 + length);
+    if (type === NFTNL_UDATA_RULE_COMMENT) return new TextDecoder().decode(value).split("\0")[0]!;
+    at += 2 + length;
+  }
+  return "";
 }
 
 /**
@@ -50,7 +71,27 @@ export function decodeRule(payload: Uint8Array): NftRule | null {
   const expressions = parseAttributes(list, "firewall expressions")
     .filter(({ type }) => type === NFTA_LIST_ELEM)
     .map(({ value }) => decodeExpression(value));
-  return { table: { family, name }, chainName, expressions };
+  const ofIptables = expressions.find((one) => one.type === "comment");
+  return {
+    table: { family, name },
+    chainName,
+    handle: attributes.bytes(NFTA_RULE_HANDLE)?.slice() ?? new Uint8Array(),
+    comment: ofIptables?.text ??
+      commentIn(attributes.bytes(NFTA_RULE_USERDATA) ?? new Uint8Array()),
+    expressions,
+  };
+}
+
+/** Part of a transaction. Deletes one rule; ENOENT if it has gone. */
+export function deleteRuleRequest({ table, chainName, handle }: NftRule): NetlinkRequest {
+  return {
+    type: NFT_MSG_DELRULE,
+    flags: 0,
+    payload: startPayload(table.family).attributeText(NFTA_RULE_TABLE, table.name)
+      .attributeText(NFTA_RULE_CHAIN, chainName).attribute(NFTA_RULE_HANDLE, handle).finish(),
+    operation: "delete firewall rule",
+    object: `of ${tableText(table)} ${chainName}`,
+  };
 }
 
 /** Asks for the rules of a table, chain by chain, each in its order. */

@@ -124,6 +124,8 @@ describe("nftables messages in", () => {
     assert.deepEqual(decodeRule(embed(RULE)), {
       table: T,
       chainName: "c",
+      handle: hex("00000000 00000002"),
+      comment: "",
       expressions: MASQUERADE,
     });
     assert.deepEqual(decodeRule(embed(COUNTED))!.expressions, [
@@ -157,10 +159,6 @@ describe("nftables messages in", () => {
         "0800 0100 00000001 0800 0200 00000002 0c00 0300 0800 0100 00000001",
       ],
       "immediate into a register": ["immediate", "0800 0100 00000001 0c00 0200 0800 0100 00000001"],
-      "immediate that jumps": [
-        "immediate",
-        "0800 0100 00000000 1800 0200 1400 0200 0800 0100 fffffffd 0600 0200 6300 0000",
-      ],
       "masq to chosen ports": ["masq", "0800 0200 00000001 0800 0300 00000002"],
       "a name of Object's": ["constructor", ""],
     } as const;
@@ -171,6 +169,20 @@ describe("nftables messages in", () => {
         what,
       );
     }
+  });
+
+  test("a jump, and a comment as iptables-nft and as nft write it", () => {
+    const jump = "0800 0100 00000000 1800 0200 1400 0200 0800 0100 fffffffd 0600 0200 6300 0000";
+    const { expressions } = decodeRule(single("immediate", jump))!;
+    assert.deepEqual(expressions, [{ type: "jump", chainName: "c" }]);
+    const comment = "0c00 0100 636f6d6d656e7400 0700 0300 686900 00";
+    assert.equal(decodeRule(single("match", comment))!.comment, "hi");
+    const start = "02 00 0002 | 0600 0100 7400 0000 | 0600 0200 6300 0000";
+    // An entry of another type stands before it.
+    const own = hex(`${start} | 0c00 0700 0101 07 0003 6f6b00`);
+    assert.equal(decodeRule(own)!.comment, "ok");
+    const cut = hex(`${start} | 0600 0700 0009 0000`);
+    assert.equal(decodeRule(cut)!.comment, "");
   });
 
   test("truncated at every length: refused, or it ends between two attributes", () => {

@@ -46,8 +46,29 @@ export function writeSubnetFile(path: string, file: SubnetFile): void {
 export interface PreviousSubnets {
   /** At most one of each family, IPv4 first. */
   readonly subnets: readonly IpPrefix[];
+  /** The networks that these are of, as far as the file names them. */
+  readonly networks: readonly IpPrefix[];
   /** What could not be read, naming the file; null if all is well or there is no file. */
   readonly warning: string | null;
+}
+
+/** `NAME=value` or `NAME: value`, indented or not, with or without `export` before it. */
+const LINE = /^\s*(?:export\s+)?([A-Za-z0-9_.]+)\s*[=:]\s*(.*)$/;
+
+/**
+ * The variables of the file, by the rules of the library that flannel reads it with (godotenv): a
+ * value may be in quotes, a comment begins with `#` after a blank, and the last line of a name
+ * counts. Escapes and references to other variables are not resolved: no address has any.
+ */
+function parseEnvironment(text: string): Map<string, string> {
+  const values = new Map<string, string>();
+  for (const line of text.split(/\r?\n/)) {
+    const [, name, rest] = LINE.exec(line) ?? [];
+    if (name === undefined || rest === undefined) continue;
+    const quoted = /^(["'])(.*?)\1/.exec(rest);
+    values.set(name, quoted?.[2] ?? rest.replace(/(^|\s)#.*$/, "").trim());
+  }
+  return values;
 }
 
 /**
@@ -59,24 +80,28 @@ export function readPreviousSubnets(path: string): PreviousSubnets {
   try {
     text = readFileBounded(path);
   } catch (error) {
-    return { subnets: [], warning: hasCode(error, "not_found") ? null : errorText(error) };
+    const warning = hasCode(error, "not_found") ? null : errorText(error);
+    return { subnets: [], networks: [], warning };
   }
-  const subnets: IpPrefix[] = [];
+  const values = parseEnvironment(text);
   const faults: string[] = [];
-  for (const family of [4, 6] as const) {
-    const name = NAMES[family][1];
-    // The last line of a name counts, as in a shell that sources the file.
-    const lines = text.split("\n").filter((line) => line.startsWith(`${name}=`));
-    const value = lines.at(-1)?.slice(name.length + 1).trim();
-    if (value === undefined) continue;
+  const read = (family: Family, name: string): IpPrefix[] => {
+    const value = values.get(name);
+    if (value === undefined) return [];
     try {
-      const subnet = IpPrefix.parse(value, name);
-      if (subnet.family === family) subnets.push(subnet);
-      else faults.push(`${name} "${value}": not an IPv${family} prefix`);
+      const prefix = IpPrefix.parse(value, name);
+      if (prefix.family === family) return [prefix];
+      faults.push(`${name} "${value}": not an IPv${family} prefix`);
     } catch (error) {
       faults.push(errorText(error));
     }
-  }
+    return [];
+  };
+  const families = [4, 6] as const;
+  const subnets = families.flatMap((family) => read(family, NAMES[family][1]));
   if (subnets.length === 0 && faults.length === 0) faults.push("it names no subnet");
-  return { subnets, warning: faults.length === 0 ? null : `${path}: ${faults.join("; ")}` };
+  const warning = faults.length === 0 ? null : `${path}: ${faults.join("; ")}`;
+  // A start does without the networks, so what is wrong with them is no warning.
+  const networks = families.flatMap((family) => read(family, NAMES[family][0]));
+  return { subnets, networks, warning };
 }

@@ -66,7 +66,37 @@ describe("subnet.env", () => {
     // A reader that has the old file open goes on reading the old one.
     assert.notEqual(statSync(path).ino, ino);
     assert.deepEqual(readdirSync(join(path, "..")), ["subnet.env"]);
-    assert.deepEqual(readPreviousSubnets(path), { subnets: DUAL.subnets, warning: null });
+    const { subnets, networks, warning } = readPreviousSubnets(path);
+    assert.deepEqual({ subnets, warning }, { subnets: DUAL.subnets, warning: null });
+    assert.deepEqual(networks.map(String), ["10.5.0.0/16", "fd00:5::/48"]);
+  });
+
+  test("that was edited by hand is read as flannel reads it", () => {
+    const rows: [what: string, text: string, subnet: string | null][] = [
+      ["double quotes", 'FLANNEL_SUBNET="10.5.52.1/24"', "10.5.52.0/24"],
+      ["single quotes", "FLANNEL_SUBNET='10.5.52.1/24'", "10.5.52.0/24"],
+      ["quotes and a comment", "FLANNEL_SUBNET='10.5.52.1/24'# mine", "10.5.52.0/24"],
+      ["export", "export FLANNEL_SUBNET=10.5.52.1/24", "10.5.52.0/24"],
+      ["export and blanks", "  export   FLANNEL_SUBNET=10.5.52.1/24", "10.5.52.0/24"],
+      ["indentation", "\tFLANNEL_SUBNET=10.5.52.1/24  ", "10.5.52.0/24"],
+      ["blanks at the sign", "FLANNEL_SUBNET = 10.5.52.1/24", "10.5.52.0/24"],
+      ["a colon", "FLANNEL_SUBNET: 10.5.52.1/24", "10.5.52.0/24"],
+      ["a trailing comment", "FLANNEL_SUBNET=10.5.52.1/24 # mine", "10.5.52.0/24"],
+      ["carriage returns", "A=1\r\nFLANNEL_SUBNET=10.5.52.1/24\r\nB=2\r\n", "10.5.52.0/24"],
+      ["the last counts", "FLANNEL_SUBNET=x\nFLANNEL_SUBNET=10.5.52.1/24", "10.5.52.0/24"],
+      ["a comment alone", "# FLANNEL_SUBNET=10.5.52.1/24", null],
+      ["a longer name", "MY_FLANNEL_SUBNET=10.5.52.1/24", null],
+      ["a quote that does not end", 'FLANNEL_SUBNET="10.5.52.1/24', null],
+      ["a comment without a blank", "FLANNEL_SUBNET=10.5.52.1/24#mine", null],
+      ["nothing but a comment", "FLANNEL_SUBNET=# 10.5.52.1/24", null],
+    ];
+    mkdirSync(join(path, ".."), { recursive: true });
+    for (const [what, text, subnet] of rows) {
+      writeFileSync(path, `FLANNEL_NETWORK=10.5.0.0/16\n${text}\n`);
+      const { subnets, warning } = readPreviousSubnets(path);
+      assert.deepEqual(subnets.map(String), subnet === null ? [] : [subnet], what);
+      assert.equal(warning === null, subnet !== null, what);
+    }
   });
 
   test("that cannot be written leaves the old one, and nothing else", () => {
@@ -78,7 +108,7 @@ describe("subnet.env", () => {
   });
 
   test("that is missing is no fault; what cannot be read is a warning", () => {
-    assert.deepEqual(readPreviousSubnets(path), { subnets: [], warning: null });
+    assert.deepEqual(readPreviousSubnets(path), { subnets: [], networks: [], warning: null });
     mkdirSync(path, { recursive: true });
     assert.match(readPreviousSubnets(path).warning ?? "", /cannot read .*subnet\.env/);
     rmSync(path, { recursive: true });

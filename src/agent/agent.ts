@@ -539,7 +539,7 @@ export class Agent {
         ...this.#keeper?.lease ? this.#leftSubnets.problems(this.#networks) : [],
         ...this.#barrier?.problems ?? [],
       ],
-      notices: this.#configWatch.notices,
+      notices: [...this.#configWatch.notices, ...this.#opened?.notices() ?? []],
       peers: this.#leases.peers(this.#keeper),
     };
   }

@@ -1,10 +1,8 @@
 /** Opens the lease store that the flags ask for, and the registry's listener where it is wanted. */
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import type { CreatedToken, TokenAdmin, TokenRequest } from "../api/control.ts";
-import { parseNetworkConfig } from "../config/parse_network_config.ts";
 import { errorText, SelvageError } from "../errors.ts";
 import type { EtcdOptions } from "../etcd/options.ts";
-import { readFileBounded } from "../files.ts";
 import type { HostFeatures } from "../backend/select.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import { type HostPort, parseHostPort } from "../net/host_port.ts";
@@ -14,6 +12,7 @@ import type { RegistryServer } from "../registry/server.ts";
 import { tokensPath, TokenStore } from "../registry/tokens.ts";
 import { logger } from "../log.ts";
 import type { LeaseStore, StoreState } from "../store/store.ts";
+import { ConfigFile } from "./config_file.ts";
 import { judgeNetwork, type Network } from "./network.ts";
 import type { RunOptions } from "./options.ts";
 import { KeptFile, type KeptPart } from "./state_keeper.ts";
@@ -23,8 +22,10 @@ export interface OpenedStore {
   readonly store: LeaseStore;
   readonly tokens: TokenAdmin;
   readonly registry: Status["registry"];
-  /** The configuration that `--net-config` named, read and judged, not yet in force; null: none. */
+  /** The configuration of `--net-config`, judged, not yet in force; null: there is nothing new. */
   readonly newConfig: { readonly network: Network; put(): void } | null;
+  /** What is to be known of the store and is no problem, one sentence each. */
+  notices(): readonly string[];
   /** Makes a text the network's configuration, naming its source in errors; null: not from here. */
   readonly setConfig: ((text: string, where: string) => Promise<void>) | null;
   /** What the store keeps in the state directory. */
@@ -110,24 +111,25 @@ export interface ThisHost {
   readonly host: HostFeatures;
 }
 
-/** Reads the network configuration file and holds it against this host. Throws naming the file. */
-function readNetConfig(path: string, { link, host }: ThisHost): { text: string; network: Network } {
-  const text = readFileBounded(path);
-  return { text, network: judgeNetwork(parseNetworkConfig(text, path), link, host) };
-}
-
 async function openEmbedded(
   options: RunOptions,
   thisHost: ThisHost,
   tokens: TokenStore,
 ): Promise<OpenedStore> {
-  const netConfig = options.netConfigFile === null
+  const { link, host } = thisHost;
+  const file = options.netConfigFile === null
     ? null
-    : readNetConfig(options.netConfigFile, thisHost);
+    : new ConfigFile(options.netConfigFile, (config) => judgeNetwork(config, link, host));
   // SQLite is loaded by hosts that keep a registry alone.
   const { EmbeddedStore, registryPath } = await import("../store/embedded_store.ts");
-  const store = new EmbeddedStore({ path: registryPath(options.stateDir) });
+  const path = registryPath(options.stateDir);
+  // A start that is refused makes no files.
+  if (!existsSync(path)) file?.judge();
+  const store = new EmbeddedStore({ path });
   try {
+    const newNetwork = file?.isNewTo(store) ? file.judge() : null;
+    const notice = () => file?.notice(store) ?? null;
+    if (newNetwork === null && notice() !== null) logger("agent").warning`${notice()}`;
     const served = await listenIfAsked(options, store, tokens);
     const server = served?.server ?? null;
     return {
@@ -143,12 +145,13 @@ async function openEmbedded(
       ],
       tokens: new HostTokens(tokens, server, options.registryListen, thisHost.link),
       registry: server && { listen: server.location, fingerprint: server.fingerprint },
-      newConfig: netConfig && {
-        network: netConfig.network,
-        put: () => void store.setConfig(netConfig.text, options.netConfigFile!),
-      },
+      newConfig: newNetwork && { network: newNetwork, put: () => file!.apply(store) },
+      notices: () => [notice()].filter((text) => text !== null),
       // deno-lint-ignore require-await -- so that a failure is a rejection
-      setConfig: async (text, where) => void store.setConfig(text, where),
+      setConfig: async (text, where) => {
+        const isChanged = store.setConfig(text, where);
+        if (isChanged && notice() !== null) logger("agent").warning`${notice()}`;
+      },
       async close() {
         await server?.close();
         await store.close();
@@ -209,6 +212,7 @@ async function openRemote(
     tokens: new HostTokens(tokens, null, null, link),
     registry: null,
     newConfig: null,
+    notices: () => [],
     kept: [],
     setConfig: null,
     close: () => store.close(),
@@ -228,6 +232,7 @@ async function openEtcd(
     tokens: new HostTokens(tokens, null, null, link),
     registry: null,
     newConfig: null,
+    notices: () => [],
     kept: [],
     setConfig: async (text, where) => void await store.setConfig(text, where),
     close: () => store.close(),

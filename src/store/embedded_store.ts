@@ -174,17 +174,36 @@ export class EmbeddedStore implements LeaseStore {
     return this.#config();
   }
 
+  /** The network's configuration; null while there is none. */
+  get config(): NetworkConfig | null {
+    return this.#state.config;
+  }
+
+  /** What the configuration file said when it was applied last; null: none was applied. */
+  get configFileText(): string | null {
+    return this.#state.configFileText;
+  }
+
   /**
    * Checks the text and makes it the network's configuration; leases that it does not allow stay
-   * until their nodes acquire again. False: it says what the old one says, and nothing was done.
-   * Throws `invalid_argument`, which names `where`.
+   * until their nodes acquire again. `isFile`: the text is that of the configuration file, which is
+   * remembered. False: it says what the old one says. Throws `invalid_argument`, which names
+   * `where`.
    */
-  setConfig(text: string, where: string): boolean {
+  setConfig(text: string, where: string, { isFile = false } = {}): boolean {
     const config = parseNetworkConfig(text, where);
-    const { config: old } = this.#enter();
-    if (old !== null && formatNetworkConfig(old) === formatNetworkConfig(config)) return false;
-    this.#state.setConfig(config);
+    const { config: old, configFileText } = this.#enter();
+    if (old !== null && formatNetworkConfig(old) === formatNetworkConfig(config)) {
+      if (isFile && configFileText !== text) this.#state.rememberConfigFile(text);
+      return false;
+    }
+    this.#state.setConfig(config, isFile ? text : null);
     return true;
+  }
+
+  /** Remembers what the configuration file says, without applying it. */
+  rememberConfigFile(text: string): void {
+    this.#enter().rememberConfigFile(text);
   }
 
   // deno-lint-ignore require-await

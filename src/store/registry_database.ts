@@ -41,6 +41,8 @@ const SCHEMA = {
       expiry_ms INTEGER
     ) STRICT;
   `,
+  // The configuration that the file of --net-config held when it was applied last.
+  additions: "CREATE TABLE IF NOT EXISTS config_file (text TEXT NOT NULL) STRICT",
 };
 
 /** The registry's file in the state directory. */
@@ -212,6 +214,18 @@ export class RegistryDatabase {
     this.#database.prepare("INSERT INTO events (revision, type) VALUES (?, 'config')")
       .run(revision + 1);
     return { revision: revision + 1, change: null };
+  }
+
+  /** The text that `writeConfigFile` got last; null: none. */
+  readConfigFile(): string | null {
+    const row = this.#database.prepare("SELECT text FROM config_file").get();
+    return row === undefined ? null : String(row.text);
+  }
+
+  /** Within `transact`: keeps what the configuration file said when it was applied. */
+  writeConfigFile(text: string): void {
+    this.#database.prepare("DELETE FROM config_file").run();
+    this.#database.prepare("INSERT INTO config_file (text) VALUES (?)").run(text);
   }
 
   /** Within `transact`: forgets events up to this revision. */

@@ -34,6 +34,7 @@ export class RegistryState {
   readonly #listeners = new Set<() => void>();
   #table = LeaseTable.EMPTY;
   #config: NetworkConfig | null = null;
+  #configFileText: string | null = null;
   #revision = 0;
   #unreadableCount = 0;
   /** The newest events, without gaps up to the present revision. */
@@ -76,6 +77,11 @@ export class RegistryState {
 
   get config(): NetworkConfig | null {
     return this.#config;
+  }
+
+  /** What the configuration file said when it was applied last; null: none was applied. */
+  get configFileText(): string | null {
+    return this.#configFileText;
   }
 
   get revision(): number {
@@ -123,6 +129,7 @@ export class RegistryState {
     this.#config = contents.configText === null
       ? null
       : parseNetworkConfig(contents.configText, where);
+    this.#configFileText = this.#database.readConfigFile();
     this.#table = contents.table;
     this.#revision = contents.revision;
     this.#unreadableCount = contents.unreadableCount;
@@ -184,13 +191,29 @@ export class RegistryState {
     this.#tell();
   }
 
-  /** Replaces the configuration. Throws `unavailable`; nothing is changed then. */
-  setConfig(config: NetworkConfig): void {
+  /**
+   * Replaces the configuration. `fileText`: it comes from a file, which says this. Throws as
+   * `apply`.
+   */
+  setConfig(config: NetworkConfig, fileText: string | null = null): void {
     const text = formatNetworkConfig(config);
-    const events = this.#commit(() => [this.#database.writeConfig(text, this.#revision)]);
+    const events = this.#commit(() => {
+      if (fileText !== null) this.#database.writeConfigFile(fileText);
+      return [this.#database.writeConfig(text, this.#revision)];
+    });
+    if (fileText !== null) this.#configFileText = fileText;
     this.#config = config;
     this.#remember(events);
     this.#tell();
+  }
+
+  /** Keeps what the configuration file says, without a change of the configuration. */
+  rememberConfigFile(text: string): void {
+    this.#commit(() => {
+      this.#database.writeConfigFile(text);
+      return [];
+    });
+    this.#configFileText = text;
   }
 
   #eventsAfter(revision: number): readonly RegistryEvent[] {

@@ -18,6 +18,8 @@ export interface SqliteSchema {
   readonly version: number;
   /** Statements that make an empty file into one of this version. */
   readonly create: string;
+  /** Statements that add what a file of this version may lack; run at each opening. */
+  readonly additions?: string;
   /** Whether one process alone may have it open. */
   readonly exclusive: boolean;
 }
@@ -79,9 +81,11 @@ export function openSqliteReadOnly(path: string, schema: SqliteSchema): Database
 }
 
 function applySchema(database: DatabaseSync, schema: SqliteSchema, path: string): void {
-  if (formatVersion(database, schema, path) === schema.version) return;
-  database.exec(schema.create);
-  database.exec(`PRAGMA user_version = ${schema.version}`);
+  if (formatVersion(database, schema, path) !== schema.version) {
+    database.exec(schema.create);
+    database.exec(`PRAGMA user_version = ${schema.version}`);
+  }
+  if (schema.additions !== undefined) database.exec(schema.additions);
 }
 
 /**

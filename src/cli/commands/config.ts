@@ -6,7 +6,7 @@ import { readFileBounded } from "../../files.ts";
 import { repeatedKeys } from "../../net/repeated_keys.ts";
 import { printable, printableJson } from "../../printable.ts";
 import type { NetworkAccess } from "../access.ts";
-import { type ConfigChange, configChanges } from "../config_changes.ts";
+import { type ConfigChange, configChanges } from "../../config/config_changes.ts";
 import type { CommandContext } from "../context.ts";
 import { boolFlag } from "../flags.ts";
 import { addAccessFlags, withAccess } from "../open_access.ts";

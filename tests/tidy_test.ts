@@ -65,6 +65,7 @@ const LAYERS: Readonly<Record<string, string[]>> = {
     "netlink",
     "kernel",
     "backend",
+    "agent/kept_outer_link",
     "agent/network",
     "agent/options",
     "agent/preflight",

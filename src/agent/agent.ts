@@ -26,6 +26,7 @@ import { ConfigWatch } from "./config_watch.ts";
 import { HostKernel } from "./host_kernel.ts";
 import { hostNeeds } from "./host_needs.ts";
 import type { KernelKeeper } from "./kernel_keeper.ts";
+import { keepLink, readKeptLink } from "./kept_outer_link.ts";
 import { KnownLeases } from "./known_leases.ts";
 import { LeftSubnets } from "./left_subnets.ts";
 import { LeaseKeeper } from "./lease_keeper.ts";
@@ -153,7 +154,8 @@ export class Agent {
 
   #watchOuterLink({ connection }: HostKernel): OuterLinkWatch {
     return new OuterLinkWatch({
-      choose: (families) => chooseOuterLink(connection, this.#options.link, families),
+      choose: (families, held) => chooseOuterLink(connection, this.#options.link, families, held),
+      held: readKeptLink(this.#options.stateDir, this.#options.link),
       families: () => this.#familiesInUse(),
       onMoved: (link) => this.#followOuterLink(link),
       onSame: (link) => this.#path?.changeWays(link),
@@ -336,11 +338,22 @@ export class Agent {
     const { subnetFile, ipMasq } = this.#options;
     this.#subnetFile = { network: config, subnets: lease.subnets, mtu_bytes, ipMasq };
     writeSubnetFile(subnetFile, this.#subnetFile);
+    this.#keepLink(link);
     this.#progress.enter("ready", null);
     const state = `holding ${leaseKey(lease.subnets)}, backend ${config.backend.type}`;
     const how = this.control.readiness().ready ? "is ready" : "has started, but is not ready";
     this.#log.info`selvage ${VERSION} ${how}: ${state}`;
     this.#notify(`READY=1\nSTATUS=${state}`);
+  }
+
+  /** Has the next start stay with this link. It can do without. */
+  #keepLink(link: OuterLink): void {
+    const { stateDir, link: choice } = this.#options;
+    try {
+      keepLink(stateDir, choice, link);
+    } catch (error) {
+      this.#log.warning`${errorText(error)}`;
+    }
   }
 
   /** Without it no container can be made here: tidying programs may take it away. */

@@ -1,6 +1,15 @@
-/** Follows the outer interface: another address, MTU or index, or another interface. */
-import { errorText } from "../errors.ts";
-import { isSameOuterLink, type OuterLink, outerLinkChanges } from "../kernel/outer_link.ts";
+/**
+ * Follows the outer interface: another MTU or index, and, if the address in use cannot be used any
+ * more, another address or another interface.
+ */
+import { adviceText, errorText, SelvageError } from "../errors.ts";
+import {
+  hasSameAddresses,
+  type HeldLink,
+  isSameOuterLink,
+  type OuterLink,
+  outerLinkChanges,
+} from "../kernel/outer_link.ts";
 import { logger } from "../log.ts";
 import type { Family } from "../net/ip.ts";
 import { Retry } from "../retry.ts";
@@ -10,10 +19,20 @@ import { Pace } from "./pace.ts";
 const WAIT_MAX_MS = 250;
 /** While there is none to choose; not all that may bring one is told. */
 const RETRY_MS = 1_000;
+/**
+ * How long an address must be gone before another takes its place. Programs that set interfaces up
+ * remove addresses and add them again, one by one and in any order.
+ */
+const GRACE_MS = 1_000;
 
 export interface OuterLinkWatchOptions {
-  /** Asks the kernel for a link with addresses of these families; throws if there is none. */
-  readonly choose: (families: readonly Family[]) => OuterLink;
+  /**
+   * Asks the kernel for a link with addresses of these families, if possible the one in use until
+   * now; throws if there is none.
+   */
+  readonly choose: (families: readonly Family[], held: HeldLink | null) => OuterLink;
+  /** The link of the last run; null: that is not known. */
+  readonly held: HeldLink | null;
   /** What the network has of it; null: that is not known, and nothing follows the interface. */
   readonly families: () => readonly Family[] | null;
   /** Told of another interface, address or MTU. */
@@ -29,14 +48,19 @@ export class OuterLinkWatch {
   readonly #log = logger("agent");
   readonly #pace = new Pace(() => this.#checkNow(), WAIT_MAX_MS);
   readonly #retry: Retry;
+  readonly #grace_ms: number;
   #link: OuterLink;
   #problem: string | null = null;
+  /** Until when, on the monotonic clock, other addresses are not taken up; null: none are there. */
+  #graceEnd_ms: number | null = null;
+  #graceTimer: ReturnType<typeof setTimeout> | undefined;
 
   /** Chooses, and throws if there is no interface that fits. `retry_ms`: while there is none. */
-  constructor(options: OuterLinkWatchOptions, retry_ms = RETRY_MS) {
+  constructor(options: OuterLinkWatchOptions, retry_ms = RETRY_MS, grace_ms = GRACE_MS) {
     this.#options = options;
+    this.#grace_ms = grace_ms;
     this.#retry = new Retry(() => this.check(), retry_ms, retry_ms);
-    this.#link = options.choose([4]);
+    this.#link = options.choose([4], options.held);
   }
 
   /** The last that there was. */
@@ -52,7 +76,7 @@ export class OuterLinkWatch {
   /** As of now, for whoever waits until it is as it must be: an address may come late. */
   refresh(): OuterLink {
     try {
-      this.#link = this.#options.choose([4]);
+      this.#link = this.#look([4]);
     } catch (error) {
       this.#log.debug`outer interface: ${errorText(error)}`;
     }
@@ -71,6 +95,47 @@ export class OuterLinkWatch {
     return [...new Set<Family>([4, ...this.#options.families() ?? [6]])];
   }
 
+  /**
+   * The link to use now. Throws if there is none, and for a while if there is only one with other
+   * addresses: other hosts know this one by its address, and it may be back in a moment.
+   */
+  #look(families: readonly Family[]): OuterLink {
+    const before = this.#link;
+    const { name, addresses } = before;
+    let link: OuterLink;
+    try {
+      link = this.#options.choose(families, { name, addresses, isInUse: true });
+    } catch (error) {
+      this.#endGrace();
+      throw error;
+    }
+    const isSameHost = hasSameAddresses(link, before, this.#comparedFamilies);
+    if (!isSameHost) this.#awaitGrace(before, link);
+    this.#endGrace();
+    return link;
+  }
+
+  /** Throws until the addresses before have been gone for long enough. */
+  #awaitGrace(before: OuterLink, link: OuterLink): void {
+    const now_ms = performance.now();
+    if (this.#graceEnd_ms === null) {
+      this.#graceEnd_ms = now_ms + this.#grace_ms;
+      this.#graceTimer = setTimeout(() => this.check(), this.#grace_ms + 1);
+    }
+    if (now_ms >= this.#graceEnd_ms) return;
+    const changes = outerLinkChanges(before, link, this.#comparedFamilies);
+    throw new SelvageError(
+      "unavailable",
+      "its address is gone, or it is down; unless that ends within a second, this host goes on " +
+        `with ${changes}`,
+    );
+  }
+
+  #endGrace(): void {
+    clearTimeout(this.#graceTimer);
+    this.#graceEnd_ms = null;
+  }
+
   /** Says that it may have changed. */
   check(): void {
     this.#pace.run();
@@ -81,10 +146,10 @@ export class OuterLinkWatch {
     if (families === null) return;
     let link: OuterLink;
     try {
-      link = this.#options.choose(families);
+      link = this.#look(families);
     } catch (error) {
       // It may come back; until then all stays as it is.
-      return this.#setProblem(`outer interface ${this.#link.name}: ${errorText(error)}`);
+      return this.#setProblem(`outer interface ${this.#link.name}: ${adviceText(error)}`);
     }
     const wasAway = this.#problem !== null;
     this.#setProblem(link.fault ?? null);
@@ -111,5 +176,6 @@ export class OuterLinkWatch {
   stop(): void {
     this.#pace.stop();
     this.#retry.stop();
+    this.#endGrace();
   }
 }

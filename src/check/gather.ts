@@ -3,6 +3,7 @@ import { accessSync, constants } from "node:fs";
 import { release } from "node:os";
 import { probeIoUring } from "../../ffi/host.ts";
 import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
+import { readKeptLink } from "../agent/kept_outer_link.ts";
 import { judgeNetwork } from "../agent/network.ts";
 import { type Capability, hasCapability } from "../agent/preflight.ts";
 import { portOption } from "../backend/backend_options.ts";
@@ -62,11 +63,12 @@ function isOurs({ name, kind }: Link): boolean {
 /** As `selvage run` does: a node is known by its IPv4 address, whatever the network carries. */
 function chooseLink(
   connection: NetlinkConnection,
-  { link }: CheckOptions,
+  { link, stateDir }: CheckOptions,
   families: readonly Family[],
 ): HostFacts["link"] {
   try {
-    return chooseOuterLink(connection, link, [...new Set<Family>([4, ...families])]);
+    const all = [...new Set<Family>([4, ...families])];
+    return chooseOuterLink(connection, link, all, readKeptLink(stateDir, link));
   } catch (error) {
     const hint = hintOf(error) || "Give this host an address, or set --iface.";
     return { why: errorText(error), hint };

@@ -36,13 +36,15 @@ export function linkFlags(): Option[] {
     }),
     valueFlag({
       term: "public-ip <address>",
-      description: "IPv4 address that other hosts reach this one by",
+      description:
+        "IPv4 address that other hosts send to; also tells the interface, if none is named",
       parse: hostAddress(4),
       env,
     }),
     valueFlag({
       term: "public-ipv6 <address>",
-      description: "IPv6 address that other hosts reach this one by",
+      description:
+        "IPv6 address that other hosts send to; also tells the interface, if none is named",
       parse: hostAddress(6),
       env,
     }),

@@ -33,18 +33,22 @@ export class DemoHost {
     this.socketPath = join(directory, "api.sock");
   }
 
-  /** Starts the daemon; its files are in `directory`, which is there already. */
+  /**
+   * Starts the daemon; its files are in `directory`, which is there already. `linkFlags` choose its
+   * outer interface.
+   */
   static start(
     self: SelfCommand,
     network: HostNetwork,
     directory: string,
     flags: readonly string[],
     env: Readonly<Record<string, string>> = {},
+    linkFlags: readonly string[] = ["--iface=eth0"],
   ): DemoHost {
     const args = [
       ...self.args,
       "run",
-      "--iface=eth0",
+      ...linkFlags,
       `--state-dir=${directory}`,
       `--subnet-file=${join(directory, "subnet.env")}`,
       `--api-socket=${join(directory, "api.sock")}`,

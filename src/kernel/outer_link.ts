@@ -56,11 +56,8 @@ export function outerLinkChanges(
   return changes.join(", ");
 }
 
-/**
- * Whether the links are one and have the same MTU and, of these families, the same addresses,
- * whatever lies behind them.
- */
-export function isSameOuterLink(
+/** Whether both have the same addresses, own and public ones, of these families. */
+export function hasSameAddresses(
   a: OuterLink,
   b: OuterLink,
   families: readonly Family[],
@@ -73,8 +70,20 @@ export function isSameOuterLink(
         ? address === otherAddress
         : address.equals(otherAddress);
     });
+  return isSame(a.addresses, b.addresses) && isSame(a.publicAddresses, b.publicAddresses);
+}
+
+/**
+ * Whether the links are one and have the same MTU and, of these families, the same addresses,
+ * whatever lies behind them.
+ */
+export function isSameOuterLink(
+  a: OuterLink,
+  b: OuterLink,
+  families: readonly Family[],
+): boolean {
   return a.name === b.name && a.index === b.index && a.mtu_bytes === b.mtu_bytes &&
-    isSame(a.addresses, b.addresses) && isSame(a.publicAddresses, b.publicAddresses);
+    hasSameAddresses(a, b, families);
 }
 
 /** Whether packets to the address leave by the link without a gateway. */
@@ -82,7 +91,7 @@ export function reachesDirectly({ ways }: OuterLink, address: IpAddress): boolea
   return ways.find(({ destination }) => destination.contains(address))?.isDirect ?? false;
 }
 
-/** The flags that choose it; flannel's, tried in this order, else the default route's interface. */
+/** The flags that choose it, which are flannel's; see `chooseOuterLink`. */
 export interface OuterLinkChoice {
   readonly interfaces: readonly string[];
   readonly interfaceRegexes: readonly string[];
@@ -90,10 +99,32 @@ export interface OuterLinkChoice {
   readonly publicAddresses: readonly IpAddress[];
 }
 
+/**
+ * What a host has used until now. It stays there for as long as that is usable: the interface is up
+ * and the host still has the IPv4 address. A better default route or an additional address is no
+ * reason to move.
+ */
+export interface HeldLink {
+  readonly name: string;
+  /** The host's own addresses that were in use, at most one a family. */
+  readonly addresses: readonly IpAddress[];
+  /** Whether the daemon uses it right now; else it was read from the last run. */
+  readonly isInUse: boolean;
+}
+
 /** What the kernel has to choose from. */
 interface Candidates {
   readonly links: readonly Link[];
   readonly addresses: readonly InterfaceAddress[];
+}
+
+/** What one choice is made from. */
+interface Selection {
+  readonly connection: NetlinkConnection;
+  readonly candidates: Candidates;
+  readonly choice: OuterLinkChoice;
+  readonly families: readonly Family[];
+  readonly held: HeldLink | null;
 }
 
 /** A link, and the address that made it the choice, where it was one. */
@@ -123,6 +154,19 @@ function usableAddresses(candidates: Candidates, link: Link): IpAddress[] {
     })
     .sort((a, b) => a.order - b.order)
     .map(({ address }) => address);
+}
+
+/** Whether it is the interface in use until now, and up. */
+function isHeld({ name, isUp }: Link, held: HeldLink | null): boolean {
+  return isUp && name === held?.name;
+}
+
+/** The link that has the address, if the address can be used. */
+function linkWith(candidates: Candidates, address: IpAddress): Link | undefined {
+  const entry = candidates.addresses.find((entry) =>
+    entry.address.equals(address) && rank(entry) !== null
+  );
+  return byIndex(candidates, entry?.linkIndex);
 }
 
 /** `eth0 (10.0.0.1), eth1 (no address)` */
@@ -192,14 +236,34 @@ function findByDestination(
   return { link, address: route.preferredSource };
 }
 
-/** The interface of the IPv4 default route with the lowest metric. */
-function findByDefaultRoute(connection: NetlinkConnection, candidates: Candidates): Found {
-  const routes = listRoutes(connection, 4, { keep: ({ destination }) => destination.length === 0 });
-  const hops = routes.sort((a, b) => a.metric - b.metric).flatMap(({ nextHops }) => nextHops);
-  for (const { linkIndex } of hops) {
-    const link = byIndex(candidates, linkIndex);
-    if (link !== undefined) return { link, address: null };
+/**
+ * The interface that has an address given by `--public-ip` or `--public-ipv6`, as in flannel; null:
+ * none has it, so the address is that of a translation before this host. A loopback interface says
+ * nothing about the way to other hosts.
+ */
+function findByPublicAddress(
+  candidates: Candidates,
+  { publicAddresses }: OuterLinkChoice,
+): Found | null {
+  for (const family of [4, 6] as const) {
+    const address = ofFamily(publicAddresses, family);
+    const link = address && linkWith(candidates, address);
+    if (link !== undefined && !link.isLoopback) return { link, address: address! };
   }
+  return null;
+}
+
+/**
+ * The interface of the IPv4 default route with the lowest metric; if the one in use until now has a
+ * default route too, that one.
+ */
+function findByDefaultRoute({ connection, candidates, held }: Selection): Found {
+  const routes = listRoutes(connection, 4, { keep: ({ destination }) => destination.length === 0 });
+  const links = routes.sort((a, b) => a.metric - b.metric).flatMap(({ nextHops }) => nextHops)
+    .map(({ linkIndex }) => byIndex(candidates, linkIndex))
+    .filter((link) => link !== undefined);
+  const link = links.find((link) => isHeld(link, held)) ?? links[0];
+  if (link !== undefined) return { link, address: null };
   throw new SelvageError(
     "not_found",
     `no IPv4 default route to tell the outer interface by; there are: ${available(candidates)}`,
@@ -251,17 +315,28 @@ function faultOf({ isUp, operState }: Link): string | null {
   return operState === "down" || operState === "lowerlayerdown" ? "has no carrier" : null;
 }
 
-/** Throws `not_found` unless the link has an address of each of these families. */
-function describe(
-  connection: NetlinkConnection,
-  candidates: Candidates,
+/**
+ * The host's own address of a family, to which sockets are bound. A given public address that the
+ * host itself has goes first, since packets to it arrive there; then the one in use until now.
+ */
+function ownAddress(
+  { candidates, choice, held }: Selection,
   { link, address }: Found,
-  choice: OuterLinkChoice,
-  families: readonly Family[],
-): OuterLink {
+  family: Family,
+): IpAddress | undefined {
+  const shown = ofFamily(choice.publicAddresses, family);
+  if (shown !== undefined && linkWith(candidates, shown) !== undefined) return shown;
   const usable = usableAddresses(candidates, link);
-  if (address !== null) usable.unshift(address);
-  const addresses = ([4, 6] as const).map((family) => ofFamily(usable, family))
+  const before = held?.name === link.name ? ofFamily(held.addresses, family) : undefined;
+  return usable.find((one) => before?.equals(one)) ??
+    (address?.family === family ? address : ofFamily(usable, family));
+}
+
+/** Throws `not_found` unless the link has an address of each of the families. */
+function describe(selection: Selection, found: Found): OuterLink {
+  const { connection, candidates, choice, families } = selection;
+  const { link } = found;
+  const addresses = ([4, 6] as const).map((family) => ownAddress(selection, found, family))
     .filter((address) => address !== undefined);
   const fault = faultOf(link);
   for (const family of families) {
@@ -285,11 +360,42 @@ function describe(
   return fault === null ? chosen : { ...chosen, fault: `interface ${name} ${fault}` };
 }
 
+/** The link in use until now, if it is still usable for these families; else null. */
+function describeHeld(selection: Selection): OuterLink | null {
+  const { candidates, held } = selection;
+  const link = candidates.links.find((one) => isHeld(one, held));
+  const before = ofFamily(held?.addresses ?? [], 4);
+  if (link === undefined || before === undefined) return null;
+  try {
+    const described = describe(selection, { link, address: null });
+    return ofFamily(described.addresses, 4)?.equals(before) ? described : null;
+  } catch (error) {
+    if (error instanceof SelvageError && error.code === "not_found") return null;
+    throw error;
+  }
+}
+
+/** The outer link of a host whose flags name no interface. */
+function describeUnnamed(selection: Selection): OuterLink {
+  const { candidates, choice, held } = selection;
+  const byPublic = findByPublicAddress(candidates, choice);
+  if (byPublic !== null) return describe(selection, byPublic);
+  const shown = ofFamily(choice.publicAddresses, 4);
+  if (held?.isInUse && shown !== undefined && ofFamily(held.addresses, 4)?.equals(shown)) {
+    throw new SelvageError("not_found", `this host no longer has its public address ${shown}`, {
+      hint: `Give the address back to ${held.name}, or restart selvage with another --public-ip.`,
+    });
+  }
+  return describeHeld(selection) ?? describe(selection, findByDefaultRoute(selection));
+}
+
 /**
  * Chooses the outer link in flannel's order (its `pkg/ipmatch`): each `interfaces` value, each
- * `interfaceRegexes` value, `canReach`; the first that fits wins. With none of them given, the
- * interface of the default route. It must have an address of each of `families`; one of the other
- * family is taken along where there is one.
+ * `interfaceRegexes` value, `canReach`; the first that fits wins. If none of them is given: the
+ * interface that has the public address, else the one of the default route. It must have an address
+ * of each of `families`; one of the other family is taken along if there is one. `held` is kept in
+ * place of any other that the flags allow, for as long as it is usable; if only its address is
+ * gone, another address of the same interface goes before another interface.
  *
  * Throws `not_found` if nothing fits, naming what there is; `invalid_argument` for a value that is
  * no address or no regular expression; and `NetlinkError`.
@@ -298,32 +404,34 @@ export function chooseOuterLink(
   connection: NetlinkConnection,
   choice: OuterLinkChoice,
   families: readonly Family[] = [4],
+  held: HeldLink | null = null,
 ): OuterLink {
-  const candidates = { links: listLinks(connection), addresses: listAddresses(connection) };
+  const links = listLinks(connection);
+  // A pattern that fits several interfaces then means the one in use.
+  links.sort((a, b) => Number(isHeld(b, held)) - Number(isHeld(a, held)));
+  const candidates = { links, addresses: listAddresses(connection) };
+  const selection = { connection, candidates, choice, families, held };
   const { interfaces, interfaceRegexes, canReach } = choice;
   const tries = [
     ...interfaces.map((value) => () => findByNameOrAddress(candidates, value)),
     ...interfaceRegexes.map((value) => () => findByRegex(candidates, value)),
     ...(canReach === null ? [] : [() => findByDestination(connection, candidates, canReach)]),
   ];
-  if (tries.length === 0) {
-    return describe(
-      connection,
-      candidates,
-      findByDefaultRoute(connection, candidates),
-      choice,
-      families,
-    );
-  }
+  if (tries.length === 0) return describeUnnamed(selection);
+  const kept = describeHeld(selection);
+  if (kept !== null) return kept;
   const reasons: string[] = [];
+  const found: OuterLink[] = [];
   for (const find of tries) {
     try {
-      return describe(connection, candidates, find(), choice, families);
+      found.push(describe(selection, find()));
     } catch (error) {
       if (!(error instanceof SelvageError) || error.code !== "not_found") throw error;
       reasons.push(error.message);
     }
   }
+  const chosen = found.find(({ name, fault }) => name === held?.name && !fault) ?? found[0];
+  if (chosen !== undefined) return chosen;
   throw new SelvageError("not_found", `no outer interface: ${reasons.join("; ")}`, {
     hint: `There are: ${available(candidates)}.`,
   });

@@ -2,6 +2,7 @@
 import { decodeAddress, RTM_DELADDR, RTM_NEWADDR } from "../netlink/address.ts";
 import { AF_BRIDGE } from "../netlink/layout.ts";
 import { decodeLink, RTM_DELLINK, RTM_NEWLINK } from "../netlink/link.ts";
+import type { IpAddress } from "../net/ip.ts";
 import type { NetlinkMessage } from "../netlink/message.ts";
 import {
   decodeFdbEntry,
@@ -27,7 +28,12 @@ export interface Interest {
   /** Of our own devices. */
   readonly linkNames: ReadonlySet<string>;
   readonly linkIndexes: ReadonlySet<number>;
-  readonly outerLink: { readonly name: string; readonly index: number };
+  readonly outerLink: {
+    readonly name: string;
+    readonly index: number;
+    /** Wherever one of them appears, the choice of the outer link may be another. */
+    readonly publicAddresses?: readonly IpAddress[];
+  };
   /** Of our routes, as text. */
   readonly destinations: ReadonlySet<string>;
   /** By the index of the device: what is made on demand there. */
@@ -55,7 +61,9 @@ function judgeAddress(payload: Uint8Array, interest: Interest): Relevance[] {
   const address = decodeAddress(payload);
   if (address === null) return [];
   if (interest.linkIndexes.has(address.linkIndex)) return ["tables"];
-  return address.linkIndex === interest.outerLink.index ? ["outer_link", "tables"] : [];
+  const { index, publicAddresses } = interest.outerLink;
+  if (address.linkIndex === index) return ["outer_link", "tables"];
+  return publicAddresses?.some((one) => one.equals(address.address)) ? ["outer_link"] : [];
 }
 
 function judgeRoute(payload: Uint8Array, interest: Interest): Relevance[] {

@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { setTimeout } from "node:timers/promises";
 import { OuterLinkWatch } from "../../src/agent/outer_link_watch.ts";
-import type { OuterLink } from "../../src/kernel/outer_link.ts";
+import type { HeldLink, OuterLink } from "../../src/kernel/outer_link.ts";
 import { type Family, IpAddress } from "../../src/net/ip.ts";
 
-function linkOf(name: string, index = 2): OuterLink {
-  const addresses = [IpAddress.parse("192.0.2.1")];
+const GRACE_MS = 60;
+
+function linkOf(name: string, index = 2, address = "192.0.2.1"): OuterLink {
+  const addresses = [IpAddress.parse(address)];
   return { name, index, mtu_bytes: 1500, addresses, publicAddresses: addresses, ways: [] };
 }
 
@@ -16,6 +19,7 @@ function setUp() {
     choice: (): OuterLink => linkOf("eth0"),
     families: null as readonly Family[] | null,
     asked: [] as (readonly Family[])[],
+    held: null as HeldLink | null,
     told,
     untilTold: async (count: number) => {
       while (told.length < count) await new Promise<void>((resolve) => wake = resolve);
@@ -26,16 +30,18 @@ function setUp() {
     wake();
   };
   const options = {
-    choose: (families: readonly Family[]) => {
+    choose: (families: readonly Family[], held: HeldLink | null) => {
       state.asked.push(families);
+      state.held = held;
       return state.choice();
     },
+    held: { name: "eth7", addresses: [], isInUse: false },
     families: () => state.families,
     onMoved: tell("moved to"),
     onSame: tell("same"),
     onBack: () => void told.push("back"),
   };
-  return { state, make: () => new OuterLinkWatch(options, 10) };
+  return { state, make: () => new OuterLinkWatch(options, 10, GRACE_MS) };
 }
 
 describe("the watch on the outer link", () => {
@@ -120,6 +126,68 @@ describe("the watch on the outer link", () => {
     watch.check();
     await state.untilTold(4);
     assert.deepEqual(state.told.slice(3), ["same eth0"]);
+    watch.stop();
+  });
+
+  test("asks for the link of the last run first, and then for the one in use", () => {
+    const { state, make } = setUp();
+    const watch = make();
+    assert.equal(state.held?.name, "eth7");
+    state.families = [4];
+    watch.check();
+    assert.deepEqual(
+      { ...state.held, addresses: state.held?.addresses.map(String) },
+      { name: "eth0", addresses: ["192.0.2.1"], isInUse: true },
+    );
+    watch.stop();
+  });
+
+  test("an address that is gone for a moment moves nothing", async () => {
+    const { state, make } = setUp();
+    const watch = make();
+    state.families = [4];
+    state.choice = () => linkOf("eth0", 2, "192.0.2.99");
+    watch.check();
+    assert.match(watch.problem!, /address 192.0.2.99 instead of 192.0.2.1/);
+    assert.equal(watch.refresh().addresses.join(), "192.0.2.1");
+    state.choice = () => linkOf("eth0");
+    await state.untilTold(2);
+    assert.deepEqual([watch.problem, state.told], [null, ["same eth0", "back"]]);
+    // It counts anew: the next moment is no continuation of this one.
+    await setTimeout(GRACE_MS);
+    state.choice = () => linkOf("eth0", 2, "192.0.2.99");
+    watch.check();
+    assert.deepEqual(state.told.slice(2), []);
+    watch.stop();
+  });
+
+  test("an address that stays away is followed, also while nothing else happens", async () => {
+    const { state, make } = setUp();
+    const watch = make();
+    state.families = [4];
+    state.choice = () => linkOf("eth0", 2, "192.0.2.99");
+    const start_ms = performance.now();
+    watch.check();
+    await state.untilTold(1);
+    assert.deepEqual([watch.problem, state.told], [null, ["moved to eth0"]]);
+    assert.ok(performance.now() - start_ms >= GRACE_MS);
+    assert.equal(watch.link.addresses.join(), "192.0.2.99");
+    watch.stop();
+  });
+
+  test("what returns address by address is waited for, however long nothing was there", () => {
+    const { state, make } = setUp();
+    const watch = make();
+    state.families = [4];
+    state.choice = () => linkOf("eth0", 2, "192.0.2.99");
+    watch.check();
+    state.choice = () => {
+      throw new Error("it has no address");
+    };
+    assert.equal(watch.refresh().addresses.join(), "192.0.2.1");
+    state.choice = () => linkOf("eth0", 2, "192.0.2.99");
+    assert.equal(watch.refresh().addresses.join(), "192.0.2.1");
+    assert.deepEqual(state.told, []);
     watch.stop();
   });
 });

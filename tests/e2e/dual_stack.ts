@@ -17,6 +17,11 @@ export function ip(lab: Lab, netns: Netns, command: string, program = "ip"): voi
   assert.equal(status, 0, `${program} ${command}: ${stderr}`);
 }
 
+/** Runs `ip` once for each of these. */
+export function all(lab: Lab, netns: Netns, commands: readonly string[]): void {
+  for (const command of commands) ip(lab, netns, command);
+}
+
 /** The outer IPv6 address of a host. */
 export function outerV6(host: number): IpAddress {
   return IpAddress.parse(`2001:db8::${host}`);

@@ -107,6 +107,8 @@ export class Lab {
   readonly #signal = new AbortController().signal;
   /** Variables that the daemons get beside this process's own. */
   readonly env: Record<string, string> = {};
+  /** By host number: the flags that choose its outer interface, in place of `--iface=eth0`. */
+  readonly linkFlags: Record<number, readonly string[]> = {};
   #joinFile: string | null = null;
 
   constructor(hostCount: number, readonly self: SelfCommand = EXECUTABLE) {
@@ -132,7 +134,14 @@ export class Lab {
   /** Starts a daemon with these flags, without waiting for it. */
   launch(host: number, flags: readonly string[], self: SelfCommand = this.self): DemoHost {
     const directory = this.hostDirectory(host);
-    const started = DemoHost.start(self, this.network(host), directory, flags, this.env);
+    const started = DemoHost.start(
+      self,
+      this.network(host),
+      directory,
+      flags,
+      this.env,
+      this.linkFlags[host],
+    );
     this.hosts[host - 1] = started;
     return started;
   }

@@ -7,9 +7,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
-import type { Netns } from "../../ffi/netns.ts";
 import type { Status } from "../../src/agent/status.ts";
-import { ip } from "./dual_stack.ts";
+import { all, ip } from "./dual_stack.ts";
 import { type Lab, withLab } from "./lab.ts";
 
 const BACKENDS = ["vxlan", "host-gw"] as const;
@@ -21,10 +20,6 @@ const BEFORE = "198.18.0.2";
 const AFTER = "198.18.0.22";
 /** What the encapsulation takes of the interface's MTU. */
 const OVERHEAD_BYTES: Readonly<Record<Type, number>> = { vxlan: 50, "host-gw": 0 };
-
-function all(lab: Lab, netns: Netns, commands: readonly string[]): void {
-  for (const command of commands) ip(lab, netns, command);
-}
 
 /** Gives the outer interface an address, as whoever set it up does, and what hangs on that. */
 function giveAddress(lab: Lab, address: string): void {

@@ -7,6 +7,8 @@ import { Attributes, PayloadWriter } from "../../src/netlink/attribute.ts";
 import { NetlinkConnection } from "../../src/netlink/connection.ts";
 import {
   decodeLink,
+  IFF_LOOPBACK,
+  IFF_UP,
   IFINFOMSG_SIZE,
   type Link,
   RTM_GETLINK,
@@ -45,7 +47,8 @@ export interface FakeLink {
 
 function encodeLink(link: FakeLink): Uint8Array {
   const { index, name, kind, mtu_bytes = 1500, isUp = false, operState = 0 } = link;
-  const writer = new PayloadWriter().u32(0).u32(index).u32(isUp ? 1 : 0).u32(0)
+  const flags = (isUp ? IFF_UP : 0) | (name === "lo" ? IFF_LOOPBACK : 0);
+  const writer = new PayloadWriter().u32(0).u32(index).u32(flags).u32(0)
     .attributeText(3, name).attributeU32(4, mtu_bytes).attributeU8(16, operState);
   if (kind) writer.nested(18, () => writer.attributeText(1, kind));
   return writer.finish();

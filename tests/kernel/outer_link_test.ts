@@ -137,6 +137,34 @@ describe("the outer link", () => {
     assert.deepEqual(link.addresses.map(String), ["10.0.0.1", "fd00::1"]);
   });
 
+  test("is found by a public address that an interface has; sockets are bound to it", () => {
+    const kernel = host();
+    kernel.routes.push(defaultRoute("eth1", 0));
+    const withPublic = (...texts: string[]) => {
+      const publicAddresses = texts.map((text) => IpAddress.parse(text));
+      const link = chooseOuterLink(kernel.connection, { ...NO_CHOICE, publicAddresses });
+      return `${link.name} ${link.addresses.join(" ")} public ${link.publicAddresses.join(" ")}`;
+    };
+    assert.equal(withPublic("10.0.0.1"), "eth0 10.0.0.1 fd00::1 public 10.0.0.1 fd00::1");
+    // The second address of the interface.
+    assert.equal(withPublic("10.0.0.9"), "eth0 10.0.0.9 fd00::1 public 10.0.0.9 fd00::1");
+    assert.equal(withPublic("fd00::1"), "eth0 10.0.0.1 fd00::1 public 10.0.0.1 fd00::1");
+    // A translation's: the default route decides.
+    assert.equal(withPublic("203.0.113.5"), "eth1 192.0.2.1 public 203.0.113.5");
+    assert.equal(
+      withPublic("203.0.113.5", "fd00::1"),
+      "eth0 10.0.0.1 fd00::1 public 203.0.113.5 fd00::1",
+    );
+    // Routed to the host, on its loopback interface.
+    kernel.addresses.push(address("lo", "198.51.100.7/32"));
+    assert.equal(withPublic("198.51.100.7"), "eth1 198.51.100.7 public 198.51.100.7");
+  });
+
+  test("named by a flag is bound at its public address, if the host has that", () => {
+    const publicAddresses = [IpAddress.parse("10.0.0.9")];
+    assert.equal(choose({ interfaces: ["eth0"], publicAddresses }), "eth0 10.0.0.9 fd00::1");
+  });
+
   test("that does not exist is an error that lists those that do", () => {
     const error = failure(() => choose({ interfaces: ["eth7", "10.1.1.1"] }));
     assert.ok(hasCode(error, "not_found"));
@@ -176,6 +204,84 @@ describe("the outer link", () => {
       assert.equal(error.code, "invalid_argument");
       assert.match(error.message, text);
     }
+  });
+});
+
+describe("the outer link in use", () => {
+  const held = (name: string, ...addresses: string[]) => ({
+    name,
+    addresses: addresses.map((text) => IpAddress.parse(text)),
+    isInUse: true,
+  });
+  const keep = (
+    kernel: FakeKernel,
+    before: ReturnType<typeof held>,
+    choice: Partial<OuterLinkChoice> = {},
+  ) => {
+    const all = { ...NO_CHOICE, ...choice };
+    const { name, addresses } = chooseOuterLink(kernel.connection, all, [4], before);
+    return `${name} ${addresses.join(" ")}`;
+  };
+
+  test("is left neither for a better default route nor for another address", () => {
+    const kernel = host();
+    kernel.routes.push(defaultRoute("eth1", 0), defaultRoute("eth0", 100));
+    assert.equal(keep(kernel, held("eth0", "10.0.0.9", "fd00::1")), "eth0 10.0.0.9 fd00::1");
+    kernel.addresses.push(address("eth0", "fd00::0/64"));
+    assert.equal(keep(kernel, held("eth0", "10.0.0.1", "fd00::1")), "eth0 10.0.0.1 fd00::1");
+    kernel.routes = [];
+    assert.equal(keep(kernel, held("eth0", "10.0.0.1")), "eth0 10.0.0.1 fd00::1");
+  });
+
+  test("is left for no other that flags would name first", () => {
+    const before = held("eth1", "192.0.2.1");
+    assert.equal(keep(host(), before, { interfaces: ["eth0", "eth1"] }), "eth1 192.0.2.1");
+    assert.equal(keep(host(), before, { interfaceRegexes: ["eth"] }), "eth1 192.0.2.1");
+    const kernel = host();
+    kernel.lookUp = null;
+    assert.equal(keep(kernel, before, { canReach: "10.9.9.9" }), "eth1 192.0.2.1");
+  });
+
+  test("is left if it is down, or has lost its address", () => {
+    const kernel = host();
+    kernel.routes.push(defaultRoute("eth1", 0));
+    assert.equal(keep(kernel, held("eth0", "10.0.0.7")), "eth1 192.0.2.1");
+    // Of interfaces that would do it stays with its own.
+    kernel.routes.push(defaultRoute("eth0", 100));
+    assert.equal(keep(kernel, held("eth0", "10.0.0.7")), "eth0 10.0.0.1 fd00::1");
+    const names = { interfaces: ["eth1", "eth0"] };
+    assert.equal(keep(kernel, held("eth0", "10.0.0.7"), names), "eth0 10.0.0.1 fd00::1");
+    const patterns = { interfaceRegexes: ["^eth"] };
+    assert.equal(keep(kernel, held("eth1", "192.0.2.7"), patterns), "eth1 192.0.2.1");
+    kernel.links[1] = { ...kernel.links[1]!, isUp: false };
+    assert.equal(keep(kernel, held("eth0", "10.0.0.1")), "eth1 192.0.2.1");
+    // Where a flag allows no other, it is kept with its fault.
+    assert.equal(
+      keep(kernel, held("eth0", "10.0.0.9"), { interfaces: ["eth0"] }),
+      "eth0 10.0.0.9 fd00::1",
+    );
+  });
+
+  test("is left for the interface that gets the public address", () => {
+    const kernel = host();
+    kernel.routes.push(defaultRoute("eth0", 0));
+    const publicAddresses = [IpAddress.parse("192.0.2.5")];
+    const before = held("eth0", "10.0.0.1", "fd00::1");
+    assert.equal(keep(kernel, before, { publicAddresses }), "eth0 10.0.0.1 fd00::1");
+    kernel.addresses.push(address("eth1", "192.0.2.5/24"));
+    assert.equal(keep(kernel, before, { publicAddresses }), "eth1 192.0.2.5");
+  });
+
+  test("that had the public address itself does not become a host behind a translation", () => {
+    const kernel = host();
+    kernel.routes.push(defaultRoute("eth0", 0));
+    const publicAddresses = [IpAddress.parse("192.0.2.5")];
+    const before = held("eth1", "192.0.2.5");
+    const error = failure(() => keep(kernel, before, { publicAddresses }));
+    assert.match(error.message, /no longer has its public address 192.0.2.5/);
+    // A start goes on: the address may be a translation's now.
+    const last = { ...before, isInUse: false };
+    assert.equal(keep(kernel, last, { publicAddresses }), "eth0 10.0.0.1 fd00::1");
   });
 });
 

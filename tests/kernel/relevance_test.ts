@@ -87,6 +87,9 @@ describe("what a notification means", () => {
       assert.deepEqual(judged(type, address(OURS)), ["tables"]);
       assert.deepEqual(judged(type, address(OUTER)), ["outer_link", "tables"]);
       assert.deepEqual(judged(type, address(OTHER)), []);
+      const outerLink = { ...INTEREST.outerLink, publicAddresses: [ip("192.0.2.7")] };
+      const message = { type, flags: 0, sequence: 0, portId: 0, payload: address(OTHER) };
+      assert.deepEqual(judge(message, { ...INTEREST, outerLink }), ["outer_link"]);
     });
   }
 

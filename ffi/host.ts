@@ -11,6 +11,8 @@ const IO_URING_PARAMS_BYTES = 120;
 const TIMEX_BYTES = 256;
 const TIMEX_STATUS_OFFSET = 40;
 const STA_UNSYNC = 0x40;
+/** `linux/time.h` */
+const CLOCK_BOOTTIME = 7;
 
 const host = binding.load(LIBRARY, HOST_SYMBOLS);
 
@@ -21,6 +23,16 @@ const host = binding.load(LIBRARY, HOST_SYMBOLS);
 export function probeIoUring(): void {
   const params = new Uint8Array(IO_URING_PARAMS_BYTES);
   closeFd(check(host.syscall(SYS_IO_URING_SETUP, 1, params), "io_uring_setup"));
+}
+
+/** `struct timespec` on 64-bit machines: seconds, nanoseconds. */
+const timespec = new BigInt64Array(2);
+const timespecBytes = new Uint8Array(timespec.buffer);
+
+/** Milliseconds since the machine was started, its sleep included; nobody can set this clock. */
+export function bootTime_ms(): number {
+  check(host.clock_gettime(CLOCK_BOOTTIME, timespecBytes), "read the clock");
+  return Number(timespec[0]) * 1e3 + Number(timespec[1]) / 1e6;
 }
 
 /** Whether something keeps the kernel's clock right (adjtimex(2)). Throws `SystemError`. */

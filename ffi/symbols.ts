@@ -43,6 +43,7 @@ export const NUMBER_IOCTL = {
 export const HOST_SYMBOLS = {
   syscall: { parameters: ["usize", "u32", "buffer"] },
   adjtimex: { parameters: ["buffer"] },
+  clock_gettime: { parameters: ["i32", "buffer"] },
 } as const satisfies Record<string, Signature>;
 
 /** The same on native addresses, for the packet loops. */

@@ -13,6 +13,7 @@ import { errorText, SelvageError } from "../errors.ts";
 import { probeWritable } from "../files.ts";
 import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
 import { whyNotMade } from "../kernel/probe.ts";
+import { isReservable } from "../lease/allocator.ts";
 import { type Lease, type LeaseAttributes, leaseKey } from "../lease/lease.ts";
 import { readPreviousSubnets, type SubnetFile, writeSubnetFile } from "../lease/subnet_file.ts";
 import { logger } from "../log.ts";
@@ -29,9 +30,10 @@ import type { KernelKeeper } from "./kernel_keeper.ts";
 import { keepLink, readKeptLink } from "./kept_outer_link.ts";
 import { KnownLeases } from "./known_leases.ts";
 import { LeftSubnets } from "./left_subnets.ts";
-import { LeaseKeeper } from "./lease_keeper.ts";
-import { awaitNetwork, judgeNetwork, type Network } from "./network.ts";
+import { LeaseKeeper, STORE_ANSWER_MAX_MS } from "./lease_keeper.ts";
+import { awaitNetwork, findStoreAway, judgeNetwork, type Network } from "./network.ts";
 import { NodeControl } from "./node_control.ts";
+import { NodeMemory, type RememberedStart, startNotice } from "./node_memory.ts";
 import { followFirewall, followTables } from "./notifications.ts";
 import { type OpenedStore, openStore } from "./open_store.ts";
 import { probeTunnel } from "./open_tunnel.ts";
@@ -68,6 +70,7 @@ export class Agent {
   #vtepMacs: VtepMacs | null = null;
   #opened: OpenedStore | null = null;
   #stateKeeper: StateKeeper | null = null;
+  #memory: NodeMemory | null = null;
   #network: Network | null = null;
   #keeper: LeaseKeeper | null = null;
   #path: DataPath | null = null;
@@ -87,6 +90,7 @@ export class Agent {
     },
     onChanged: (network, isMoved) => {
       this.#network = network;
+      this.#remember();
       if (isMoved) void this.#move(this.#keeper!, this.#signal!, false);
     },
   });
@@ -136,6 +140,10 @@ export class Agent {
       this.#opened = await openStore(this.#options, { link, host: this.#kernel.features });
       this.#vtepMacs = loadVtepMacs(this.#options.stateDir, link.publicAddresses);
       this.#stateKeeper = this.#keepState(this.#opened);
+      const { stateDir } = this.#options;
+      const { identity: storeIdentity } = this.#opened;
+      const peers = () => this.#leases.peers(this.#keeper);
+      this.#memory = new NodeMemory({ stateDir, storeIdentity, peers });
       listeners = await listen();
       this.#putConfig(this.#opened);
       await this.#operate(signal);
@@ -202,21 +210,20 @@ export class Agent {
   async #operate(signal: AbortSignal): Promise<void> {
     this.#signal = signal;
     try {
-      this.#network = await this.#awaitNetwork(signal);
+      const remembered = this.#memory!.recall(
+        this.#link.publicAddresses,
+        (config) => this.#rejudge(config),
+      );
+      const isAway = remembered !== null && await this.#isStoreAway(signal);
+      this.#network = isAway ? remembered.network : await this.#awaitNetwork(signal);
       this.#probe(this.#network);
       await this.#prepare(this.#network, signal);
-      const keeper = new LeaseKeeper({
-        store: this.control.store,
-        attributes: this.#attributes(this.#network),
-        renewMargin_ms: this.#options.renewMargin_ms,
-        onWaiting: (reason) => this.#progress.wait(reason),
-        onNone: (reason) => this.#yield(reason),
-      });
-      this.#keeper = keeper;
+      const keeper = this.#makeKeeper(this.#network, remembered);
       this.#progress.enter("waiting_for_lease");
       const previous = this.#previousSubnets();
       this.#leftSubnets.hold(previous);
-      const lease = await keeper.acquire(previous, signal);
+      const lease = isAway ? keeper.adopt() : await keeper.acquire(previous, signal);
+      if (!keeper.isConfirmed) this.#startFromMemory(remembered!);
       this.#tellLeft(this.#leftSubnets.hold(lease.subnets), lease);
       this.#wait("bringing packets to flow");
       await this.#openPath(lease);
@@ -238,6 +245,41 @@ export class Agent {
     } catch (error) {
       if (!signal.aborted) throw error;
     }
+  }
+
+  async #isStoreAway(signal: AbortSignal): Promise<boolean> {
+    const reason = await findStoreAway(this.control.store, signal, STORE_ANSWER_MAX_MS);
+    if (reason !== null) this.#log.warning`the store is away: ${reason}`;
+    return reason !== null;
+  }
+
+  #makeKeeper(network: Network, remembered: RememberedStart | null): LeaseKeeper {
+    const attributes = this.#attributes(network);
+    const isSame = remembered?.network.config.backend.type === network.config.backend.type &&
+      isReservable(network.config, remembered.lease.subnets);
+    return this.#keeper = new LeaseKeeper({
+      store: this.control.store,
+      attributes,
+      renewMargin_ms: this.#options.renewMargin_ms,
+      remembered: isSame ? remembered : null,
+      onTaken: () => this.#remember(),
+      onWaiting: (reason) => this.#progress.wait(reason),
+      onNone: (reason) => this.#yield(reason),
+    });
+  }
+
+  /** Goes by what an earlier run knew, until the store is back. */
+  #startFromMemory({ peers }: RememberedStart): void {
+    this.#leases.remember(peers());
+    this.#log.warning`${startNotice(this.#keeper!, this.#leases)}`;
+  }
+
+  /** Keeps what a start without the store needs, once the store has said it. */
+  #remember(): void {
+    const keeper = this.#keeper;
+    if (keeper === null || keeper.lease === null || !keeper.isConfirmed) return;
+    const { lease, taken_ms } = keeper;
+    this.#memory!.keepLease({ lease, taken_ms }, this.#network!.config);
   }
 
   /** What this host publishes of itself under the configuration. */
@@ -301,7 +343,8 @@ export class Agent {
   #previousSubnets() {
     const file = readPreviousSubnets(this.#options.subnetFile);
     if (file.warning !== null) this.#log.warning`${file.warning}`;
-    return file.subnets;
+    // What is under /run may go when the service stops; the state directory stays.
+    return file.subnets.length > 0 ? file.subnets : this.#memory!.previousSubnets;
   }
 
   /** Brings packets to flow and tells the host's other programs which subnet is theirs. */
@@ -437,6 +480,7 @@ export class Agent {
           ? await this.#awaitNetwork(signal)
           : this.#rejudge(this.#network!.config);
         if (isConfigRead) this.#configWatch.settle();
+        this.#remember();
         const link = this.#link;
         await this.#prepare(this.#network, signal);
         keeper.publish(this.#attributes(this.#network));
@@ -472,6 +516,7 @@ export class Agent {
       this.#keeper?.heard(changes);
       if (!this.#leases.apply(changes)) continue;
       this.#keeper?.observe(this.#leases.table);
+      this.#memory?.peersChanged();
       this.#path?.update();
       this.#settling.count(changes.length);
     }
@@ -489,6 +534,7 @@ export class Agent {
   async #release(): Promise<void> {
     // What was refused at the start is no end of a node.
     if (!this.#options.releaseOnExit || !this.#signal?.aborted) return;
+    this.#memory?.forget();
     if (this.#keeper?.isNone) return;
     const lease = this.#keeper?.lease ?? null;
     if (lease === null) {
@@ -510,6 +556,7 @@ export class Agent {
       ["end a move", () => this.#signal?.aborted ? this.#turn : undefined],
       ["give the lease back", () => this.#release()],
       ["close the data path", () => this.#closeForGood()],
+      ["write what is to be remembered", () => this.#memory?.close()],
       ["close the store", () => this.#opened?.close()],
       ["let go of the kernel", () => this.#kernel!.close()],
     ];
@@ -546,13 +593,23 @@ export class Agent {
     };
   }
 
+  get #notices(): string[] {
+    const isServing = this.#path !== null && this.#keeper?.isConfirmed === false;
+    return [
+      ...isServing ? [startNotice(this.#keeper!, this.#leases)] : [],
+      ...this.#memory?.problem ? [this.#memory.problem] : [],
+      ...this.#configWatch.notices,
+      ...this.#opened?.notices() ?? [],
+    ];
+  }
+
   get #details() {
     return {
       hostProblems: [
         ...this.#keeper?.lease ? this.#leftSubnets.problems(this.#networks) : [],
         ...this.#barrier?.problems ?? [],
       ],
-      notices: [...this.#configWatch.notices, ...this.#opened?.notices() ?? []],
+      notices: this.#notices,
       peers: this.#leases.peers(this.#keeper),
     };
   }

@@ -8,6 +8,8 @@ export class KnownLeases {
   readonly #log = logger("agent");
   #table = LeaseTable.EMPTY;
   #isKnown = false;
+  /** Whether the table is what an earlier run knew. */
+  #isRemembered = false;
 
   get table(): LeaseTable {
     return this.#table;
@@ -18,11 +20,20 @@ export class KnownLeases {
     return this.#isKnown;
   }
 
+  /** Takes what an earlier run knew, until the store is read: there may be more, or fewer. */
+  remember(peers: readonly Lease[]): void {
+    if (this.#isKnown) return;
+    this.#table = LeaseTable.of(peers);
+    this.#isRemembered = true;
+  }
+
   /** Takes what the watch yielded. False: it says nothing that is new. */
   apply(changes: readonly LeaseChange[]): boolean {
     if (changes.length === 0 && this.#isKnown) return false;
     this.#isKnown = true;
-    this.#table = this.#table.apply(changes);
+    // The first that a watch yields is all that there is.
+    this.#table = (this.#isRemembered ? LeaseTable.EMPTY : this.#table).apply(changes);
+    this.#isRemembered = false;
     // Asked first: a record that nobody wants is made all the same, for each of thousands.
     if (this.#log.isEnabledFor("debug")) {
       for (const change of changes) this.#log.debug`lease ${change.key}: ${change.type}`;

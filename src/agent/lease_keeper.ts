@@ -1,10 +1,12 @@
 /** Takes our lease, renews it in time, and takes it again when it was revoked. */
-import { adviceText, errorText, hasCode, isStoreFault } from "../errors.ts";
+import { MACHINE_CLOCK, type SteadyClock, timeOfDay_ms } from "../clock.ts";
+import { adviceText, errorText, hasCode, isStoreFault, SelvageError } from "../errors.ts";
 import {
   type Lease,
   type LeaseAttributes,
   type LeaseChange,
   leaseKey,
+  type LeaseRequest,
   sameNode,
 } from "../lease/lease.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
@@ -22,8 +24,16 @@ const RETRY_MAX_MS = 60_000;
 /** A lease taken again that no watch shows is asked after: first so soon, then less often. */
 const UNSEEN_FIRST_MS = 1_000;
 const UNSEEN_MAX_MS = 60_000;
-/** How often the time of day is looked at: it may jump, and timers stand still while we sleep. */
+/** How often the clock is looked at: timers stand still while the machine sleeps. */
 const CLOCK_CHECK_MS = 60_000;
+/** How long the first call for a lease may take where there is one that it can start from. */
+export const STORE_ANSWER_MAX_MS = 2_000;
+
+/** A lease, and when the store gave, renewed or confirmed it, by the steady clock. */
+export interface HeldSince {
+  readonly lease: Lease;
+  readonly taken_ms: number;
+}
 
 export interface LeaseKeeperOptions {
   readonly store: LeaseStore;
@@ -31,6 +41,11 @@ export interface LeaseKeeperOptions {
   readonly renewMargin_ms: number;
   /** How long a lease is good for when it was just taken or renewed. */
   readonly ttl_ms?: number;
+  /** A lease that still holds and that `acquire` returns if the store is away; null: none. */
+  readonly remembered?: HeldSince | null;
+  /** Told each time that the store has given, renewed or confirmed the lease. */
+  readonly onTaken?: () => void;
+  readonly clock?: SteadyClock;
   /** Told why the lease cannot be had yet; null once it can. */
   readonly onWaiting: (reason: string | null) => void;
   /** Told why, once, when there is surely no lease that is ours, or could be; awaited. */
@@ -39,7 +54,7 @@ export interface LeaseKeeperOptions {
 
 /**
  * After how long a lease is renewed: the margin before its end, but not before half of it is over.
- * It counts from when the store said yes, by our own clocks: the expiry is by the store's.
+ * It counts from when the store said yes, by our own clock: the expiry is by the store's.
  */
 export function renewalDelay_ms(ttl_ms: number, margin_ms: number): number {
   return Math.max(ttl_ms - margin_ms, ttl_ms / 2);
@@ -54,16 +69,15 @@ export class LeaseKeeper {
   #wake = new AbortController();
   readonly #ttl_ms: number;
   readonly #log = logger("lease");
+  readonly #clock: SteadyClock;
   #lease: Lease | null = null;
-  /** By the time of day, and by the clock that never jumps; null for a reservation. */
-  #due: {
-    readonly taken_ms: number;
-    readonly at_ms: number;
-    readonly monotonic_ms: number;
-  } | null = null;
+  /** When the store gave, renewed or confirmed the lease, by the steady clock. */
+  #taken_ms = 0;
+  /** Whether the store has given or confirmed the lease in this run. */
+  #isConfirmed = false;
   /** Aborted when the store says that the lease is no longer ours. */
   #lost = new AbortController();
-  /** Since when, in ms since 1970; null: it is ours. */
+  /** Since when, by the steady clock; null: it is ours. */
   #lostSince_ms: number | null = null;
   /** Who has the lost lease now; null: nobody that we know of. */
   #taker: string | null = null;
@@ -94,20 +108,41 @@ export class LeaseKeeper {
     this.#attributes = options.attributes;
     this.#published = options.attributes;
     this.#ttl_ms = options.ttl_ms ?? LEASE_TTL_MS;
+    this.#clock = options.clock ?? MACHINE_CLOCK;
   }
 
   get lease(): Lease | null {
     return this.#lease;
   }
 
+  /** When the store gave, renewed or confirmed the lease, by the steady clock. */
+  get taken_ms(): number {
+    return this.#taken_ms;
+  }
+
+  /** Whether it is the store's word, of this run, that the lease is ours. */
+  get isConfirmed(): boolean {
+    return this.#isConfirmed;
+  }
+
   /** When it ends unless renewed, by our own clock, in ms since 1970; null for a reservation. */
   get expiry_ms(): number | null {
-    return this.#due === null ? null : this.#due.taken_ms + this.#ttl_ms;
+    return this.#hasEnd ? timeOfDay_ms(this.#taken_ms + this.#ttl_ms, this.#clock) : null;
   }
 
   /** When it is to be renewed, in ms since 1970; null for a reservation. */
   get renewal_ms(): number | null {
-    return this.#due?.at_ms ?? null;
+    return this.#hasEnd ? timeOfDay_ms(this.#renewAt_ms, this.#clock) : null;
+  }
+
+  /** A reservation has none, and neither has a lease that there is not. */
+  get #hasEnd(): boolean {
+    return this.#lease !== null && this.#lease.expiry_ms !== null;
+  }
+
+  /** When it is to be renewed, by the steady clock. */
+  get #renewAt_ms(): number {
+    return this.#taken_ms + renewalDelay_ms(this.#ttl_ms, this.#options.renewMargin_ms);
   }
 
   /** Whether the lease is this node's, by its public address. */
@@ -117,7 +152,7 @@ export class LeaseKeeper {
 
   /** Since when the store says that the lease is not ours, in ms since 1970; null: it is. */
   get lostSince_ms(): number | null {
-    return this.#lostSince_ms;
+    return this.#lostSince_ms === null ? null : timeOfDay_ms(this.#lostSince_ms, this.#clock);
   }
 
   /** Whether `onNone` was told, and there is no lease yet. */
@@ -132,20 +167,29 @@ export class LeaseKeeper {
 
   #take(lease: Lease): Lease {
     this.#lease = lease;
-    const delay_ms = renewalDelay_ms(this.#ttl_ms, this.#options.renewMargin_ms);
-    const taken_ms = Date.now();
-    const monotonic_ms = performance.now() + delay_ms;
-    this.#due = lease.expiry_ms === null
-      ? null
-      : { taken_ms, at_ms: taken_ms + delay_ms, monotonic_ms };
+    this.#taken_ms = this.#clock.steady_ms();
+    this.#isConfirmed = true;
+    this.#options.onTaken?.();
     return lease;
+  }
+
+  /** Goes on with the remembered lease; `keep` has the store confirm it. Throws without one. */
+  adopt(): Lease {
+    const { remembered } = this.#options;
+    if (remembered === undefined || remembered === null) throw new Error("no lease to adopt");
+    this.#lease = remembered.lease;
+    this.#published = remembered.lease;
+    this.#taken_ms = remembered.taken_ms;
+    // Until the store has confirmed it, a list without it says nothing that is not known.
+    this.#mustShow = false;
+    this.#options.onWaiting(null);
+    return remembered.lease;
   }
 
   #isDue(): boolean {
     if (!isSameValue(this.#attributes, this.#published)) return true;
     if (performance.now() >= this.#askAt_ms) return true;
-    return this.#due !== null &&
-      (Date.now() >= this.#due.at_ms || performance.now() >= this.#due.monotonic_ms);
+    return this.#hasEnd && this.#clock.steady_ms() >= this.#renewAt_ms;
   }
 
   /** Has the lease say this of us; if it says something else, it is renewed at once. */
@@ -155,8 +199,9 @@ export class LeaseKeeper {
   }
 
   /**
-   * Takes a lease, trying until it gets one. Rejects with what the store refuses for good
-   * (`unauthorized`, while there is no lease) and, with the signal's reason, when aborted.
+   * Takes a lease, trying until it gets one; if the store is away, the remembered one is adopted.
+   * Rejects with what the store refuses for good (`unauthorized`, while there is no lease) and,
+   * with the signal's reason, when aborted.
    */
   async acquire(previousSubnets: readonly IpPrefix[], signal: AbortSignal): Promise<Lease> {
     const done = new AbortController();
@@ -187,7 +232,7 @@ export class LeaseKeeper {
       // What changes during the call may make it worth another at once.
       const woken = this.#wake.signal;
       try {
-        const lease = await this.#options.store.acquire(request, signal);
+        const lease = await this.#ask(request, signal);
         this.#lost = new AbortController();
         this.#lostSince_ms = null;
         this.#taker = null;
@@ -204,22 +249,43 @@ export class LeaseKeeper {
         return this.#take(lease);
       } catch (error) {
         signal.throwIfAborted();
-        if (this.#lease === null && isFinal(this.#options.store, error)) throw error;
+        if (this.#lease === null) {
+          if (isFinal(this.#options.store, error)) throw error;
+          if (this.#options.remembered && isStoreFault(error)) {
+            this.#log.warning`the store does not give a lease: ${errorText(error)}`;
+            return this.adopt();
+          }
+        }
         const why = isStoreFault(error) ? errorText(error) : adviceText(error);
         const reason = this.#taker === null
           ? why
           : `${leaseKey(this.#lease!.subnets)} is ${this.#taker}'s now; ${why}`;
-        this.#log.warning`cannot take a lease: ${reason}`;
+        this.#log.warning`cannot ${this.#isConfirmed ? "take" : "confirm"} a lease: ${reason}`;
         // What was ours would be given to us: if nothing is free, another has it.
         const isNone = this.#taker !== null || hasCode(error, "out_of_subnets");
         if (isNone) await this.#yield(`no lease: ${reason}`);
-        this.#options.onWaiting(`no lease: ${reason}`);
+        // A remembered lease serves until the store says something else of it.
+        const isServing = !this.#isConfirmed && this.#lease !== null && isStoreFault(error);
+        if (!isServing) this.#options.onWaiting(`no lease: ${reason}`);
         if (!isListening) this.#listen(listening).catch(() => {});
         isListening = true;
         this.#waitsFor = hasCode(error, "unavailable") ? "store" : "subnet";
         await this.#waitToAsk(backoff.next_ms(), signal, woken);
       }
     }
+  }
+
+  /** The first call is bounded where there is a lease to start from without an answer. */
+  #ask(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
+    const { store, remembered } = this.#options;
+    if (!remembered || this.#lease !== null) return store.acquire(request, signal);
+    const link = new LinkedSignal([signal]);
+    const late = new SelvageError(
+      "unavailable",
+      `no answer within ${STORE_ANSWER_MAX_MS / 1000} s`,
+    );
+    link.setDeadline(STORE_ANSWER_MAX_MS, late);
+    return store.acquire(request, link.signal).finally(() => link.dispose());
   }
 
   /** Ends early when `woken` is aborted, but not at once: many may be woken together. */
@@ -260,13 +326,15 @@ export class LeaseKeeper {
       this.#mustShow = true;
       this.#askAt_ms = Infinity;
       // A reservation may have been made of it: that needs no renewal.
-      if (shown.expiry_ms === null) this.#take({ ...this.#lease, expiry_ms: null });
+      if (shown.expiry_ms === null && this.#lease.expiry_ms !== null) {
+        this.#take({ ...this.#lease, expiry_ms: null });
+      }
       if (this.#rival.note(shown, [this.#published, this.#attributes])) this.#wakeUp();
     }
   }
 
   #lose(taker: string | null): void {
-    this.#lostSince_ms ??= Date.now();
+    this.#lostSince_ms ??= this.#clock.steady_ms();
     this.#taker = taker;
     this.#lost.abort();
   }
@@ -291,7 +359,7 @@ export class LeaseKeeper {
   async keep(signal: AbortSignal, onMoved: (lease: Lease) => Promise<void>): Promise<void> {
     const backoff = new Backoff(RETRY_FIRST_MS, RETRY_MAX_MS);
     while (!signal.aborted) {
-      if (this.#lost.signal.aborted) await this.#reacquire(signal, onMoved);
+      if (this.#lost.signal.aborted || !this.#isConfirmed) await this.#reacquire(signal, onMoved);
       else if (this.#isDue()) await this.#renew(signal, backoff);
       else if (this.#rival.isThere) await this.#contend(signal, backoff);
       else await this.#sleep(this.#untilDue_ms(), signal);
@@ -299,8 +367,8 @@ export class LeaseKeeper {
   }
 
   #untilDue_ms(): number {
-    const at_ms = Math.min(this.#due?.monotonic_ms ?? Infinity, this.#askAt_ms);
-    const left_ms = at_ms - performance.now();
+    const due_ms = this.#hasEnd ? this.#renewAt_ms - this.#clock.steady_ms() : Infinity;
+    const left_ms = Math.min(due_ms, this.#askAt_ms - performance.now());
     return Math.min(Math.max(left_ms, 0), CLOCK_CHECK_MS);
   }
 
@@ -349,12 +417,16 @@ export class LeaseKeeper {
 
   async #reacquire(signal: AbortSignal, onMoved: (lease: Lease) => Promise<void>): Promise<void> {
     const before = leaseKey(this.#lease!.subnets);
-    this.#log.warning`lease ${before} was revoked; trying for the same subnet`;
+    const isLost = this.#isConfirmed;
+    if (isLost) this.#log.warning`lease ${before} was revoked; trying for the same subnet`;
     try {
       const lease = await this.acquire(this.#lease!.subnets, signal);
       const after = leaseKey(lease.subnets);
-      if (after === before) this.#log.info`holding ${after} again`;
-      else this.#log.warning`${before} was not given again; this host moves to ${after}`;
+      if (after === before) {
+        this.#log.info`${isLost ? "holding" : "the store confirms"} ${after}${
+          isLost ? " again" : ""
+        }`;
+      } else this.#log.warning`${before} was not given again; this host moves to ${after}`;
       if (after !== before || this.#wasNone) await onMoved(lease);
     } catch (error) {
       if (!signal.aborted) throw error;

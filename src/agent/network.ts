@@ -3,9 +3,10 @@ import type { Backend } from "../backend/backend.ts";
 import { configWarnings, type HostFeatures, selectBackend } from "../backend/select.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { checkOuterAddresses } from "../config/parse_network_config.ts";
-import { adviceText, errorText, hasCode, isStoreFault } from "../errors.ts";
+import { adviceText, errorText, hasCode, isStoreFault, SelvageError } from "../errors.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import { logger } from "../log.ts";
+import { LinkedSignal } from "../net/linked_signal.ts";
 import { pause } from "../retry.ts";
 import type { LeaseStore } from "../store/store.ts";
 import type { Phase } from "./status.ts";
@@ -45,6 +46,29 @@ export function tellConfigWarnings(config: NetworkConfig): void {
  */
 export function isFinal(store: LeaseStore, error: unknown): boolean {
   return hasCode(error, "unauthorized") && store.state().kind !== "etcd";
+}
+
+/**
+ * Asks the store for the configuration, once and for no longer than `limit_ms`. Returns why it is
+ * away; null: it has answered, with whatever. Rejects with the signal's reason.
+ */
+export async function findStoreAway(
+  store: LeaseStore,
+  signal: AbortSignal,
+  limit_ms: number,
+): Promise<string | null> {
+  const link = new LinkedSignal([signal]);
+  const late = new SelvageError("unavailable", `no answer within ${limit_ms / 1000} s`);
+  link.setDeadline(limit_ms, late);
+  try {
+    await store.readConfig(link.signal);
+    return null;
+  } catch (error) {
+    signal.throwIfAborted();
+    return isStoreFault(error) && !isFinal(store, error) ? errorText(error) : null;
+  } finally {
+    link.dispose();
+  }
 }
 
 /**

@@ -20,6 +20,8 @@ import type { Status } from "./status.ts";
 
 export interface OpenedStore {
   readonly store: LeaseStore;
+  /** What the store is known by, wherever it is reached; null: it is on this host. */
+  readonly identity: string | null;
   readonly tokens: TokenAdmin;
   readonly registry: Status["registry"];
   /** The configuration of `--net-config`, judged, not yet in force; null: there is nothing new. */
@@ -143,6 +145,7 @@ async function openEmbedded(
         },
         ...served?.files ?? [],
       ],
+      identity: null,
       tokens: new HostTokens(tokens, server, options.registryListen, thisHost.link),
       registry: server && { listen: server.location, fingerprint: server.fingerprint },
       newConfig: newNetwork && { network: newNetwork, put: () => file!.apply(store) },
@@ -209,6 +212,7 @@ async function openRemote(
   const store = new RemoteStore(join, { onStateChange: stateLog() });
   return {
     store,
+    identity: `registry ${join.fingerprint}`,
     tokens: new HostTokens(tokens, null, null, link),
     registry: null,
     newConfig: null,
@@ -229,6 +233,7 @@ async function openEtcd(
   const store = openEtcdStore(etcd, { onStateChange: stateLog() });
   return {
     store,
+    identity: `etcd ${[...etcd.endpoints].sort().join(",")} ${etcd.prefix}`,
     tokens: new HostTokens(tokens, null, null, link),
     registry: null,
     newConfig: null,

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { LeaseKeeper, renewalDelay_ms } from "../../src/agent/lease_keeper.ts";
+import { MACHINE_CLOCK } from "../../src/clock.ts";
 import { SelvageError } from "../../src/errors.ts";
 import {
   type Lease,
@@ -131,6 +132,63 @@ describe("lease keeper", () => {
     const held = await keeperOf(store, { waits }).acquire([], new AbortController().signal);
     assert.equal(held.subnets[0]!.toString(), "10.1.0.0/24");
     assert.deepEqual(waits, ["no lease: nobody there", null]);
+  });
+
+  describe("with a remembered lease", () => {
+    const away = new SelvageError("unavailable", "nobody there");
+    const begin = (store: ScriptedStore, waits: (string | null)[] = []) => {
+      const taken: boolean[] = [];
+      const keeper = new LeaseKeeper({
+        store: store as unknown as LeaseStore,
+        attributes: ATTRIBUTES,
+        renewMargin_ms: 3600_000,
+        remembered: {
+          lease: lease("10.1.0.0-24", { expiry_ms: undefined }),
+          taken_ms: MACHINE_CLOCK.steady_ms() - 20 * 3600_000,
+        },
+        onTaken: () => taken.push(true),
+        onWaiting: (reason) => waits.push(reason),
+      });
+      return { keeper, taken };
+    };
+
+    test("a store that is away is not waited for, and confirms the lease when back", async () => {
+      const store = new ScriptedStore([away, away, lease("10.1.0.0-24")]);
+      const waits: (string | null)[] = [];
+      const { keeper, taken } = begin(store, waits);
+      const held = await keeper.acquire([], new AbortController().signal);
+      assert.equal(`${held.subnets}`, "10.1.0.0/24");
+      assert.deepEqual([keeper.isConfirmed, keeper.lostSince_ms], [false, null]);
+      assert.ok(keeper.expiry_ms! < Date.now() + 4.1 * 3600_000);
+      await whileKeeping(keeper, async () => {
+        await store.asked(() => store.acquired.length, 2);
+        // What is listed before the lease is asked for may be without it.
+        keeper.observe(table());
+        keeper.heard([]);
+        while (!keeper.isConfirmed) await pause(1, new AbortController().signal);
+      });
+      assert.deepEqual([...new Set(waits)], [null]);
+      assert.equal(taken.length, 1);
+      assert.ok(keeper.expiry_ms! > Date.now() + 23 * 3600_000);
+    });
+
+    test("it moves if the subnet was given to another meanwhile", async () => {
+      const store = new ScriptedStore([away, lease("10.2.0.0-24")]);
+      const { keeper } = begin(store);
+      await keeper.acquire([], new AbortController().signal);
+      const moved = Promise.withResolvers<string>();
+      await whileKeeping(keeper, async () => {
+        assert.equal(await moved.promise, "10.2.0.0/24");
+      }, (to) => Promise.resolve(moved.resolve(String(to.subnets[0]))));
+    });
+
+    test("a store that answers is obeyed", async () => {
+      const store = new ScriptedStore([lease("10.3.0.0-24")]);
+      const { keeper } = begin(store);
+      const held = await keeper.acquire([], new AbortController().signal);
+      assert.equal(`${held.subnets}`, "10.3.0.0/24");
+      assert.ok(keeper.isConfirmed);
+    });
   });
 
   test("a first lease is asked for again as soon as one is freed", async () => {

@@ -48,6 +48,8 @@ describe("a cluster", () => {
       await lab.kill(2);
       await lab.kill(1);
       assert.match(left(), /selvage\.1[\s\S]*table ip selvage/);
+      // With what it remembers it would start at once.
+      rmSync(join(lab.hostDirectory(2), "last_lease.json"));
       lab.launch(2, [`--join=@${await lab.joinFile()}`, "--ip-masq", "--release-on-exit"]);
       await lab.until(2, "does not wait", ({ phase }) => phase === "waiting_for_store");
       await lab.stop(2);

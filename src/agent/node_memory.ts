@@ -1,0 +1,196 @@
+/** Writes what a node remembers of its last run, sparingly: the state directory may be flash. */
+import { createHash } from "node:crypto";
+import { rmSync } from "node:fs";
+import { timeOfDay_ms } from "../clock.ts";
+import type { NetworkConfig } from "../config/network_config.ts";
+import { errorText, SelvageError } from "../errors.ts";
+import { writeFileAtomic } from "../files.ts";
+import { type Lease, leaseKey, sameNode } from "../lease/lease.ts";
+import { logger } from "../log.ts";
+import type { IpAddress, IpPrefix } from "../net/ip.ts";
+import type { KnownLeases } from "./known_leases.ts";
+import type { HeldSince, LeaseKeeper } from "./lease_keeper.ts";
+import type { Network } from "./network.ts";
+import {
+  age_ms,
+  bootId,
+  formatLeaseFile,
+  formatPeersFile,
+  leaseFile,
+  momentNow,
+  PEERS_SIZE_MAX_BYTES,
+  peersFile,
+  readLeaseFile,
+  readPeersFile,
+  refusal,
+  type RememberedLease,
+} from "./remembered_state.ts";
+
+/** So long after the first change of the peers they are written: many come together. */
+const PEERS_DELAY_MS = 2_000;
+/** Between two writes of the peers, at least; more where they are many. */
+const PEERS_PAUSE_MIN_MS = 60_000;
+const PEERS_PAUSE_MAX_MS = 15 * 60_000;
+/** No more than this is written on the average while peers come and go. */
+const PEERS_BYTES_PER_MS = 2;
+
+/** What a start without the store goes by. */
+export interface RememberedStart extends HeldSince {
+  readonly network: Network;
+  /** Reads them from the state directory. */
+  readonly peers: () => Lease[];
+}
+
+export interface NodeMemoryOptions {
+  readonly stateDir: string;
+  /** What the store is known by; null: it is this node's own, which is never away. */
+  readonly storeIdentity: string | null;
+  /** The peers as of now. */
+  readonly peers: () => readonly Lease[];
+}
+
+/** What to say while a node serves with a lease that its store has not confirmed yet. */
+export function startNotice(keeper: LeaseKeeper, leases: KnownLeases): string {
+  const count = leases.peers(keeper).length;
+  return "this host started while the store was away, and goes by what it remembers: " +
+    `its lease ${leaseKey(keeper.lease!.subnets)} and ${
+      count === 1 ? "1 peer" : `${count} peers`
+    }` +
+    ". It asks the store for both as soon as the store is back";
+}
+
+export class NodeMemory {
+  readonly #options: NodeMemoryOptions;
+  readonly #log = logger("agent");
+  readonly #boot = bootId();
+  readonly #last: RememberedLease | null;
+  #timer: ReturnType<typeof setTimeout> | null = null;
+  #arePeersChanged = false;
+  /** Of the peers' file as it was written last. */
+  #peersDigest = "";
+  #problem: string | null = null;
+  #isForgotten = false;
+
+  constructor(options: NodeMemoryOptions) {
+    this.#options = options;
+    this.#last = readLeaseFile(options.stateDir);
+  }
+
+  /** Those of the last run's lease, from whatever store; none: there is no such lease. */
+  get previousSubnets(): readonly IpPrefix[] {
+    return this.#last?.lease.subnets ?? [];
+  }
+
+  /** Why a start without the store would not work; null: it would. */
+  get problem(): string | null {
+    return this.#problem;
+  }
+
+  /**
+   * What this node, which publishes these addresses, may start from while the store is away; else
+   * null. `judge` throws if this host cannot obey a configuration.
+   */
+  recall(
+    publicAddresses: readonly IpAddress[],
+    judge: (config: NetworkConfig) => Network,
+  ): RememberedStart | null {
+    const { stateDir, storeIdentity } = this.#options;
+    const last = this.#last;
+    if (last === null || storeIdentity === null) return null;
+    try {
+      const now = momentNow(this.#boot);
+      const reason = sameNode(last.lease, { publicAddresses })
+        ? refusal(last, { storeIdentity, now })
+        : "this host has another address now";
+      if (reason !== null) throw new SelvageError("invalid_argument", reason);
+      return {
+        network: judge(last.config),
+        lease: last.lease,
+        taken_ms: now.steady_ms - age_ms(last.taken, now),
+        peers: () => readPeersFile(stateDir, storeIdentity),
+      };
+    } catch (error) {
+      const key = leaseKey(last.lease.subnets);
+      this.#log.info`the remembered lease ${key} cannot serve without the store: ${
+        errorText(error)
+      }`;
+      return null;
+    }
+  }
+
+  /** Writes a lease that the store gave, renewed or confirmed, with the network it is of. */
+  keepLease({ lease, taken_ms }: HeldSince, config: NetworkConfig): void {
+    const { stateDir, storeIdentity } = this.#options;
+    const taken = { boot: this.#boot, steady_ms: taken_ms, now_ms: timeOfDay_ms(taken_ms) };
+    this.#write(
+      leaseFile(stateDir),
+      () => formatLeaseFile({ storeIdentity, lease, config, taken }),
+    );
+  }
+
+  /** Says that the peers are others than before: they are written by and by. */
+  peersChanged(): void {
+    if (this.#options.storeIdentity === null) return;
+    this.#arePeersChanged = true;
+    if (this.#timer === null) this.#writePeersIn(PEERS_DELAY_MS);
+  }
+
+  #writePeersIn(delay_ms: number): void {
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      this.#writePeers();
+    }, delay_ms);
+    this.#timer.unref();
+  }
+
+  #writePeers(): void {
+    if (!this.#arePeersChanged) return;
+    this.#arePeersChanged = false;
+    const { stateDir, storeIdentity, peers } = this.#options;
+    const text = formatPeersFile(storeIdentity!, peers());
+    const digest = createHash("sha256").update(text).digest("base64");
+    if (digest !== this.#peersDigest) {
+      this.#write(peersFile(stateDir), () => text);
+      this.#peersDigest = digest;
+    }
+    const pause_ms = Math.max(text.length / PEERS_BYTES_PER_MS, PEERS_PAUSE_MIN_MS);
+    this.#writePeersIn(Math.min(pause_ms, PEERS_PAUSE_MAX_MS));
+  }
+
+  /** A disk that takes nothing stops no packets. */
+  #write(path: string, format: () => string): void {
+    if (this.#isForgotten) return;
+    try {
+      const text = format();
+      if (text.length > PEERS_SIZE_MAX_BYTES) {
+        throw new SelvageError("too_large", `${path} would be larger than it may be`);
+      }
+      writeFileAtomic(path, text, { mode: 0o600, directoryMode: 0o700 });
+      this.#setProblem(null);
+    } catch (error) {
+      this.#setProblem(
+        `this host cannot remember its lease and peers: ${errorText(error)}. ` +
+          "If it restarts while the store is away, it carries no packets until the store is back",
+      );
+    }
+  }
+
+  #setProblem(problem: string | null): void {
+    if (problem !== null && this.#problem === null) this.#log.warning`${problem}`;
+    this.#problem = problem;
+  }
+
+  /** Removes the files; nothing is written any more. */
+  forget(): void {
+    this.#isForgotten = true;
+    const { stateDir } = this.#options;
+    for (const path of [leaseFile(stateDir), peersFile(stateDir)]) rmSync(path, { force: true });
+  }
+
+  /** Writes what is not written yet. */
+  close(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    if (!this.#isForgotten) this.#writePeers();
+    if (this.#timer !== null) clearTimeout(this.#timer);
+  }
+}

@@ -11,8 +11,8 @@ import {
   COUNTER_PACKETS_IN,
   DROP_BAD_OFFLOAD,
   DROP_IPV6,
-  DROP_LINK_SCOPE,
   DROP_NO_PEER,
+  DROP_SPECIAL_ADDRESS,
   DROP_TOO_BIG,
   DROP_TRUNCATED,
   DROP_TTL_EXPIRED,
@@ -21,6 +21,7 @@ import {
   PACKET_HEADROOM,
   PACKET_SIZE_MAX,
 } from "./layout.ts";
+import * as admission from "./admission.ts";
 import { count } from "./counters.ts";
 import * as encapsulation from "./encapsulation.ts";
 import { enter, leave } from "./epoch.ts";
@@ -148,11 +149,12 @@ function forwardNarrow(packet: i32, size: i32, to: u64, slot: i32, mtu: i32): i3
 function forward(packet: i32, size: i32): i32 {
   if (!lane.isV6 && size > 0 && ipv4.version(packet) === 6) return DROP_IPV6;
   let reason = ip.check(packet, size);
-  if (reason === 0 && ip.isLinkScope(packet)) reason = DROP_LINK_SCOPE;
+  if (reason === 0) reason = admission.checkSource(packet);
   if (reason === 0 && lane.hasVirtio) reason = applyVirtio(packet, size);
   if (reason !== 0) return reason;
   const slot = lookup.ofDestination(packet);
   if (slot < 0) {
+    if (admission.isToSpecial(packet)) return DROP_SPECIAL_ADDRESS;
     answer(icmpError.UNREACHABLE, packet, size);
     return DROP_NO_PEER;
   }
@@ -210,6 +212,7 @@ function gather(): i32 {
 export function runEgress(base: f64, index: i32): i32 {
   lane.openEgress(<u64> base, index);
   encapsulation.setUp();
+  admission.setUp();
   prepareEgress();
   outbox.setUp();
   startSending();

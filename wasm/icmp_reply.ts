@@ -2,7 +2,6 @@
 import * as icmpv4 from "./wire/icmpv4.ts";
 import * as ipv4 from "./wire/ipv4.ts";
 
-const LOOPBACK_NET = 127;
 const MULTICAST_FIRST: u32 = 0xe0000000;
 const MULTICAST_LAST: u32 = 0xefffffff;
 const BROADCAST: u32 = 0xffffffff;
@@ -27,9 +26,7 @@ export function mayAnswer(packet: i32, size: i32): bool {
   if (ipv4.isLaterFragment(packet)) return false;
   const to = ipv4.destination(packet);
   if (to === BROADCAST || (to >= MULTICAST_FIRST && to <= MULTICAST_LAST)) return false;
-  const from = ipv4.source(packet);
-  const isOneHost = from >> 24 !== 0 && from >> 24 !== LOOPBACK_NET && from < MULTICAST_FIRST;
-  return isOneHost;
+  return !ipv4.isSpecial(ipv4.source(packet));
 }
 
 /**

@@ -7,12 +7,11 @@ import {
   BATCH_SIZE_MAX,
   COUNTER_PACKETS_IN,
   DROP_DATAGRAM_TRUNCATED,
-  DROP_LINK_SCOPE,
   DROP_SOURCE_NOT_PEER,
-  DROP_SOURCE_SPOOFED,
   DROP_TTL_EXPIRED,
   LANE_RECEIVE_FD_OFFSET,
 } from "./layout.ts";
+import * as admission from "./admission.ts";
 import { count } from "./counters.ts";
 import * as encapsulation from "./encapsulation.ts";
 import { enter, leave } from "./epoch.ts";
@@ -33,6 +32,7 @@ import {
   resetReceived,
 } from "./messages.ts";
 import { countReceived } from "./peer.ts";
+import * as refused from "./refused.ts";
 import { now_ms, recvmmsg } from "./sys.ts";
 import * as tun from "./tun_writer.ts";
 import { isStopped, startWaiting, waitForMore, WOKEN } from "./wait.ts";
@@ -41,8 +41,8 @@ import { isStopped, startWaiting, waitForMore, WOKEN } from "./wait.ts";
 let heardPackets: i32 = 0;
 let heardBytes: i32 = 0;
 
-/** Handles one datagram of the peer with the outer address in `from`. */
-function forward(datagram: i32, datagramSize: i32, from: i32): void {
+/** Handles one datagram from the outer address in `from`. */
+function forward(datagram: i32, datagramSize: i32, from: i32, now: u64): void {
   let reason = encapsulation.check(datagram, datagramSize);
   if (reason !== 0) return count(reason, 1);
   const packet = datagram + encapsulation.size;
@@ -50,15 +50,19 @@ function forward(datagram: i32, datagramSize: i32, from: i32): void {
   const size = isFrame ? ip.sizeInFrame(packet, datagramSize - encapsulation.size) : datagramSize;
   reason = ip.check(packet, size);
   if (reason !== 0) return count(reason, 1);
-  if (ip.isLinkScope(packet)) return count(DROP_LINK_SCOPE, 1);
-  if (!lookup.maySend(packet, from)) return count(DROP_SOURCE_SPOOFED, 1);
+  reason = admission.checkReceived(packet, from);
+  if (reason !== 0) return count(reason, 1);
   // A frame crosses a link; a router is only its sender. flannel's udp takes one off at both ends.
   if (!isFrame && !ip.decrementTtl(packet)) {
     icmpError.answer(icmpError.TIME_EXCEEDED, packet, size, 0);
     return count(DROP_TTL_EXPIRED, 1);
   }
-  heardPackets++;
-  heardBytes += size;
+  if (!admission.isAnyOuterSource) {
+    heardPackets++;
+    heardBytes += size;
+  } else if (admission.sender >= 0) {
+    countReceived(admission.sender, 1, size, now);
+  }
   tun.deliver(packet, size);
 }
 
@@ -70,15 +74,17 @@ function handle(index: i32, now: u64): i32 {
   const from = name(index);
   const slot = lookup.ofName(from);
   const isTruncated = (receivedFlags(index) & MSG_TRUNC) !== 0;
-  if (slot < 0 || isTruncated) {
-    count(slot < 0 ? DROP_SOURCE_NOT_PEER : DROP_DATAGRAM_TRUNCATED, datagrams);
+  const isRefused = slot < 0 && !admission.isAnyOuterSource;
+  const buffer = receiveBuffer(index);
+  if (isRefused || isTruncated) {
+    count(isRefused ? DROP_SOURCE_NOT_PEER : DROP_DATAGRAM_TRUNCATED, datagrams);
+    if (isRefused) refused.note(buffer, min(segment, size), from, datagrams, now);
     return datagrams;
   }
-  const buffer = receiveBuffer(index);
   heardPackets = heardBytes = 0;
   for (let i = 0; i < datagrams; i++) {
     const at = i * segment;
-    forward(buffer + at, min(segment, size - at), from);
+    forward(buffer + at, min(segment, size - at), from, now);
   }
   if (heardPackets > 0) countReceived(slot, heardPackets, heardBytes, now);
   return datagrams;
@@ -107,7 +113,7 @@ function receiveBatch(): i32 {
 export function runIngress(base: f64, index: i32): i32 {
   lane.openIngress(<u64> base, index);
   encapsulation.setUp();
-  lookup.setUp();
+  admission.setUp();
   prepareIngress();
   tun.setUp();
   startLimit();

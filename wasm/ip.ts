@@ -14,18 +14,6 @@ export function decrementTtl(packet: i32): bool {
   return lane.isV6 ? ipv6.decrementHopLimit(packet) : ipv4.decrementTtl(packet);
 }
 
-/**
- * Whether a checked packet is IPv6 that no router forwards: from or to a link-local address, from
- * none or from many (RFC 4291 section 2.5.6); or to many, for whom the overlay has no way.
- */
-export function isLinkScope(packet: i32): bool {
-  if (!lane.isV6) return false;
-  const from = packet + ipv6.SOURCE;
-  const to = packet + ipv6.DESTINATION;
-  return ipv6.isMulticast(to) || ipv6.isLinkLocal(to) || ipv6.isMulticast(from) ||
-    ipv6.isLinkLocal(from) || ipv6.isUnspecified(from);
-}
-
 /** Bytes of the packet in a frame of `size` bytes of payload, which may have been padded. */
 export function sizeInFrame(packet: i32, size: i32): i32 {
   if (lane.isV6) {

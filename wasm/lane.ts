@@ -9,6 +9,8 @@ import {
   LANE_INGRESS_COUNTERS_OFFSET,
   LANE_INGRESS_EPOCH_OFFSET,
   LANE_OFFLOADS_OFFSET,
+  LANE_OUTER_ADDRESS_OFFSET,
+  LANE_REFUSED_OFFSET,
   LANE_SIZE,
   LANE_WORK_STRIDE,
   LANES_OFFSET,
@@ -71,6 +73,16 @@ export function field(offset: i32): i32 {
 /** A u64 of the lane's configuration. */
 export function wideField(offset: i32): u64 {
   return load<u64>(lane + offset);
+}
+
+/** Where the lane's table of refused outer addresses starts. */
+export function refused(): i32 {
+  return lane + LANE_REFUSED_OFFSET;
+}
+
+/** Where our outer address lies, its bytes in order. */
+export function outerAddress(): i32 {
+  return lane + LANE_OUTER_ADDRESS_OFFSET;
 }
 
 /** Where the TUN's address lies, its bytes in order. */

@@ -14,7 +14,7 @@
 import { PREFIX_TABLE_SIZE } from "./prefix_layout.ts";
 
 /** Raise it when the meaning of a cell changes and no offset does. */
-export const LAYOUT_VERSION = 4;
+export const LAYOUT_VERSION = 5;
 
 export const WASM_PAGE_SIZE = 65536;
 export const CACHE_LINE_SIZE = 64;
@@ -38,7 +38,7 @@ export const SOURCE_TABLE_CURRENT_OFFSET = CONTROL_OFFSET + 4;
  */
 export const QUEUE_COUNT_MAX = 8;
 export const LANE_COUNT_MAX = 2 * QUEUE_COUNT_MAX;
-export const LANE_SIZE = 1024;
+export const LANE_SIZE = 2048;
 export const LANES_OFFSET = CONTROL_OFFSET + CACHE_LINE_SIZE;
 
 /** What the control side writes before a lane's loops start; u32 unless it says otherwise. */
@@ -69,15 +69,41 @@ export const LANE_NETWORK_OFFSET = 64;
 export const LANE_MASK_OFFSET = 80;
 /** u32, IPv6: a socket whose datagrams may be cut on their way; -1: there is none. */
 export const LANE_CUT_FD_OFFSET = 96;
+/** u32: `LANE_FLAG_…` bits. */
+export const LANE_FLAGS_OFFSET = 100;
+/** Datagrams may come from any outer address: the inner source says which peer sent them. */
+export const LANE_FLAG_ANY_OUTER_SOURCE = 1;
+/** Inner packets may come from sources outside of the overlay. */
+export const LANE_FLAG_OUTSIDE_SOURCES = 2;
+/** The mask of our own subnet, whose first address is the TUN's: halves as above. */
+export const LANE_SUBNET_MASK_OFFSET = 104;
+/** 4 or 16 bytes, network order: the address that our datagrams leave from. */
+export const LANE_OUTER_ADDRESS_OFFSET = 128;
 
 /** u32, one a loop: odd while it is inside a batch; 60 bytes reserved after each. */
-export const LANE_EGRESS_EPOCH_OFFSET = 128;
+export const LANE_EGRESS_EPOCH_OFFSET = 192;
 export const LANE_INGRESS_EPOCH_OFFSET = LANE_EGRESS_EPOCH_OFFSET + CACHE_LINE_SIZE;
 /** Counters of one loop: u64 each, written by that loop alone. */
 export const COUNTER_COUNT = 32;
 export const COUNTERS_SIZE = COUNTER_COUNT * 8;
 export const LANE_EGRESS_COUNTERS_OFFSET = LANE_INGRESS_EPOCH_OFFSET + CACHE_LINE_SIZE;
 export const LANE_INGRESS_COUNTERS_OFFSET = LANE_EGRESS_COUNTERS_OFFSET + COUNTERS_SIZE;
+
+/**
+ * Ingress: outer addresses whose datagrams were refused because no peer has them. A cell is chosen
+ * by a hash of the address, so a new address may replace an older one.
+ */
+export const LANE_REFUSED_OFFSET = LANE_INGRESS_COUNTERS_OFFSET + COUNTERS_SIZE;
+export const REFUSED_CELL_COUNT = 16;
+export const REFUSED_CELL_SIZE = 64;
+/** The address as two numbers, upper half and lower half; of IPv4 the upper half is 0. */
+export const REFUSED_ADDRESS_OFFSET = 0;
+/** u64: datagrams; 0: the cell is empty, or is being written. */
+export const REFUSED_COUNT_OFFSET = 16;
+/** u64: ms since 1970 when the last one came. */
+export const REFUSED_LAST_OFFSET = 24;
+/** u64: 1 + the slot of the peer whose subnet holds the inner source of the last one; 0: none. */
+export const REFUSED_PEER_OFFSET = 32;
 
 // ---------------------------------------------------------------- counters
 
@@ -110,7 +136,10 @@ export const DROP_DATAGRAM_TRUNCATED = 17;
 export const DROP_TUN_WRITE_FAILED = 18;
 /** A virtio header that does not fit its packet, or a packet whose offload cannot be known. */
 export const DROP_BAD_OFFLOAD = 19;
-/** Ingress: its source lies in the overlay, and in the subnet of no peer at that address. */
+/**
+ * The source lies in the overlay, and not where it may: ingress, in the subnet of a peer at that
+ * outer address; egress, in our own subnet.
+ */
 export const DROP_SOURCE_SPOOFED = 20;
 /** Egress: longer than the path to the peer carries, and it must not be cut. */
 export const DROP_TOO_BIG = 21;
@@ -118,10 +147,14 @@ export const DROP_TOO_BIG = 21;
 export const DROP_BAD_VXLAN = 22;
 export const DROP_NOT_OUR_MAC = 23;
 export const DROP_NOT_IP = 24;
-/** IPv6 whose source or destination means something on its own link alone, or is none. */
-export const DROP_LINK_SCOPE = 25;
+/** The source or destination is not one host's address that routers forward to or from. */
+export const DROP_SPECIAL_ADDRESS = 25;
+/** Ingress: the destination lies outside of our own subnet. */
+export const DROP_DESTINATION_NOT_OURS = 26;
+/** The source lies outside of the overlay, and is not the sending host's outer address. */
+export const DROP_SOURCE_OUTSIDE = 27;
 /** Slots from here to the next are reserved. */
-export const DROP_END = 26;
+export const DROP_END = 28;
 /** Egress: how often a path was found to carry less than assumed. */
 export const COUNTER_NARROW_PATHS = COUNTER_COUNT - 1;
 
@@ -299,7 +332,7 @@ export const MEMORY_PAGES = (MEMORY_END + WASM_PAGE_SIZE - 1 - (MEMORY_END - 1) 
 /** Shifts and exclusive-ors alone: both languages compute them alike. */
 export const LAYOUT_HASH_1 = (LAYOUT_VERSION << 24) ^ (COUNTER_COUNT << 16) ^ (DROP_END << 8) ^
   BATCH_SIZE_MAX ^ (LANE_EGRESS_COUNTERS_OFFSET << 3) ^ (LANE_CUT_FD_OFFSET << 7) ^
-  (DROP_LINK_SCOPE << 13);
+  (DROP_SPECIAL_ADDRESS << 13) ^ (LANE_REFUSED_OFFSET << 4);
 export const LAYOUT_HASH_2 = (LAYOUT_HASH_1 << 5) ^ (LAYOUT_HASH_1 >>> 27) ^ FIB_LEVEL2_OFFSET ^
   PEERS6_OFFSET ^ (PEER_SIZE << 9) ^ (PEER_RECEIVED_PACKETS_OFFSET << 17) ^ FIB_BLOCK_BIT;
 export const LAYOUT_HASH_3 = (LAYOUT_HASH_2 << 5) ^ (LAYOUT_HASH_2 >>> 27) ^ SOURCE_TABLE_A_OFFSET ^

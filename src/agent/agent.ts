@@ -375,6 +375,8 @@ export class Agent {
         this.#keepSubnetFile();
       },
       offloads: this.#options.offloads,
+      trustsUnderlay: this.#options.trustsUnderlay,
+      allowsOutsideSources: this.#options.allowsOutsideSources,
       workerCount: workerCount(this.#options.workers, availableParallelism()),
     });
     const { mtu_bytes } = this.#path;

@@ -17,7 +17,9 @@ import { NarrowPaths } from "./narrow_paths.ts";
 import type { Network } from "./network.ts";
 import { Pace } from "./pace.ts";
 import { SkippedLog } from "./skipped_log.ts";
+import { SilentPeers } from "./silent_peers.ts";
 import type { DataPlaneStatus } from "./status.ts";
+import { tunnelNotices } from "./tunnel_notices.ts";
 import { TunnelSupervisor } from "./tunnel_supervisor.ts";
 
 const RETRY_FIRST_MS = 100;
@@ -37,6 +39,8 @@ export interface DataPathOptions extends Network, Omit<KernelKeeperOptions, "out
   readonly onFatal: (error: unknown) => void;
   /** See `RunOptions`. */
   readonly offloads: "auto" | readonly Offload[];
+  readonly trustsUnderlay: boolean;
+  readonly allowsOutsideSources: boolean;
   /** Pairs of packet loops for each tunnel. */
   readonly workerCount: number;
 }
@@ -50,6 +54,7 @@ export class DataPath {
   readonly #keeper: KernelKeeper;
   readonly #skippedLog = new SkippedLog();
   #narrowPaths: NarrowPaths | null = null;
+  #silentPeers: SilentPeers | null = null;
   #plan: Plan;
   /** Of how many peers the plan knows, also those that it leaves out. */
   #plannedCount = 0;
@@ -103,6 +108,10 @@ export class DataPath {
       path.#narrowPaths = new NarrowPaths({
         dataplane: () => supervisor.dataplane,
         peers: () => path.#plan.forwarding,
+      });
+      path.#silentPeers = new SilentPeers({
+        peers: () => path.#plan.forwarding,
+        counters: (key) => path.peer(key),
       });
     }
     return path;
@@ -206,6 +215,15 @@ export class DataPath {
     return [...this.#keeper.problems, ...(this.#options.extension?.problems ?? [])];
   }
 
+  /** What is to be known of the tunnels' peers, one sentence or two each; `now_ms` since 1970. */
+  notices(now_ms: number): readonly string[] {
+    const status = this.status();
+    if (status === null) return [];
+    const { tunnels } = this;
+    const silent = this.#silentPeers?.silent ?? [];
+    return tunnelNotices({ status, peers: this.#plan.forwarding, silent, tunnels }, now_ms);
+  }
+
   /** Counters since the data plane was last started; null where the kernel forwards. */
   status(): DataPlaneStatus | null {
     return this.#supervisor?.status() ?? null;
@@ -224,6 +242,7 @@ export class DataPath {
     this.#isClosing = true;
     this.#retry.stop();
     this.#narrowPaths?.stop();
+    this.#silentPeers?.stop();
     this.#pace.stop();
     this.#keeper.stop();
     await this.#supervisor?.close();

@@ -30,6 +30,8 @@ export interface TunnelOptions {
   readonly config: NetworkConfig;
   readonly workerUrl: URL;
   /** See `RunOptions`. */
+  readonly trustsUnderlay: boolean;
+  readonly allowsOutsideSources: boolean;
   readonly offloads: "auto" | readonly Offload[];
   /** Pairs of loops for each tunnel, each with a queue of the device. */
   readonly queueCount: number;
@@ -121,8 +123,11 @@ function openOverlay(tunnel: Tunnel, options: TunnelOptions, own: Own): Overlay 
   const udpOffloads = udpWanted.filter((one) => active.every((list) => list.includes(one)));
   return {
     family,
-    tunAddress: ofFamily(lease.subnets, family)!.address,
+    subnet: ofFamily(lease.subnets, family)!,
+    outerAddress: ofFamily(options.link.addresses, family)!,
     network: ofFamily(config.ranges, family)!.network,
+    trustsUnderlay: options.trustsUnderlay,
+    allowsOutsideSources: options.allowsOutsideSources,
     mtu_bytes,
     encapsulation,
     icmp_fd: own(openRawSocket(family)),

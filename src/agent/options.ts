@@ -43,6 +43,13 @@ export interface RunOptions {
   readonly releaseOnExit: boolean;
   /** The kernel's offloads to use, as far as it has them; "auto": all. */
   readonly offloads: "auto" | readonly Offload[];
+  /**
+   * Userspace tunnels accept datagrams from any outer address: the inner source says which peer
+   * sent them. For routers in between that translate addresses.
+   */
+  readonly trustsUnderlay: boolean;
+  /** Userspace tunnels carry packets whose source lies outside of the network, unmasqueraded. */
+  readonly allowsOutsideSources: boolean;
   /** Pairs of packet loops for each tunnel. */
   readonly workers: "auto" | number;
   /** What is logged: this level and all above it. */

@@ -124,7 +124,7 @@ export function snapshot(parts: SnapshotParts, now_ms: number): Status {
       ...parts.hostProblems,
       ...(path?.problems ?? []),
     ],
-    notices: parts.notices,
+    notices: [...parts.notices, ...(path?.notices(now_ms) ?? [])],
     skippedPeers: path?.skipped ?? [],
     store: parts.store,
     dataPlane: path?.status() ?? null,

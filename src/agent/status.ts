@@ -1,5 +1,11 @@
 /** The one snapshot from which the API, the CLI and whatever shows a node's state are drawn. */
+import { DROP_REASONS } from "../dataplane/counters.ts";
 import type { StoreState } from "../store/store.ts";
+
+/** Drop reasons that are no fault: kernels and containers announce themselves so. */
+export const HARMLESS_DROPS: ReadonlySet<string> = new Set(
+  DROP_REASONS.filter(({ isHarmless }) => isHarmless).map(({ name }) => name),
+);
 
 /** Where start-up has got to; "ready" once it is through and subnet.env is written. */
 export type Phase =
@@ -112,4 +118,18 @@ export interface DataPlaneStatus {
   readonly offloads: readonly string[];
   /** Queues of each tunnel's device, each with a pair of loops (`--workers`). */
   readonly queueCount: number;
+  /** Datagrams are accepted from any outer address (`--trust-underlay`). */
+  readonly trustsUnderlay: boolean;
+  /** Packets may come from outside the network (`--allow-outside-sources`). */
+  readonly allowsOutsideSources: boolean;
+  /**
+   * Outer addresses whose datagrams were refused because no peer has them; at most 16 for each pair
+   * of loops. `peerKey`: the peer whose subnet held the inner source of the last one, if any.
+   */
+  readonly refusedSources: readonly {
+    readonly address: string;
+    readonly datagrams: number;
+    readonly last_ms: number;
+    readonly peerKey: string | null;
+  }[];
 }

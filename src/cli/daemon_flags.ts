@@ -34,6 +34,8 @@ export interface DaemonFlags extends LinkFlags {
   readonly releaseOnExit?: boolean;
   readonly offload: "auto" | readonly Offload[];
   readonly workers: "auto" | number;
+  readonly trustUnderlay?: boolean;
+  readonly allowOutsideSources?: boolean;
   readonly logLevel?: Level;
   readonly v?: number;
   readonly version?: boolean;
@@ -154,6 +156,16 @@ function addDataPlaneFlags(command: Command): void {
     default: "auto",
     env,
   }));
+  command.addOption(boolFlag({
+    term: "trust-underlay",
+    description: "accept tunnel packets from any outer address (routers that translate addresses)",
+    env,
+  }));
+  command.addOption(boolFlag({
+    term: "allow-outside-sources",
+    description: "carry packets from outside the network that no host masquerades",
+    env,
+  }));
 }
 
 function addOwnFlags(command: Command, apiListen: string): void {
@@ -231,6 +243,8 @@ export function daemonOptions(flags: DaemonFlags): DaemonOptions {
     releaseOnExit: flags.releaseOnExit ?? false,
     offloads: flags.offload,
     workers: flags.workers,
+    trustsUnderlay: flags.trustUnderlay ?? false,
+    allowsOutsideSources: flags.allowOutsideSources ?? false,
     logLevel: flags.logLevel ?? ((flags.v ?? 0) > 0 ? "debug" : DEFAULTS.logLevel),
   };
 }

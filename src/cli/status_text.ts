@@ -1,10 +1,11 @@
 /** The status snapshot as text for people. */
-import type {
-  DataPlaneStatus,
-  DeviceStatus,
-  PeerStatus,
-  Status,
-  TunnelStatus,
+import {
+  type DataPlaneStatus,
+  type DeviceStatus,
+  HARMLESS_DROPS,
+  type PeerStatus,
+  type Status,
+  type TunnelStatus,
 } from "../agent/status.ts";
 import { printable } from "../printable.ts";
 import { renderPairs, renderTable } from "./table.ts";
@@ -12,7 +13,7 @@ import { formatAgo, formatBytes, formatCount, formatDuration } from "./units.ts"
 
 export interface StatusTextOptions {
   readonly now_ms: number;
-  /** Also the drop reasons that have counted nothing. */
+  /** Also the drop reasons that have counted nothing, and those that are harmless. */
   readonly verbose: boolean;
 }
 
@@ -107,6 +108,17 @@ function workersText({ queueCount }: DataPlaneStatus): string {
   return queueCount === 1 ? "one pair a tunnel" : `${queueCount} pairs a tunnel`;
 }
 
+/** The checks that are switched off; null: none is. */
+function acceptedText(plane: DataPlaneStatus): string | null {
+  const accepted = [
+    ...(plane.trustsUnderlay ? ["datagrams from any outer address (--trust-underlay)"] : []),
+    ...(plane.allowsOutsideSources
+      ? ["packets from outside the network (--allow-outside-sources)"]
+      : []),
+  ];
+  return accepted.length === 0 ? null : accepted.join(", ");
+}
+
 function phaseText({ phase, ready, problems }: Status): string {
   if (phase !== "ready") return PHASES[phase];
   if (!ready) return "started, but NOT ready: see below";
@@ -130,13 +142,17 @@ function header(status: Status, now_ms: number): string {
     ["Registry", registry === null ? null : `${registry.listen}, ${registry.fingerprint}`],
     ["Data plane", dataPlane === null ? null : dataPlaneText(dataPlane)],
     ["Offloads", dataPlane === null ? null : list(dataPlane.offloads)],
+    ["Accepts", dataPlane === null ? null : acceptedText(dataPlane)],
     ["Workers", dataPlane === null ? null : workersText(dataPlane)],
   ]);
 }
 
-/** `isCounted`: whether packets are counted a peer, which the kernel does not do. */
-function peerTable(peers: readonly PeerStatus[], isCounted: boolean, now_ms: number): string {
+/** The peers, which packets are counted for in user space only. */
+function peerTable({ peers, skippedPeers, dataPlane }: Status, now_ms: number): string {
   if (peers.length === 0) return "\nNo peers yet.\n";
+  const isCounted = dataPlane !== null;
+  const skipped = new Set(skippedPeers.map(({ key }) => key));
+  const hasSkipped = peers.some(({ key }) => skipped.has(key));
   const hasSmallPath = peers.some((peer) => peer.pathMtu_bytes !== null);
   const counted = [
     { title: "SENT", align: "right" },
@@ -146,6 +162,7 @@ function peerTable(peers: readonly PeerStatus[], isCounted: boolean, now_ms: num
   const columns = [
     { title: "SUBNET" },
     { title: "PUBLIC IP" },
+    ...(hasSkipped ? [{ title: "STATE" }] : []),
     ...(isCounted ? counted : []),
     ...(hasSmallPath ? [{ title: "PATH MTU", align: "right" } as const] : []),
   ] as const;
@@ -160,6 +177,7 @@ function peerTable(peers: readonly PeerStatus[], isCounted: boolean, now_ms: num
       peers.map((peer) => [
         list(peer.subnets),
         list(peer.publicAddresses),
+        ...(hasSkipped ? [skipped.has(peer.key) ? "SKIPPED" : "served"] : []),
         ...(isCounted ? counts(peer) : []),
         ...(hasSmallPath ? [String(peer.pathMtu_bytes ?? "")] : []),
       ]),
@@ -168,10 +186,19 @@ function peerTable(peers: readonly PeerStatus[], isCounted: boolean, now_ms: num
 }
 
 function dropTable(plane: DataPlaneStatus, verbose: boolean): string {
-  const drops = Object.entries(plane.drops).filter(([, count]) => verbose || count > 0);
+  const drops = Object.entries(plane.drops)
+    .filter(([reason, count]) => verbose || (count > 0 && !HARMLESS_DROPS.has(reason)));
   if (drops.length === 0) return "";
   const columns = [{ title: "DROPPED" }, { title: "PACKETS", align: "right" }] as const;
-  return `\n${renderTable(columns, drops.map(([reason, count]) => [reason, String(count)]))}`;
+  return `\n${
+    renderTable(
+      columns,
+      drops.map(([reason, count]) => [
+        HARMLESS_DROPS.has(reason) ? `${reason} (harmless)` : reason,
+        String(count),
+      ]),
+    )
+  }`;
 }
 
 /** The whole status, each line ended: the node, its peers, what it dropped. */
@@ -184,7 +211,7 @@ export function statusText(status: Status, options: StatusTextOptions): string {
     ),
   ];
   return header(status, options.now_ms) +
-    peerTable(status.peers, status.dataPlane !== null, options.now_ms) +
+    peerTable(status, options.now_ms) +
     (notes.length === 0 ? "" : `\n${notes.join("")}`) +
     (status.dataPlane === null ? "" : dropTable(status.dataPlane, options.verbose));
 }

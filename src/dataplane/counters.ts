@@ -14,14 +14,16 @@ import {
   DROP_BAD_VERSION,
   DROP_BAD_VXLAN,
   DROP_DATAGRAM_TRUNCATED,
+  DROP_DESTINATION_NOT_OURS,
   DROP_IPV6,
-  DROP_LINK_SCOPE,
   DROP_NO_PEER,
   DROP_NOT_IP,
   DROP_NOT_OUR_MAC,
   DROP_SEND_FAILED,
   DROP_SOURCE_NOT_PEER,
+  DROP_SOURCE_OUTSIDE,
   DROP_SOURCE_SPOOFED,
+  DROP_SPECIAL_ADDRESS,
   DROP_TOO_BIG,
   DROP_TRUNCATED,
   DROP_TTL_EXPIRED,
@@ -44,17 +46,21 @@ export interface DropReason {
   readonly name: string;
   /** The counter's place in the loop's block. */
   readonly slot: number;
+  /** It counts what kernels and containers announce on every device: no fault. */
+  readonly isHarmless?: true;
 }
 
 /** Every reason there is. */
 export const DROP_REASONS: readonly DropReason[] = [
   { role: "egress", name: "egress_truncated", slot: DROP_TRUNCATED },
-  { role: "egress", name: "egress_ipv6", slot: DROP_IPV6 },
+  { role: "egress", name: "egress_ipv6", slot: DROP_IPV6, isHarmless: true },
   { role: "egress", name: "egress_bad_version", slot: DROP_BAD_VERSION },
   { role: "egress", name: "egress_bad_header_length", slot: DROP_BAD_HEADER_LENGTH },
   { role: "egress", name: "egress_bad_total_length", slot: DROP_BAD_TOTAL_LENGTH },
   { role: "egress", name: "egress_bad_offload", slot: DROP_BAD_OFFLOAD },
-  { role: "egress", name: "egress_link_scope", slot: DROP_LINK_SCOPE },
+  { role: "egress", name: "egress_special_address", slot: DROP_SPECIAL_ADDRESS, isHarmless: true },
+  { role: "egress", name: "egress_source_spoofed", slot: DROP_SOURCE_SPOOFED },
+  { role: "egress", name: "egress_source_outside", slot: DROP_SOURCE_OUTSIDE },
   { role: "egress", name: "egress_no_peer", slot: DROP_NO_PEER },
   { role: "egress", name: "egress_ttl_expired", slot: DROP_TTL_EXPIRED },
   { role: "egress", name: "egress_too_big", slot: DROP_TOO_BIG },
@@ -68,8 +74,10 @@ export const DROP_REASONS: readonly DropReason[] = [
   { role: "ingress", name: "ingress_bad_version", slot: DROP_BAD_VERSION },
   { role: "ingress", name: "ingress_bad_header_length", slot: DROP_BAD_HEADER_LENGTH },
   { role: "ingress", name: "ingress_bad_total_length", slot: DROP_BAD_TOTAL_LENGTH },
-  { role: "ingress", name: "ingress_link_scope", slot: DROP_LINK_SCOPE },
+  { role: "ingress", name: "ingress_special_address", slot: DROP_SPECIAL_ADDRESS },
+  { role: "ingress", name: "ingress_destination_not_ours", slot: DROP_DESTINATION_NOT_OURS },
   { role: "ingress", name: "ingress_source_spoofed", slot: DROP_SOURCE_SPOOFED },
+  { role: "ingress", name: "ingress_source_outside", slot: DROP_SOURCE_OUTSIDE },
   { role: "ingress", name: "ingress_ttl_expired", slot: DROP_TTL_EXPIRED },
   { role: "ingress", name: "ingress_bad_offload", slot: DROP_BAD_OFFLOAD },
   { role: "ingress", name: "ingress_tun_write_failed", slot: DROP_TUN_WRITE_FAILED },

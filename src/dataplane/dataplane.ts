@@ -12,6 +12,7 @@ import { type Overlay, writeLanes } from "./lanes.ts";
 import { createMemory, type SharedMemory } from "./memory.ts";
 import type { Offload } from "./offloads.ts";
 import type { PeerCounters } from "./peer_table.ts";
+import { readRefusedSources } from "./refused_sources.ts";
 import type { WorkerMessage, WorkerStart } from "./worker_protocol.ts";
 
 const ROLES: readonly Role[] = ["egress", "ingress"];
@@ -43,6 +44,16 @@ export class LoopHangs extends SelvageError {
   }
 }
 
+/** An outer address whose datagrams are refused, because no peer has it. */
+export interface RefusedSource {
+  readonly address: string;
+  readonly datagrams: number;
+  /** ms since 1970 when the last one came. */
+  readonly last_ms: number;
+  /** Lease key of the peer whose subnet held the inner source of the last one; null: of none. */
+  readonly peerKey: string | null;
+}
+
 export interface DataplaneStatus extends LoopCounters {
   /** Of all families; what there is room for in each. */
   readonly peerCount: number;
@@ -51,6 +62,11 @@ export interface DataplaneStatus extends LoopCounters {
   readonly offloads: readonly Offload[];
   /** Queues of each overlay. */
   readonly queueCount: number;
+  /** See `RunOptions`. */
+  readonly trustsUnderlay: boolean;
+  readonly allowsOutsideSources: boolean;
+  /** At most 16 addresses a lane. */
+  readonly refusedSources: readonly RefusedSource[];
 }
 
 interface LoopWorker {
@@ -175,7 +191,20 @@ export class Dataplane {
       peerCountMax: Math.max(...tables.map(({ peerCountMax }) => peerCountMax)),
       offloads: first!.offloads.filter((one) => others.every((o) => o.offloads.includes(one))),
       queueCount: first!.queues.length,
+      trustsUnderlay: first!.trustsUnderlay,
+      allowsOutsideSources: first!.allowsOutsideSources,
+      refusedSources: this.#refusedSources(),
     };
+  }
+
+  #refusedSources(): RefusedSource[] {
+    const families = this.#overlays.flatMap(({ family, queues }) => queues.map(() => family));
+    return families.flatMap((family, lane) =>
+      readRefusedSources(this.#shared, lane, family).map(({ peerSlot, ...source }) => ({
+        ...source,
+        peerKey: peerSlot === null ? null : this.#tables.get(family)!.keyOf(peerSlot),
+      }))
+    );
   }
 
   /** A peer's counters by its lease key; null if it is not served. */

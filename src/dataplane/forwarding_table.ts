@@ -91,6 +91,14 @@ export class ForwardingTable {
     return peer === undefined ? null : this.#entries.counters(peer.slot);
   }
 
+  /** The lease key of the peer in a slot; null if none is in it. Linear in the peers. */
+  keyOf(slot: number): string | null {
+    for (const [key, peer] of this.#peers) {
+      if (peer.slot === slot) return key;
+    }
+    return null;
+  }
+
   /** The endpoint first, then the ways that lead to it. Returns why it failed, or null. */
   #add(entry: ForwardingEntry, budget: WaitBudget): string | null {
     const slot = this.#slots.take(budget);

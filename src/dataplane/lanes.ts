@@ -4,15 +4,20 @@ import {
   LANE_COUNT_MAX,
   LANE_CUT_FD_OFFSET,
   LANE_FAMILY_OFFSET,
+  LANE_FLAG_ANY_OUTER_SOURCE,
+  LANE_FLAG_OUTSIDE_SOURCES,
+  LANE_FLAGS_OFFSET,
   LANE_ICMP_FD_OFFSET,
   LANE_ICMP_RATE_OFFSET,
   LANE_MASK_OFFSET,
   LANE_MTU_OFFSET,
   LANE_NETWORK_OFFSET,
   LANE_OFFLOADS_OFFSET,
+  LANE_OUTER_ADDRESS_OFFSET,
   LANE_RECEIVE_FD_OFFSET,
   LANE_SEND_FD_OFFSET,
   LANE_SIZE,
+  LANE_SUBNET_MASK_OFFSET,
   LANE_TUN_FD_OFFSET,
   LANE_VNI_OFFSET,
   LANE_VTEP_MAC_OFFSET,
@@ -40,10 +45,16 @@ export interface Queue {
 /** An overlay network of one family, inner and outer, with a TUN device of its own. */
 export interface Overlay {
   readonly family: Family;
-  /** The TUN's address: the source of ICMP errors. */
-  readonly tunAddress: IpAddress;
-  /** Nobody sends as one of its addresses but the peer who has it. */
+  /** Our own subnet. Its first address is the TUN's, which ICMP errors come from. */
+  readonly subnet: IpPrefix;
+  /** The address that our datagrams leave from. */
+  readonly outerAddress: IpAddress;
+  /** The whole network: only the peer that has an address of it sends from that address. */
   readonly network: IpPrefix;
+  /** Datagrams are accepted from any outer address; see `RunOptions`. */
+  readonly trustsUnderlay: boolean;
+  /** Packets may come from sources outside of the network; see `RunOptions`. */
+  readonly allowsOutsideSources: boolean;
   /** Of the TUN: bytes of the largest inner packet. */
   readonly mtu_bytes: number;
   readonly encapsulation: Encapsulation;
@@ -112,7 +123,14 @@ export function writeLanes(
     const isVxlan = encapsulation.type === "vxlan";
     setNumber(LANE_VNI_OFFSET, isVxlan ? encapsulation.vni : NO_VNI);
     setWide(LANE_VTEP_MAC_OFFSET, isVxlan ? macNumber(encapsulation.vtepMac) : 0n);
-    shared.bytes.set(overlay.tunAddress.toBytes(), start + LANE_ADDRESS_OFFSET);
+    setNumber(
+      LANE_FLAGS_OFFSET,
+      (overlay.trustsUnderlay ? LANE_FLAG_ANY_OUTER_SOURCE : 0) |
+        (overlay.allowsOutsideSources ? LANE_FLAG_OUTSIDE_SOURCES : 0),
+    );
+    shared.bytes.set(overlay.subnet.address.toBytes(), start + LANE_ADDRESS_OFFSET);
+    shared.bytes.set(overlay.outerAddress.toBytes(), start + LANE_OUTER_ADDRESS_OFFSET);
+    setAddress(LANE_SUBNET_MASK_OFFSET, maskValue(overlay.subnet));
     setAddress(LANE_NETWORK_OFFSET, overlay.network.address.value);
     setAddress(LANE_MASK_OFFSET, maskValue(overlay.network));
   });

@@ -83,6 +83,7 @@ test("peers carry their counters; one that is not served has zeros", () => {
     mtu_bytes: 1430,
     skipped: [{ key: "10.1.9.0-24", reason: "its backend is vxlan, ours is udp" }],
     status: () => null,
+    notices: () => [],
     peer: (key: string) => key === "10.1.7.0-24" ? counters : null,
   } as unknown as DataPath;
   const status = snapshot({

@@ -289,6 +289,9 @@ export function sampleStatus(): Status {
       peerCountMax: 65536,
       offloads: ["csum", "tso"],
       queueCount: 1,
+      trustsUnderlay: false,
+      allowsOutsideSources: false,
+      refusedSources: [],
     },
     registry: { listen: "192.0.2.1:8286", fingerprint: "sha256:0102" },
   };

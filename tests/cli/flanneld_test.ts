@@ -48,6 +48,8 @@ test("flannel's defaults", async () => {
     releaseOnExit: false,
     offloads: "auto",
     workers: "auto",
+    trustsUnderlay: false,
+    allowsOutsideSources: false,
     logLevel: "info",
     notices: [],
   });

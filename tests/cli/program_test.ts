@@ -54,6 +54,8 @@ describe("selvage run", () => {
       releaseOnExit: false,
       offloads: "auto",
       workers: "auto",
+      trustsUnderlay: false,
+      allowsOutsideSources: false,
       logLevel: "info",
       notices: [],
     });
@@ -65,7 +67,8 @@ describe("selvage run", () => {
       "-subnet-file /s -subnet-lease-renew-margin 1439 -ip-masq -state-dir /d " +
       "-net-config /n -registry-listen [::]:9000 -api-listen [::1]:0 -api-socket /a " +
       "-release-on-exit -offload tso,udp-gro -workers 8 -log-level warning -v 5 " +
-      "-healthz-ip ::1 -healthz-port 8080 -ip-blackhole-route";
+      "-healthz-ip ::1 -healthz-port 8080 -ip-blackhole-route " +
+      "-trust-underlay -allow-outside-sources";
     const options = await runOptions(typed);
     const plain = JSON.parse(JSON.stringify(options));
     assert.deepEqual(plain, {
@@ -93,6 +96,8 @@ describe("selvage run", () => {
       releaseOnExit: true,
       offloads: ["tso", "udp-gro"],
       workers: 8,
+      trustsUnderlay: true,
+      allowsOutsideSources: true,
       logLevel: "warning",
       notices: [],
     });

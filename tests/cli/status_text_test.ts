@@ -93,6 +93,32 @@ test("what is started and not ready is not called ready", () => {
   assert.equal(phase({ ready: false, phase: "starting" }), "starting");
 });
 
+test("a healthy host shows no drops for what kernels announce; verbose calls it harmless", () => {
+  const status = sampleStatus();
+  const drops = { egress_ipv6: 3, egress_special_address: 9, egress_no_peer: 0 };
+  const noisy = { ...status, dataPlane: { ...status.dataPlane!, drops } };
+  assert.doesNotMatch(statusText(noisy, { now_ms: NOW_MS, verbose: false }), /DROPPED|egress/);
+  const verbose = statusText(noisy, { now_ms: NOW_MS, verbose: true });
+  assert.match(verbose, /^egress_ipv6 \(harmless\) +3$/m);
+  assert.match(verbose, /^egress_no_peer +0$/m);
+});
+
+test("a skipped peer does not look like a served one", () => {
+  const status = sampleStatus();
+  const skippedPeers = [{ key: status.peers[1]!.key, reason: "its backend is vxlan" }];
+  const text = statusText({ ...status, skippedPeers }, { now_ms: NOW_MS, verbose: false });
+  assert.match(text, /^SUBNET +PUBLIC IP +STATE /m);
+  assert.match(text, /^10\.5\.7\.0\/24 +192\.0\.2\.2 +served /m);
+  assert.match(text, /^10\.5\.8\.0\/24 +192\.0\.2\.30 +SKIPPED /m);
+});
+
+test("switches that are on are shown", () => {
+  const status = sampleStatus();
+  const plane = { ...status.dataPlane!, trustsUnderlay: true, allowsOutsideSources: true };
+  const text = statusText({ ...status, dataPlane: plane }, { now_ms: NOW_MS, verbose: false });
+  assert.match(text, /^Accepts +.*\(--trust-underlay\).*\(--allow-outside-sources\)$/m);
+});
+
 test("two tunnels of VXLAN, many workers, a path that carries less", () => {
   const status = sampleStatus();
   const common = { port: 8472, vni: 1 };

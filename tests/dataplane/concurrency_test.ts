@@ -21,7 +21,10 @@ const WAKE_FD = 3;
 /** Descriptors mean nothing to the worker's system calls, but for that of ICMP errors. */
 const OVERLAY: Overlay = {
   family: 4,
-  tunAddress: IpAddress.parse("10.0.1.0"),
+  subnet: IpPrefix.parse("10.0.1.0/24"),
+  outerAddress: IpAddress.parse("192.0.2.1"),
+  trustsUnderlay: false,
+  allowsOutsideSources: true,
   network: IpPrefix.parse("0.0.0.0/32"),
   mtu_bytes: 1472,
   encapsulation: { type: "none" },

@@ -32,7 +32,7 @@ const { memory, role, destinations, sources, seed } = workerData as {
 const { bytes } = viewMemory(memory);
 const view = new DataView(bytes.buffer);
 const random = new Random(seed);
-const template = packet();
+const template = packet(role === "ingress" ? { to: "10.0.1.2" } : {});
 const wrong: string[] = [];
 let checkedCount = 0;
 /** Packets to peers that are never removed, on their way in this batch. */

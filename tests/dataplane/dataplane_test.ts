@@ -93,7 +93,10 @@ async function withHosts(
       const tun_fd = change.tun_fd ?? host.tun();
       const overlay: Overlay = {
         family: 4,
-        tunAddress: IpAddress.parse(`10.5.${host.number}.0`),
+        subnet: IpPrefix.parse(`10.5.${host.number}.0/24`),
+        outerAddress: IpAddress.parse(`192.0.2.${host.number}`),
+        trustsUnderlay: false,
+        allowsOutsideSources: false,
         network: IpPrefix.parse("10.5.0.0/16"),
         mtu_bytes: 1472,
         encapsulation: { type: "none" },

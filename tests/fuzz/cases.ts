@@ -35,7 +35,25 @@ const DESTINATIONS6 = [
 const INNER_SOURCES6 = ["fd00:0:0:2::3", "fd00:0:0:2::3", "fd00:0:0:3::20", "2001:db8:9::1"];
 const OUTER_SOURCES6 = ["2001:db8::2", "2001:db8::2", "2001:db8::3", "2001:db8::99"];
 const DESTINATIONS = ["10.0.2.1", "10.0.3.20", "10.9.1.1", "10.0.9.9", "224.0.0.1"];
-const INNER_SOURCES = ["10.0.2.3", "10.0.2.3", "10.0.3.20", "10.9.1.1", "10.0.9.9", "172.16.0.1"];
+const INNER_SOURCES = ["10.0.2.3", "10.0.2.3", "10.0.3.20", "10.9.1.1", "10.0.9.9", "192.0.2.2"];
+/** An inner source that the peer at an outer address may use. */
+const OWN_SOURCES: Readonly<Record<string, string>> = {
+  "192.0.2.2": "10.0.2.3",
+  "192.0.2.3": "10.0.3.20",
+  "192.0.2.9": "10.9.1.1",
+  "2001:db8::2": "fd00:0:0:2::3",
+  "2001:db8::3": "fd00:0:0:3::20",
+};
+/** Where packets to peers come from, and where those from peers go to: most are right. */
+const OUR_SOURCES = ["10.0.1.2", "10.0.1.2", "10.0.1.9", "10.0.1.0", "192.0.2.1", "10.0.2.3"];
+const OUR_SOURCES6 = ["fd00:0:0:1::2", "fd00:0:0:1::2", "2001:db8::1", "fd00:0:0:2::3"];
+const OUR_HOSTS = [
+  ...new Array<string>(12).fill("10.0.1.2"),
+  "10.0.1.0",
+  "10.0.1.255",
+  "127.0.0.1",
+];
+const OUR_HOSTS6 = [...new Array<string>(12).fill("fd00:0:0:1::2"), "::1", "fd00:0:0:2::1"];
 const OUTER_SOURCES = ["192.0.2.2", "192.0.2.2", "192.0.2.3", "192.0.2.9", "192.0.2.99"];
 const EDGES = [0, 1, 2, 5, 7, 8, 19, 20, 21, 40, 60, 64, 1400, 0x7fff, 0x8000, 0xfffe, 0xffff];
 const MSG_TRUNC = 0x20;
@@ -88,8 +106,8 @@ export class Cases {
     // Now and then one of the other family, which is not the network's.
     const isV6 = (random.below(10) === 0) !== isV6Network;
     const inner = isV6
-      ? { family: 6 as const, from: "fd00:0:0:1::2", to: to6 }
-      : { from: "10.0.1.2", to };
+      ? { family: 6 as const, from: random.pick(OUR_SOURCES6), to: to6 }
+      : { from: random.pick(OUR_SOURCES), to };
     const one = anyFlow(random, inner);
     const few = { ...one, payload: one.payload.subarray(0, 1000 * step) };
     const protocol = random.pick([1, 6, 17, 132]);
@@ -103,9 +121,12 @@ export class Cases {
   #makeMessage(random: Random, one: Flow, other: Uint8Array): void {
     const isV6 = this.network.family === 6;
     const from = random.pick(isV6 ? OUTER_SOURCES6 : OUTER_SOURCES);
+    const own = OWN_SOURCES[from];
+    const isOwn = own !== undefined && random.below(4) > 0;
+    const inside = isOwn ? own : random.pick(isV6 ? INNER_SOURCES6 : INNER_SOURCES);
     const source = isV6
-      ? { family: 6 as const, from: random.pick(INNER_SOURCES6), to: "fd00:0:0:1::2" }
-      : { family: 4 as const, from: random.pick(INNER_SOURCES), to: "10.0.1.2" };
+      ? { family: 6 as const, from: inside, to: random.pick(OUR_HOSTS6) }
+      : { family: 4 as const, from: inside, to: random.pick(OUR_HOSTS) };
     const size = random.pick([64, 536, 1400]);
     const isUnfinished = !this.network.isExact && random.below(3) === 0;
     const packets = isUnfinished

@@ -12,6 +12,7 @@ import {
   LANE_EGRESS_EPOCH_OFFSET,
   LANE_INGRESS_COUNTERS_OFFSET,
   LANE_INGRESS_EPOCH_OFFSET,
+  LANE_REFUSED_OFFSET,
   LANES_OFFSET,
   PACKET_SIZE_MAX,
   PEER_ENDPOINT_OFFSET,
@@ -23,6 +24,8 @@ import {
   PEERS6_OFFSET,
   RECEIVE_BUFFER_STRIDE,
   RECEIVE_BUFFERS_OFFSET,
+  REFUSED_CELL_COUNT,
+  REFUSED_CELL_SIZE,
   SOURCE_TABLE_A_OFFSET,
   STATIC_DATA_END,
 } from "../../wasm/layout.ts";
@@ -77,7 +80,12 @@ function foreignPlaces(role: Role, network: FuzzNetwork): Place[] {
     const endpoint = at + PEER_ENDPOINT_OFFSET;
     return [[endpoint, at + PEER_SENT_PACKETS_OFFSET], [at + first, at + end]];
   });
+  const refused = LANES_OFFSET + LANE_REFUSED_OFFSET;
+  const refusedPlaces: Place[] = isEgress
+    ? [[refused, refused + REFUSED_CELL_COUNT * REFUSED_CELL_SIZE]]
+    : [];
   return [
+    ...refusedPlaces,
     [STATIC_DATA_END, LANES_OFFSET + LANE_EGRESS_EPOCH_OFFSET],
     [epoch, epoch + 4],
     [counters, counters + COUNTERS_SIZE],

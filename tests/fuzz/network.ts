@@ -54,7 +54,8 @@ const VXLAN6: FuzzNetwork = {
   family: 6,
   overlay: {
     family: 6,
-    tunAddress: IpAddress.parse("fd00:0:0:1::"),
+    subnet: IpPrefix.parse("fd00:0:0:1::/64"),
+    outerAddress: IpAddress.parse("2001:db8::1"),
     network: IpPrefix.parse("fd00::/48"),
     encapsulation: ENCAPSULATION,
     mtu_bytes: 1430,

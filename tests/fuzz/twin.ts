@@ -12,7 +12,8 @@ const TCP = 6, UDP = 17;
 const FIN = 1, PSH = 8, URG = 32, CWR = 128;
 const NEEDS_CSUM = 1;
 const MSG_TRUNC = 0x20;
-const OVERLAY_FIRST_BYTE = 10;
+/** Of the benches: 10.0.1.0/24 without its last address, and 192.0.2.1. */
+const OUR_SUBNET = 0x0a000100, OUR_BROADCAST = 0x0a0001ff, OUR_OUTER_ADDRESS = 0xc0000201;
 
 /** One packet that is to leave. */
 export interface Expected {
@@ -168,6 +169,7 @@ function sendTo(packet: Uint8Array): { to: string; packet: Uint8Array } | null {
 export function egressOutcome(read: Uint8Array, virtioSize_bytes: number): Outcome {
   let packet: Uint8Array | null = read.subarray(virtioSize_bytes);
   if (read.length < virtioSize_bytes || !isWhole(packet)) return DROPPED;
+  if (!isOurs(packet, 12) && viewOf(packet).getUint32(12) !== OUR_OUTER_ADDRESS) return DROPPED;
   const header = viewOf(read);
   const type = virtioSize_bytes > 0 ? read[1]! : 0;
   if (type !== 0) {
@@ -190,12 +192,18 @@ export function egressOutcome(read: Uint8Array, virtioSize_bytes: number): Outco
   return next === null ? DROPPED : { count: 1, packets: [next] };
 }
 
-/** Whether a peer at an outer address may send as an inner address. */
-function maySendAs(inner: number, from: string): boolean {
-  return inner >>> 24 !== OVERLAY_FIRST_BYTE || peerOf(inner)?.address === from;
+/** Whether the address at an offset of a packet is one host's in our own subnet. */
+function isOurs(packet: Uint8Array, offset: number): boolean {
+  const address = viewOf(packet).getUint32(offset);
+  return (address & ~0xff) === OUR_SUBNET && address !== OUR_BROADCAST;
 }
 
-/** What must come of one message of the socket, where 10.0.0.0/8 is the overlay. */
+/** Whether a peer at an outer address may send as an inner address. */
+function maySendAs(inner: number, from: string): boolean {
+  return peerOf(inner)?.address === from || inner === IpAddress.parse(from).toUint32();
+}
+
+/** What must come of one message of the socket. */
 export function ingressOutcome(
   network: FuzzNetwork,
   { from, payload, flags, segment }: Datagram,
@@ -207,9 +215,8 @@ export function ingressOutcome(
   const packets: Expected[] = [];
   for (let i = 0; i < count; i++) {
     const inner = received(network, payload.subarray(i * size, (i + 1) * size));
-    if (inner === null || !isWhole(inner) || !maySendAs(viewOf(inner).getUint32(12), from)) {
-      continue;
-    }
+    if (inner === null || !isWhole(inner) || !isOurs(inner, 16)) continue;
+    if (!maySendAs(viewOf(inner).getUint32(12), from)) continue;
     // A frame crosses a link, which is no hop.
     const packet = network.headerSize > 0 ? inner : forwarded(inner);
     if (packet !== null) packets.push({ to: "", packet });

@@ -126,6 +126,16 @@ describe("what is dropped, and counted by reason", () => {
     ["nobody's destination", packet({ to: "10.0.4.1" }), "egress_no_peer"],
     ["just before a subnet", packet({ to: "10.0.3.15" }), "egress_no_peer"],
     ["just behind a subnet", packet({ to: "10.0.3.32" }), "egress_no_peer"],
+    ["multicast", packet({ to: "224.0.0.251" }), "egress_special_address"],
+    ["broadcast", packet({ to: "255.255.255.255" }), "egress_special_address"],
+    ["to class E", packet({ to: "240.0.0.1" }), "egress_special_address"],
+    ["to loopback", packet({ to: "127.0.0.1" }), "egress_special_address"],
+    ["from loopback", packet({ from: "127.0.0.1" }), "egress_special_address"],
+    ["from nobody", packet({ from: "0.0.0.0" }), "egress_special_address"],
+    ["from all of our subnet", packet({ from: "10.0.1.255" }), "egress_special_address"],
+    ["from another host's subnet", packet({ from: "10.0.2.9" }), "egress_source_spoofed"],
+    ["from a subnet nobody has", packet({ from: "10.0.77.9" }), "egress_source_spoofed"],
+    ["from outside of the network", packet({ from: "198.51.100.7" }), "egress_source_outside"],
     ["TTL 1", packet({ ttl: 1 }), "egress_ttl_expired"],
     ["TTL 0", packet({ ttl: 0 }), "egress_ttl_expired"],
   ];
@@ -134,16 +144,30 @@ describe("what is dropped, and counted by reason", () => {
       const on = await bench();
       assertDrops(on, [bytes, packet()], { [reason]: 1 });
       assert.equal(on.io.sent.length, 1);
+      const isAnswered = reason === "egress_no_peer" || reason === "egress_ttl_expired";
+      const errors = isAnswered && bytes[8] !== undefined ? 1 : 0;
+      assert.equal(on.io.icmpErrors.length, errors, "no error is sent about a bad address");
     });
   }
+
+  test("what this host itself sends from its outer address passes", async () => {
+    const on = await bench();
+    assertDrops(on, [packet({ from: "192.0.2.1" })], {});
+    assert.equal(on.io.sent.length, 1);
+  });
+
+  test("outside sources pass where they are allowed, and spoofed ones do not", async () => {
+    const on = await bench([], { allowsOutsideSources: true });
+    const packets = ["198.51.100.7", "10.0.2.9", "127.0.0.1"].map((from) => packet({ from }));
+    assertDrops(on, packets, { egress_source_spoofed: 1, egress_special_address: 1 });
+    assert.equal(on.io.sent.length, 1);
+  });
 
   test("every egress reason is reached by some test of this file", () => {
     const reached = new Set([...cases.map(([, , reason]) => reason), "egress_send_failed"]);
     // What only a TUN with offloads can bring, and only a path that carries less: see
     // offload_egress_test.ts, too_big_test.ts.
     reached.add("egress_bad_offload").add("egress_too_big");
-    // And only IPv6: see vxlan_test.ts.
-    reached.add("egress_link_scope");
     const all = DROP_REASONS.filter(({ role }) => role === "egress").map(({ name }) => name);
     assert.deepEqual([...reached].sort(), all.sort());
   });

@@ -4,9 +4,11 @@ import {
   BATCH_SIZE_MAX,
   LANE_INGRESS_EPOCH_OFFSET,
   LANES_OFFSET,
+  REFUSED_CELL_COUNT,
   STOP_FLAG_OFFSET,
 } from "../../wasm/layout.ts";
 import { DROP_REASONS, readCounters } from "../../src/dataplane/counters.ts";
+import { readRefusedSources } from "../../src/dataplane/refused_sources.ts";
 import {
   type Bench,
   bench,
@@ -63,7 +65,8 @@ describe("forwarding", () => {
 
   test("packets of several peers keep their order and are counted by peer", async () => {
     const on = await bench();
-    const packets = [0, 1, 2, 3].map((n) => inner({ payload: new Uint8Array(n * 11) }));
+    const inside = ["10.0.2.3", "10.9.1.1", "10.0.3.17", "10.0.2.9"];
+    const packets = inside.map((from, n) => inner({ from, payload: new Uint8Array(n * 11) }));
     const from = [PEER, "192.0.2.9", "192.0.2.3", PEER];
     on.io.receives = [packets.map((payload, i) => ({ from: from[i]!, payload }))];
     on.ingress();
@@ -160,9 +163,10 @@ describe("what is dropped, and counted by reason", () => {
 
   test("every ingress reason is reached by some test of this file", () => {
     const others = ["ingress_tun_write_failed", "ingress_source_spoofed"];
+    others.push("ingress_source_outside", "ingress_destination_not_ours");
     // What only VXLAN brings: see vxlan_test.ts.
     others.push("ingress_bad_vxlan", "ingress_not_our_mac", "ingress_not_ip");
-    others.push("ingress_bad_offload", "ingress_link_scope");
+    others.push("ingress_bad_offload", "ingress_special_address");
     const reached = new Set([...cases.map(([, , reason]) => reason), ...others]);
     const all = DROP_REASONS.filter(({ role }) => role === "ingress").map(({ name }) => name);
     assert.deepEqual([...reached].sort(), all.sort());
@@ -232,36 +236,115 @@ describe("waiting and ending", () => {
   });
 });
 
-describe("who may send as whom", () => {
-  const as = (from: string) => packet({ from, to: "10.0.1.2" });
-  const rows: [what: string, outer: string, inner: string, isFine: boolean][] = [
-    ["a peer as its own subnet", "192.0.2.2", "10.0.2.7", true],
-    ["the first and the last of it", "192.0.2.3", "10.0.3.31", true],
-    ["a peer as another's", "192.0.2.2", "10.9.1.1", false],
-    ["a peer as ours", "192.0.2.2", "10.0.1.5", false],
-    ["a peer as nobody's", "192.0.2.2", "10.200.0.1", false],
-    ["a peer as one beside its subnet", "192.0.2.3", "10.0.3.32", false],
-    ["a peer for someone outside of the overlay", "192.0.2.2", "198.51.100.7", true],
+describe("who may send as whom, and where to", () => {
+  const OURS = "10.0.1.2";
+  const PEERS_OWN = "10.0.2.7";
+  /** No reason: it passes. */
+  const rows: [what: string, outer: string, from: string, to: string, reason?: string][] = [
+    ["a peer as its own subnet", PEER, PEERS_OWN, OURS],
+    ["a peer as its tunnel", PEER, "10.0.2.0", OURS],
+    ["a peer to our tunnel's own address", PEER, PEERS_OWN, "10.0.1.0"],
+    ["the last of its subnet", "192.0.2.3", "10.0.3.31", OURS],
+    ["a peer as its outer address", PEER, PEER, OURS],
+    ["a peer as another's", PEER, "10.9.1.1", OURS, "source_spoofed"],
+    ["a peer as ours", PEER, "10.0.1.5", OURS, "source_spoofed"],
+    ["a peer as our tunnel", PEER, "10.0.1.0", OURS, "source_spoofed"],
+    ["a peer as nobody's", PEER, "10.200.0.1", OURS, "source_spoofed"],
+    ["a peer as one beside its subnet", "192.0.2.3", "10.0.3.32", OURS, "source_spoofed"],
+    ["a peer as one outside of the overlay", PEER, "198.51.100.7", OURS, "source_outside"],
+    ["a peer as another's outer address", PEER, "192.0.2.3", OURS, "source_outside"],
+    ["a peer as our outer address", PEER, "192.0.2.1", OURS, "source_outside"],
+    ...["0.0.0.0", "0.1.2.3", "127.0.0.1", "169.254.169.254", "224.0.0.1", "240.0.0.1"].map(
+      (from) => [`from ${from}`, PEER, from, OURS, "special_address"] as const,
+    ).map((row): [string, string, string, string, string] => [...row]),
+    ["from all hosts", PEER, "255.255.255.255", OURS, "special_address"],
+    ...["0.0.0.0", "127.0.0.1", "127.8.9.1", "169.254.169.254", "224.0.0.1", "255.255.255.255"]
+      .map((to): [string, string, string, string, string] => [
+        `to ${to}`,
+        PEER,
+        PEERS_OWN,
+        to,
+        "special_address",
+      ]),
+    ["to class E", PEER, PEERS_OWN, "240.0.0.1", "special_address"],
+    ["to all of our subnet", PEER, PEERS_OWN, "10.0.1.255", "special_address"],
+    ["to another peer's subnet", PEER, PEERS_OWN, "10.9.1.1", "destination_not_ours"],
+    ["to its own subnet", PEER, PEERS_OWN, "10.0.2.8", "destination_not_ours"],
+    ["to our outer address", PEER, PEERS_OWN, "192.0.2.1", "destination_not_ours"],
+    ["to somewhere else", PEER, PEERS_OWN, "198.51.100.7", "destination_not_ours"],
   ];
-  for (const [what, outer, inner, isFine] of rows) {
-    test(`${what}: ${isFine ? "passes" : "is dropped and counted"}`, async () => {
+  for (const [what, outer, from, to, reason] of rows) {
+    test(`${what}: ${reason ?? "passes"}`, async () => {
       const on = await bench();
-      on.io.receives = [[{ from: outer, payload: as(inner) }]];
-      assert.equal(on.ingressOfOverlay(), 0);
-      assert.equal(on.io.written.length, isFine ? 1 : 0);
-      assert.equal(readCounters(on.shared).drops["ingress_source_spoofed"], isFine ? 0 : 1);
-      assertAddsUp(on);
+      const expected = reason === undefined ? {} : { [`ingress_${reason}`]: 1 };
+      // About a bad source or destination nobody is sent an error, also if the TTL is used up.
+      const ttl = reason === undefined ? 64 : 1;
+      assertDrops(on, [{ from: outer, payload: packet({ from, to, ttl }) }], expected);
+      assert.equal(on.io.written.length, reason === undefined ? 1 : 0);
+      assert.equal(on.io.icmpErrors.length, 0);
     });
   }
 
+  test("outside sources pass where they are allowed, and spoofed ones do not", async () => {
+    const on = await bench([], { allowsOutsideSources: true });
+    const datagrams = ["198.51.100.7", "10.9.1.1", "127.0.0.1"].map((from) =>
+      fromPeer(packet({ from, to: OURS }))
+    );
+    assertDrops(on, datagrams, { ingress_source_spoofed: 1, ingress_special_address: 1 });
+    assert.equal(on.io.written.length, 1);
+  });
+
   test("peers that share an outer address each as their own subnet", async () => {
     const on = await bench();
-    on.table.apply([...PEERS, entry("10.77.0.0/16", "192.0.2.2")]);
-    on.io.receives = [["10.0.2.1", "10.77.1.1", "10.9.1.1"].map((inner) => ({
-      from: "192.0.2.2",
-      payload: as(inner),
+    on.table.apply([...PEERS, entry("10.77.0.0/16", PEER)]);
+    on.io.receives = [["10.0.2.1", "10.77.1.1", "10.9.1.1"].map((from) => ({
+      from: PEER,
+      payload: packet({ from, to: OURS }),
     }))];
-    assert.equal(on.ingressOfOverlay(), 0);
+    assert.equal(on.ingress(), 0);
     assert.equal(on.io.written.length, 2);
+  });
+});
+
+describe("a router in between sends from another address", () => {
+  const ROUTER = "192.0.2.77";
+  const sentBy = (from: string): Datagram => ({ from: ROUTER, payload: inner({ from }) });
+
+  test("the refused address is noted, with the peer whose packets came from it", async () => {
+    const on = await bench();
+    const three = [sentBy("10.0.2.3"), sentBy("172.16.0.1"), sentBy("10.0.2.4")];
+    assertDrops(on, three, { ingress_source_not_peer: 3 });
+    assert.deepEqual(readRefusedSources(on.shared, 0, 4), [
+      { address: ROUTER, datagrams: 3, last_ms: NOW_MS, peerSlot: 0 },
+    ]);
+    assertDrops(on, [{ from: ROUTER, payload: new Uint8Array(3) }], { ingress_source_not_peer: 4 });
+    assert.deepEqual(readRefusedSources(on.shared, 0, 4), [
+      { address: ROUTER, datagrams: 4, last_ms: NOW_MS, peerSlot: null },
+    ]);
+  });
+
+  test("thousands of addresses are noted in bounded room", async () => {
+    const on = await bench();
+    const many = Array.from(
+      { length: 64 },
+      (_, i) => ({ ...sentBy("10.0.2.3"), from: `10.8.1.${i}` }),
+    );
+    on.io.receives = Array.from({ length: 20 }, () => many);
+    assert.equal(on.ingress(), 0);
+    const noted = readRefusedSources(on.shared, 0, 4);
+    assert.ok(noted.length > 4 && noted.length <= REFUSED_CELL_COUNT, `${noted.length} addresses`);
+    assertAddsUp(on);
+  });
+
+  test("it passes where the underlay is trusted: the inner source says whose it is", async () => {
+    const on = await bench([], { trustsUnderlay: true });
+    const datagrams = ["10.0.2.3", "10.9.1.1", "10.0.1.9", ROUTER].map(sentBy);
+    const expected = { ingress_source_spoofed: 1, ingress_source_outside: 1 };
+    assertDrops(on, datagrams, expected);
+    assert.equal(on.io.written.length, 2);
+    for (const key of [PEER_KEY, "10.9.0.0/16"]) {
+      assert.equal(on.table.counters(key)!.receivedPackets, 1);
+    }
+    assert.deepEqual(readRefusedSources(on.shared, 0, 4), []);
   });
 });

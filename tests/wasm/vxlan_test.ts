@@ -190,7 +190,11 @@ describe("ingress", () => {
     ["a VLAN tag", frame(inner, { ethertype: 0x8100 }), "ingress_not_ip"],
     ["a broken packet", frame(patched(inner, { 0: 0x44 })), "ingress_bad_header_length"],
     ["less than the packet", frame(inner.subarray(0, -1)), "ingress_bad_total_length"],
-    ["another's source", frame(packet({ from: "10.9.0.1" })), "ingress_source_spoofed"],
+    [
+      "another's source",
+      frame(packet({ from: "10.9.0.1", to: "10.0.1.2" })),
+      "ingress_source_spoofed",
+    ],
   ];
   for (const [what, bytes, reason] of cases) {
     test(`${what}: ${reason}`, async () => {
@@ -309,7 +313,8 @@ describe("IPv6 in IPv6", () => {
     const other = { ...entry("fd00:0:0:9::/64", "2001:db8::9", 8472), vtepMac };
     return bench(offloads, {
       family: 6,
-      tunAddress: IpAddress.parse("fd00:0:0:1::"),
+      subnet: IpPrefix.parse("fd00:0:0:1::/64"),
+      outerAddress: IpAddress.parse("2001:db8::1"),
       network: IpPrefix.parse("fd00::/48"),
       mtu_bytes: 1430,
       encapsulation: { type: "vxlan", vni: VNI, vtepMac },
@@ -440,21 +445,40 @@ describe("IPv6 in IPv6", () => {
     assertAddsUp(on);
   });
 
-  test("what belongs to one link is forwarded neither way", async () => {
+  const NOT_ONE_HOST = ["ff02::1", "ff0e::1", "fe80::9", "::", "::1", "::ffff:127.0.0.1"];
+  for (const bad of NOT_ONE_HOST) {
+    test(`${bad} is neither source nor destination of a packet, either way`, async () => {
+      const on = await vxlan6();
+      const packets = ({ from, to }: { from: string; to: string }) =>
+        [{ from: bad, to }, { from, to: bad }, { from, to }]
+          .map((addresses) => wirePacket(flow({ family: 6, ...addresses })));
+      receive6(on, packets(parts).map((one) => frame(one, { ethertype: 0x86dd })));
+      on.io.reads = packets(back);
+      assert.equal(on.egress(), 0);
+      const { drops } = readCounters(on.shared);
+      assert.deepEqual([drops["ingress_special_address"], drops["egress_special_address"]], [2, 2]);
+      assert.deepEqual([on.io.written.length, on.io.sent.length], [1, 1], "what is right passes");
+      assert.equal(on.io.icmpErrors.length, 0);
+    });
+  }
+
+  test("a peer sends from its own subnet and address into ours, and nowhere else", async () => {
     const on = await vxlan6();
-    const bad = [
-      { from: "fe80::1", to: "ff02::fb" },
-      { from: parts.from, to: "ff02::1" },
-      { from: "fe80::1", to: parts.to },
-      { from: "::", to: parts.to },
-      { from: parts.from, to: "fe80::9" },
-    ].map((addresses) => wirePacket(flow({ family: 6, ...addresses })));
-    receive6(on, bad.map((one) => frame(one, { ethertype: 0x86dd })));
-    on.io.reads = bad;
-    assert.equal(on.egress(), 0);
-    const { drops } = readCounters(on.shared);
-    assert.deepEqual([drops["ingress_link_scope"], drops["egress_link_scope"]], [5, 5]);
-    assert.deepEqual([on.io.written.length, on.io.icmpErrors.length], [0, 0]);
+    const rows: [from: string, to: string, reason: string][] = [
+      [parts.from, "fd00:0:0:9::2", "ingress_destination_not_ours"],
+      [parts.from, "2001:db8:5::5", "ingress_destination_not_ours"],
+      ["fd00:0:0:9::2", parts.to, "ingress_source_spoofed"],
+      [parts.to, parts.to, "ingress_source_spoofed"],
+      ["2001:db8:5::5", parts.to, "ingress_source_outside"],
+    ];
+    for (const [from, to, reason] of rows) {
+      const before = readCounters(on.shared).drops[reason]!;
+      receive6(on, [frame(wirePacket(flow({ family: 6, from, to })), { ethertype: 0x86dd })]);
+      assert.equal(readCounters(on.shared).drops[reason], before + 1, `${from} to ${to}`);
+    }
+    const own = wirePacket(flow({ family: 6, from: PEER6, to: parts.to }));
+    receive6(on, [frame(own, { ethertype: 0x86dd })]);
+    assert.equal(on.io.written.length, 1);
   });
 
   test("an IPv4 packet is none of this network's", async () => {

@@ -61,6 +61,15 @@ export function destination(packet: i32): u32 {
   return load32(packet + DESTINATION);
 }
 
+/**
+ * Whether an address is not one host's that routers forward to and from (RFC 6890): 0/8, loopback,
+ * link-local, multicast, class E, or the broadcast address.
+ */
+export function isSpecial(address: u32): bool {
+  const first = address >> 24;
+  return first === 0 || first === 127 || first >= 224 || address >> 16 === 0xa9fe;
+}
+
 export function isLaterFragment(packet: i32): bool {
   return (load16(packet + FLAGS_FRAGMENT_OFFSET) & FRAGMENT_OFFSET_MASK) !== 0;
 }

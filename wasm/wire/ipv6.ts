@@ -61,12 +61,17 @@ export function isLinkLocal(address: i32): bool {
   return (load16(address) & 0xffc0) === 0xfe80;
 }
 
-export function isUnspecified(address: i32): bool {
-  return load<u64>(address) === 0 && load<u64>(address, 8) === 0;
-}
-
 export function isMulticast(address: i32): bool {
   return load<u8>(address) === MULTICAST;
+}
+
+/**
+ * Whether an address is not one host's that routers forward to and from (RFC 4291 sections 2.5 and
+ * 2.7): multicast, link-local, or in ::/64, which holds the unspecified address, loopback, and
+ * IPv4 addresses that are mapped or compatible.
+ */
+export function isSpecial(address: i32): bool {
+  return load<u64>(address) === 0 || isMulticast(address) || isLinkLocal(address);
 }
 
 /** Takes one off the hop limit. False, and nothing changed, if it would be zero after it. */

@@ -10,7 +10,13 @@ import { problemResponse } from "../net/problem.ts";
 import { configSchema, forceQuery, reservationSchema, tokenSchema } from "./body.ts";
 import type { AgentControl } from "./control.ts";
 import { guard, type GuardOptions } from "./guard.ts";
-import { configView, type LeaseView, leaseView } from "./views.ts";
+import {
+  configView,
+  type LeaseView,
+  leaseView,
+  type ReservationView,
+  reservationView,
+} from "./views.ts";
 import { watchLines } from "./watch_lines.ts";
 import { WatcherPool, watchStream } from "./watch_stream.ts";
 
@@ -191,15 +197,24 @@ function changingRoutes(control: AgentControl, options: ApiOptions) {
       await control.setConfig(JSON.stringify(context.req.valid("json")), force === "true");
       return context.json(configView(await control.config()));
     })
-    .post("/v1/leases", jsonBody(reservationSchema), async (context) => {
-      const { subnets, publicAddresses, backendType } = context.req.valid("json");
-      const type = backendType ?? (await control.config()).backend.type;
-      const attributes = { publicAddresses, backendType: type, backendData: {} };
-      const lease = await withDeadline(context, timeout_ms, (signal) => {
-        return control.store.reserve(subnets, attributes, signal);
-      });
-      return context.json(leaseView(lease), 201);
-    })
+    .post(
+      "/v1/leases",
+      jsonBody(reservationSchema),
+      validator("query", forceQuery),
+      async (context) => {
+        const { subnets, publicAddresses, backendType } = context.req.valid("json");
+        const isForced = context.req.valid("query").force === "true";
+        const type = backendType ?? (await control.config()).backend.type;
+        const attributes = { publicAddresses, backendType: type, backendData: {} };
+        const made: ReservationView = await withDeadline(context, timeout_ms, async (signal) => {
+          const { store } = control;
+          return isForced
+            ? reservationView(await store.reserveByForce(subnets, attributes, signal))
+            : leaseView(await store.reserve(subnets, attributes, signal));
+        });
+        return context.json(made, 201);
+      },
+    )
     .delete("/v1/leases/:key", async (context) => {
       const key = leaseKey(parseLeaseKey(context.req.param("key")));
       await withDeadline(context, timeout_ms, (signal) => control.store.revoke(key, signal));

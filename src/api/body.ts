@@ -43,7 +43,7 @@ export const reservationSchema = z.strictObject({
 /** The body of PUT /v1/config: flannel's `net-conf.json`, whose rules its own parser knows. */
 export const configSchema = z.record(z.string(), z.unknown());
 
-/** The query of PUT /v1/config. Throws `invalid_argument`. */
+/** The query of PUT /v1/config and POST /v1/leases. Throws `invalid_argument`. */
 export function forceQuery({ force }: { force?: string | string[] }): { force?: "true" | "false" } {
   if (force === undefined) return {};
   if (force === "true" || force === "false") return { force };

@@ -2,6 +2,7 @@
 import type { NetworkConfig } from "../config/network_config.ts";
 import { formatNetworkConfig } from "../config/parse_network_config.ts";
 import { type Lease, type LeaseChange, leaseKey } from "../lease/lease.ts";
+import type { ForcedReservation } from "../store/store.ts";
 
 export interface LeaseView {
   readonly key: string;
@@ -12,6 +13,12 @@ export interface LeaseView {
   readonly backendData: Readonly<Record<string, unknown>>;
   /** null for a reservation, which never ends; not there where the store does not say it. */
   readonly expiry_ms?: number | null;
+}
+
+/** A reservation that was made. */
+export interface ReservationView extends LeaseView {
+  /** The leases that were deleted for it; only there if it was made with `force=true`. */
+  readonly replaced?: readonly LeaseView[];
 }
 
 /** One line of the watch stream: what changed together. The first such line holds all leases. */
@@ -50,6 +57,10 @@ export function leaseView(lease: Lease): LeaseView {
     backendData: { ...lease.backendData },
     ...(lease.expiry_ms === undefined ? {} : { expiry_ms: lease.expiry_ms }),
   };
+}
+
+export function reservationView({ lease, replaced }: ForcedReservation): ReservationView {
+  return { ...leaseView(lease), replaced: replaced.map(leaseView) };
 }
 
 export function changeView(change: LeaseChange): LeaseChangeView {

@@ -1,5 +1,5 @@
 /** Leases and configuration as commands see them, wherever they are kept. */
-import type { ChangeLine, ConfigView, LeaseView } from "../api/views.ts";
+import type { ChangeLine, ConfigView, LeaseView, ReservationView } from "../api/views.ts";
 
 /** All leases. */
 export interface LeasesView {
@@ -16,8 +16,12 @@ export interface NetworkAccess {
   /** Whether the configuration is kept as its text, with what means nothing in it. */
   readonly keepsText: boolean;
   leases(): Promise<LeasesView>;
-  /** Subnets and addresses as texts. */
-  reserve(subnets: readonly string[], publicAddresses: readonly string[]): Promise<LeaseView>;
+  /** Subnets and addresses as texts. `isForced`: what is in the way is deleted. */
+  reserve(
+    subnets: readonly string[],
+    publicAddresses: readonly string[],
+    isForced: boolean,
+  ): Promise<ReservationView>;
   /** Throws `not_found` if there is no lease by that key. */
   revoke(key: string): Promise<void>;
   /** All leases, then every change, until the signal is aborted or who tells of them ends. */

@@ -14,9 +14,10 @@ export function daemonAccess(flags: ClientFlags): NetworkAccess {
     async leases() {
       return await (await succeeded(v1.leases.$get())).json();
     },
-    async reserve(subnets, publicAddresses) {
+    async reserve(subnets, publicAddresses, isForced) {
       const json = { subnets: [...subnets], publicAddresses: [...publicAddresses] };
-      return await (await succeeded(v1.leases.$post({ json }))).json();
+      const query = { force: isForced ? "true" : "false" } as const;
+      return await (await succeeded(v1.leases.$post({ json, query }))).json();
     },
     async revoke(key) {
       const param = { key: encodeURIComponent(key) };

@@ -1,5 +1,5 @@
 /** Leases and configuration straight from etcd: no daemon need run. */
-import { configView, leaseView } from "../api/views.ts";
+import { configView, leaseView, reservationView } from "../api/views.ts";
 import { watchLines } from "../api/watch_lines.ts";
 import type { EtcdAnswer } from "../check/options.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
@@ -77,14 +77,16 @@ export async function etcdAccess(
       const leases = (await store.list()).map(leaseView);
       return { leases, storeError: null, unreadableCount: store.state().unreadableCount };
     },
-    async reserve(subnets, publicAddresses) {
+    async reserve(subnets, publicAddresses, isForced) {
       const { backend } = await store.readConfig();
-      const lease = await store.reserve(subnets.map((one) => IpPrefix.parse(one)), {
+      const prefixes = subnets.map((one) => IpPrefix.parse(one));
+      const attributes = {
         publicAddresses: publicAddresses.map((one) => IpAddress.parse(one)),
         backendType: backend.type,
         backendData: {},
-      });
-      return leaseView(lease);
+      };
+      if (!isForced) return leaseView(await store.reserve(prefixes, attributes));
+      return reservationView(await store.reserveByForce(prefixes, attributes));
     },
     revoke: (key) => store.revoke(key),
     watch: (signal) => watchLines(store, signal),

@@ -1,8 +1,15 @@
 /** What an administrator does to the leases of others. */
 import { SelvageError } from "../errors.ts";
-import { type Lease, type LeaseAttributes, leaseKey, parseLeaseKey } from "../lease/lease.ts";
-import { checkReservation, overlapError } from "../lease/lease_rules.ts";
+import {
+  type Lease,
+  type LeaseAttributes,
+  leaseKey,
+  parseLeaseKey,
+  sameNode,
+} from "../lease/lease.ts";
+import { overlapError, planReservation, secondReservationError } from "../lease/lease_rules.ts";
 import type { IpPrefix } from "../net/ip.ts";
+import type { ForcedReservation } from "../store/store.ts";
 import { olderRival } from "./acquire.ts";
 import { AmbiguousError } from "./client/error.ts";
 import type { Compare } from "./client/kv.ts";
@@ -14,24 +21,40 @@ import { formatEntryValue } from "./lease_entry.ts";
 import { deleteEntry } from "./renew.ts";
 import { Tries } from "./tries.ts";
 
-/** Reserves as `LeaseStore.reserve` does: a key that hangs on no lease of etcd. */
+/** How many leases are deleted in one transaction; etcd's own bound is 128 steps by default. */
+const DELETE_COUNT_MAX = 32;
+
+/**
+ * Reserves as `LeaseStore.reserve` does, or as `reserveByForce`: a key that hangs on no lease of
+ * etcd. What is replaced is deleted in the transaction that puts the key.
+ */
 export async function reserve(
   context: StoreContext,
   subnets: readonly IpPrefix[],
   attributes: LeaseAttributes,
+  isForced: boolean,
   signal?: AbortSignal,
-): Promise<Lease> {
+): Promise<ForcedReservation> {
   const key = context.keys.ofLease(subnets);
   const tries = new Tries(context, `reserving ${key}`, signal);
+  const replaced = new Map<string, Lease>();
+  const done = (lease: Lease) => ({ lease, replaced: [...replaced.values()] });
   while (true) {
     const contents = await listContents(context, signal);
     const config = orThrow(contents.config);
-    const held = checkReservation(config, contents.taken, subnets, attributes);
+    const plan = planReservation(config, contents.taken, subnets, attributes, isForced);
+    const { held } = plan;
+    const away = plan.replaced.slice(0, DELETE_COUNT_MAX);
     const lease: Lease = { ...(held ?? attributes), subnets, expiry_ms: null };
-    if (held?.expiry_ms === null) return lease;
-    if (await putReservation(context, key, contents, lease, signal)) {
-      if (held === null) await verify(context, lease, signal);
-      return lease;
+    if (held?.expiry_ms === null && away.length === 0) return done(lease);
+    if (await putReservation(context, key, contents, { lease, away }, signal)) {
+      for (const one of away) {
+        replaced.set(leaseKey(one.subnets), one);
+        await endUnusedGrant(context, contents.entryOf(one)?.leaseId ?? 0n);
+      }
+      if (!isForced && held === null) await verify(context, lease, signal);
+      // Whatever came at the same moment is in the way, too.
+      if (!isForced) return done(lease);
     }
     await tries.again();
   }
@@ -41,18 +64,28 @@ async function putReservation(
   { etcd, keys }: StoreContext,
   key: string,
   contents: ListedContents,
-  lease: Lease,
+  { lease, away }: { readonly lease: Lease; readonly away: readonly Lease[] },
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
   const entry = contents.entryOf(lease);
+  const asListed = (one: Pick<Lease, "subnets">): Compare => ({
+    key: keys.ofLease(one.subnets),
+    target: "modRevision",
+    is: contents.entryOf(one)?.modRevision ?? 0n,
+  });
+  const others = away.filter((one) => keys.ofLease(one.subnets) !== key);
   const compares: Compare[] = [
-    { key, target: "modRevision", is: entry?.modRevision ?? 0n },
+    asListed(lease),
     { key: keys.config, target: "modRevision", is: contents.configEntry!.modRevision },
+    ...others.map(asListed),
   ];
   // What the node says of itself stays as it is written, to the byte.
-  const put = { put: key, value: entry?.value ?? formatEntryValue(lease), leaseId: 0n };
+  const isOwn = others.length === away.length;
+  const value = isOwn && entry !== undefined ? entry.value : formatEntryValue(lease);
+  const put = { put: key, value, leaseId: 0n };
+  const deletes = others.map((one) => ({ delete: keys.ofLease(one.subnets) }));
   try {
-    return (await etcd.transact(compares, [put], [], signal)).succeeded;
+    return (await etcd.transact(compares, [put, ...deletes], [], signal)).succeeded;
   } catch (error) {
     // The next look shows the reservation, if it was done.
     if (error instanceof AmbiguousError) return false;
@@ -60,18 +93,27 @@ async function putReservation(
   }
 }
 
-/** Takes a new reservation back if a lease that overlaps it was taken at the same moment. */
+/**
+ * Takes a new reservation back if a lease that overlaps it, or another reservation for the same
+ * node, was made at the same moment and came first.
+ */
 async function verify(
   context: StoreContext,
   lease: Lease,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const contents = await listContents(context, signal);
-  const rival = olderRival(contents, lease);
   const entry = contents.entryOf(lease);
-  if (rival === undefined || entry === undefined) return;
+  if (entry === undefined) return;
+  const rival = olderRival(contents, lease);
+  const twin = contents.taken.find((other) => {
+    const isReserved = other.expiry_ms === null && sameNode(other, lease);
+    const created = contents.entryOf(other)?.createRevision;
+    return isReserved && created !== undefined && created < entry.createRevision;
+  });
+  if (rival === undefined && twin === undefined) return;
   await deleteEntry(context, entry, signal);
-  throw overlapError(lease.subnets, rival);
+  throw rival === undefined ? secondReservationError(twin!) : overlapError(lease.subnets, rival);
 }
 
 /** Deletes a lease or a reservation as `LeaseStore.revoke` does. */

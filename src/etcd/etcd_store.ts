@@ -9,6 +9,7 @@ import { UnreadableKeys } from "../lease/unreadable_keys.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import { closedError } from "../store/closed_error.ts";
 import {
+  type ForcedReservation,
   LEASE_TTL_MS,
   type LeaseHolder,
   type LeaseStore,
@@ -185,7 +186,17 @@ export class EtcdStore implements LeaseStore {
     attributes: LeaseAttributes,
     signal?: AbortSignal,
   ): Promise<Lease> {
-    return this.#run(signal, (both) => reserve(this.#context, subnets, attributes, both));
+    return this.#run(signal, async (both) => {
+      return (await reserve(this.#context, subnets, attributes, false, both)).lease;
+    });
+  }
+
+  reserveByForce(
+    subnets: readonly IpPrefix[],
+    attributes: LeaseAttributes,
+    signal?: AbortSignal,
+  ): Promise<ForcedReservation> {
+    return this.#run(signal, (both) => reserve(this.#context, subnets, attributes, true, both));
   }
 
   revoke(key: string, signal?: AbortSignal): Promise<void> {

@@ -45,21 +45,43 @@ export function overlapError(subnets: readonly IpPrefix[], other: Lease): Selvag
     : `${key} overlaps ${otherKey} of ${holder}`;
   return new SelvageError("conflict", text, {
     hint:
-      `Choose a subnet that is free ("selvage leases" shows the others), or revoke ${otherKey}.`,
+      `Choose a subnet that is free ("selvage leases" shows the others), or revoke ${otherKey}. ` +
+      "If its host runs, it takes the subnet again at once: take it away with --force instead.",
   });
+}
+
+/** The error that says that the node has another reservation already. */
+export function secondReservationError(other: Lease): SelvageError {
+  const holder = other.publicAddresses.join(", ");
+  const otherKey = leaseKey(other.subnets);
+  return new SelvageError("conflict", `${holder} has a reservation already: ${otherKey}`, {
+    hint: `A host has one subnet: revoke ${otherKey} first, or replace it with --force.`,
+  });
+}
+
+/** What a reservation finds of other leases. */
+export interface ReservationPlan {
+  /**
+   * The lease of exactly these subnets that the node holds already; null: there is none. What the
+   * node says of itself in it stays.
+   */
+  readonly held: Lease | null;
+  /** What is to be deleted in the same step; empty unless it is forced. */
+  readonly replaced: readonly Lease[];
 }
 
 /**
  * Throws if these subnets cannot be reserved for this node: `conflict` if another lease is in the
- * way, else `invalid_argument`. Gives the lease of exactly these subnets that the node holds
- * already, or null: what the node says of itself in it stays.
+ * way or the node has a reservation of other subnets, else `invalid_argument`. `isForced`: what is
+ * in the way is replaced.
  */
-export function checkReservation(
+export function planReservation(
   config: NetworkConfig,
   leases: readonly Lease[],
   subnets: readonly IpPrefix[],
   attributes: LeaseAttributes,
-): Lease | null {
+  isForced: boolean,
+): ReservationPlan {
   checkAttributes(attributes, config);
   checkIdentity(attributes, config);
   const key = leaseKey(subnets);
@@ -70,11 +92,16 @@ export function checkReservation(
     });
   }
   let held: Lease | null = null;
+  const replaced: Lease[] = [];
   for (const other of leases) {
-    if (leaseKey(other.subnets) === key && sameNode(other, attributes)) held = other;
-    else if (overlap(other.subnets, subnets)) throw overlapError(subnets, other);
+    const isSameNode = sameNode(other, attributes);
+    const isSecond = isSameNode && other.expiry_ms === null;
+    if (leaseKey(other.subnets) === key && isSameNode) held = other;
+    else if (!overlap(other.subnets, subnets) && !isSecond) continue;
+    else if (isForced) replaced.push(other);
+    else throw isSecond ? secondReservationError(other) : overlapError(subnets, other);
   }
-  return held;
+  return { held, replaced };
 }
 
 /** The error of a renewal by a node that holds the lease no more; `holder`: who does. */

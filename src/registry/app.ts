@@ -15,6 +15,7 @@ import {
   leaseBody,
   REGISTRY_PATH,
   renewBody,
+  reserveBody,
   revokeBody,
   toWireLease,
 } from "./wire.ts";
@@ -117,15 +118,24 @@ export function createRegistryApp(options: RegistryAppOptions): Hono<Environment
     await store.release({ ...readLeaseValue(value, "value"), subnets, expiry_ms: null });
     return context.body(null, 204);
   });
-  app.post("/reserve", jsonBody(leaseBody), async (context) => {
-    const { key, value } = context.req.valid("json");
+  addAdministration(app, store);
+  return app;
+}
+
+/** What is done to the leases of others. */
+function addAdministration(app: Hono<Environment>, store: EmbeddedStore): void {
+  app.post("/reserve", jsonBody(reserveBody), async (context) => {
+    const { key, value, force } = context.req.valid("json");
     const attributes = readLeaseValue(value, "value");
-    const lease = await store.reserve(parseLeaseKey(key, "key"), attributes);
-    return context.json({ lease: toWireLease(lease) });
+    const subnets = parseLeaseKey(key, "key");
+    if (force !== true) {
+      return context.json({ lease: toWireLease(await store.reserve(subnets, attributes)) });
+    }
+    const { lease, replaced } = await store.reserveByForce(subnets, attributes);
+    return context.json({ lease: toWireLease(lease), replaced: replaced.map(toWireLease) });
   });
   app.post("/revoke", jsonBody(revokeBody), async (context) => {
     await store.revoke(context.req.valid("json").key);
     return context.body(null, 204);
   });
-  return app;
 }

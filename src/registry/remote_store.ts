@@ -19,7 +19,7 @@ import { checkedJson } from "../net/checked.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import { LinkedSignal } from "../net/linked_signal.ts";
 import { runUntilClosed } from "../net/run_until_closed.ts";
-import type { LeaseHolder, LeaseStore, StoreState } from "../store/store.ts";
+import type { ForcedReservation, LeaseHolder, LeaseStore, StoreState } from "../store/store.ts";
 import { closedError } from "../store/closed_error.ts";
 import { GoneError, RegistryClient } from "./client.ts";
 import type { JoinString } from "./join_string.ts";
@@ -167,6 +167,19 @@ export class RemoteStore implements LeaseStore {
   ): Promise<Lease> {
     const body = { key: leaseKey(subnets), value: toLeaseValue(attributes) };
     return this.#leaseCall("/reserve", body, signal);
+  }
+
+  reserveByForce(
+    subnets: readonly IpPrefix[],
+    attributes: LeaseAttributes,
+    signal?: AbortSignal,
+  ): Promise<ForcedReservation> {
+    const body = { key: leaseKey(subnets), value: toLeaseValue(attributes), force: true };
+    return this.#run(signal, async (both) => {
+      const reply = await this.#client.call("POST", "/reserve", leaseReply, both, body);
+      const replaced = (reply.replaced ?? []).map(fromWireLease);
+      return { lease: fromWireLease(reply.lease), replaced };
+    });
   }
 
   async revoke(key: string, signal?: AbortSignal): Promise<void> {

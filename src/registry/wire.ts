@@ -55,14 +55,20 @@ export const renewBody = z.object({
   holder: z.array(z.string().max(64)).max(2).optional(),
 });
 
-/** Of release: the lease as its node has it. Of reserve: what to set aside, for whom. */
+/** Of release: the lease as its node has it. */
 export const leaseBody = z.object({ key, value: leaseValueSchema });
+
+/** Of reserve: what to set aside, for whom, and whether what is in the way is replaced. */
+export const reserveBody = z.object({ ...leaseBody.shape, force: z.boolean().optional() });
 
 /** Of revoke. */
 export const revokeBody = z.object({ key });
 
-/** To acquire, renew and reserve. */
-export const leaseReply = z.object({ lease: leaseSchema });
+/** To acquire, renew and reserve; `replaced` are the leases that a forced one deleted. */
+export const leaseReply = z.object({
+  lease: leaseSchema,
+  replaced: z.array(leaseSchema).optional(),
+});
 
 /** To a list: all leases at one revision. */
 export const listReply = z.object({

@@ -22,12 +22,18 @@ import {
   sameNode,
 } from "../lease/lease.ts";
 import { diffTables, LeaseTable, putChange } from "../lease/lease_table.ts";
-import { checkAttributes, checkReservation, lostError } from "../lease/lease_rules.ts";
+import { checkAttributes, lostError, planReservation } from "../lease/lease_rules.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import { type Clock, ExpiryRule, ExpiryTimer, SYSTEM_CLOCK } from "./expiry.ts";
 import { closedError } from "./closed_error.ts";
 import { type ChangesSince, RegistryState, type Snapshot } from "./registry_state.ts";
-import { LEASE_TTL_MS, type LeaseHolder, type LeaseStore, type StoreState } from "./store.ts";
+import {
+  type ForcedReservation,
+  LEASE_TTL_MS,
+  type LeaseHolder,
+  type LeaseStore,
+  type StoreState,
+} from "./store.ts";
 
 export { registryPath } from "./registry_database.ts";
 
@@ -252,18 +258,38 @@ export class EmbeddedStore implements LeaseStore {
     return [...this.#enter(signal).table.leases];
   }
 
+  #reserve(
+    subnets: readonly IpPrefix[],
+    attributes: LeaseAttributes,
+    isForced: boolean,
+    signal: AbortSignal | undefined,
+  ): ForcedReservation {
+    const { table } = this.#enter(signal);
+    const plan = planReservation(this.#config(), table.leases, subnets, attributes, isForced);
+    const lease: Lease = { ...plan.held ?? attributes, subnets, expiry_ms: null };
+    const deletes = plan.replaced.map((one): LeaseChange => {
+      return { type: "delete", key: leaseKey(one.subnets) };
+    });
+    this.#apply([...deletes, putChange(lease)]);
+    return { lease, replaced: plan.replaced };
+  }
+
   // deno-lint-ignore require-await
   async reserve(
     subnets: readonly IpPrefix[],
     attributes: LeaseAttributes,
     signal?: AbortSignal,
   ): Promise<Lease> {
-    const { table } = this.#enter(signal);
-    const config = this.#config();
-    const published = checkReservation(config, table.leases, subnets, attributes) ?? attributes;
-    const lease: Lease = { ...published, subnets, expiry_ms: null };
-    this.#apply([putChange(lease)]);
-    return lease;
+    return this.#reserve(subnets, attributes, false, signal).lease;
+  }
+
+  // deno-lint-ignore require-await
+  async reserveByForce(
+    subnets: readonly IpPrefix[],
+    attributes: LeaseAttributes,
+    signal?: AbortSignal,
+  ): Promise<ForcedReservation> {
+    return this.#reserve(subnets, attributes, true, signal);
   }
 
   // deno-lint-ignore require-await

@@ -34,6 +34,13 @@ export interface StoreState {
   readonly unreadableCount: number;
 }
 
+/** What a reservation by force did. */
+export interface ForcedReservation {
+  readonly lease: Lease;
+  /** Leases and reservations that were in the way and are deleted. */
+  readonly replaced: readonly Lease[];
+}
+
 /** What a node is known by. */
 export type LeaseHolder = Pick<LeaseAttributes, "publicAddresses">;
 
@@ -63,14 +70,24 @@ export interface LeaseStore {
 
   /**
    * Sets a subnet aside for the node with this public address, for ever. Throws `conflict` if
-   * another node holds it or if it overlaps another lease, `invalid_argument` if it does not lie
-   * in the network.
+   * another node holds it, if it overlaps another lease, or if the node has a reservation of other
+   * subnets; `invalid_argument` if it does not lie in the network.
    */
   reserve(
     subnets: readonly IpPrefix[],
     attributes: LeaseAttributes,
     signal?: AbortSignal,
   ): Promise<Lease>;
+
+  /**
+   * As `reserve`, but deletes what is in the way in the same step: leases that overlap, whose nodes
+   * take others then, and the node's older reservation.
+   */
+  reserveByForce(
+    subnets: readonly IpPrefix[],
+    attributes: LeaseAttributes,
+    signal?: AbortSignal,
+  ): Promise<ForcedReservation>;
 
   /** Deletes a lease or a reservation. Throws `not_found` if there is none by that key. */
   revoke(key: string, signal?: AbortSignal): Promise<void>;

@@ -12,7 +12,7 @@ import {
   sameNode,
 } from "../../src/lease/lease.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
-import type { LeaseStore, StoreState } from "../../src/store/store.ts";
+import type { ForcedReservation, LeaseStore, StoreState } from "../../src/store/store.ts";
 
 export const NOW_MS = Date.UTC(2026, 0, 2, 3, 4, 5);
 
@@ -108,6 +108,17 @@ export class FakeStore implements LeaseStore {
     const made: Lease = { ...attributes, subnets, expiry_ms: null };
     this.change({ type: "put", key, lease: made });
     return made;
+  }
+
+  async reserveByForce(
+    subnets: readonly IpPrefix[],
+    attributes: LeaseAttributes,
+    signal?: AbortSignal,
+  ): Promise<ForcedReservation> {
+    const held = this.leases.get(leaseKey(subnets));
+    const replaced = held === undefined || sameNode(held, attributes) ? [] : [held];
+    for (const { subnets } of replaced) this.leases.delete(leaseKey(subnets));
+    return { lease: await this.reserve(subnets, attributes, signal), replaced };
   }
 
   async revoke(key: string, signal?: AbortSignal): Promise<void> {

@@ -72,7 +72,7 @@ async function addHosts(lab: Lab, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     const { subnet, publicAddress } = absentHost(number);
     const json = { subnets: [subnet.toString()], publicAddresses: [publicAddress] };
-    const response = await client.v1.leases.$post({ json });
+    const response = await client.v1.leases.$post({ json, query: {} });
     if (!response.ok) throw new Error(`reserving ${subnet}: ${await response.text()}`);
   }
 }

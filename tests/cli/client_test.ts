@@ -88,6 +88,15 @@ SUBNET        PUBLIC IP  BACKEND  EXPIRES
     assert.equal(control.store.leases.size, 1);
   });
 
+  test("leases reserve --force says what had to go", async () => {
+    const typed = "leases reserve 10.5.52.0/24 -public-ip 192.0.2.9 -force";
+    assert.equal(
+      await ok(typed),
+      "reserved 10.5.52.0-24 for 192.0.2.9\n" +
+        "the lease 10.5.52.0-24 of 192.0.2.1 is deleted; its host takes another subnet\n",
+    );
+  });
+
   test("a dual-stack lease by its whole key", async () => {
     await ok(
       "leases reserve fc00:9::/64,10.5.9.0/24 -public-ip 192.0.2.9 -public-ipv6 2001:db8::9",

@@ -292,6 +292,39 @@ describe("administering leases in etcd", () => {
     );
   });
 
+  test("a reservation gives way to one for the same node that came first", async () => {
+    const there = start();
+    let isDone = false;
+    there.server.fault = (call, args) => {
+      const puts = call === "transact" && (args[1] as unknown[]).length > 0;
+      if (puts && !isDone) there.putLease("10.5.9.0-24", valueOf(1), 0n);
+      isDone ||= puts;
+      return null;
+    };
+    const reserved = there.store().reserve(parseLeaseKey("10.5.8.0-24"), nodeNumber(1));
+    const error = await rejectsWith("conflict", reserved);
+    assert.match(error.message, /192\.168\.0\.1 has a reservation already: 10\.5\.9\.0-24/);
+    assert.deepEqual(there.leaseNames(), ["10.5.9.0-24"]);
+  });
+
+  test("by force it takes a lease that came at the same moment, and ends its grant", async () => {
+    const there = start();
+    const grant = there.server.grant(TTL_MS / 1000);
+    let isDone = false;
+    there.server.fault = (call, args) => {
+      const puts = call === "transact" && (args[1] as unknown[]).length > 0;
+      if (puts && !isDone) there.putLease("10.5.8.0-24", valueOf(9), grant);
+      isDone ||= puts;
+      return null;
+    };
+    const key = parseLeaseKey("10.5.8.0-23");
+    const { replaced } = await there.store().reserveByForce(key, nodeNumber(1));
+    assert.deepEqual(replaced.map((one) => leaseKey(one.subnets)), ["10.5.8.0-24"]);
+    assert.deepEqual(there.leaseNames(), ["10.5.8.0-23"]);
+    assert.equal(there.server.entry(`${KEY.replace(NAME, "")}10.5.8.0-23`)!.leaseId, 0n);
+    assert.equal(await there.server.findLease(grant), null);
+  });
+
   test("a revoked lease takes its grant with it, unless others hang on it", async () => {
     const there = start();
     const store = there.store();

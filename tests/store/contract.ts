@@ -276,7 +276,7 @@ function holdTests(harness: () => StoreHarness, limits: Limits): void {
         : /\.0-24 of 192\.168\.0\.1$/;
       assert.match(error.message, said);
       assert.ok(error instanceof SelvageError);
-      assert.match(error.hint, /free .*or revoke 10\.5\.3\.0-24/);
+      assert.match(error.hint, /free .*or revoke 10\.5\.3\.0-24\. .*--force/);
     }
     for (const key of ["10.6.0.0-24", "10.5.0.0-16", "10.5.3.0-31", "fd00::-64"]) {
       const reserve = store.reserve(parseLeaseKey(key), nodeNumber(2));
@@ -284,6 +284,52 @@ function holdTests(harness: () => StoreHarness, limits: Limits): void {
       assert.match(message, /cannot be reserved: it is not one subnet of 10\.5\.0\.0\/16/);
     }
     assert.deepEqual(keysOf(await store.list()), ["10.5.3.0-24"]);
+  });
+
+  test("a second reservation for the same node is refused, and does not move it", async () => {
+    const { store } = harness();
+    await store.reserve(parseLeaseKey("10.5.8.0-24"), nodeNumber(1));
+    const second = store.reserve(parseLeaseKey("10.5.9.0-24"), nodeNumber(1));
+    const error = await rejectsWith("conflict", second);
+    assert.match(error.message, /192\.168\.0\.1 has a reservation already: 10\.5\.8\.0-24/);
+    assert.ok(error instanceof SelvageError);
+    assert.match(error.hint, /revoke 10\.5\.8\.0-24 first, or replace it with --force/);
+    assert.equal(leaseKey((await acquire(store, 1)).subnets), "10.5.8.0-24");
+    // The same once more changes nothing.
+    await store.reserve(parseLeaseKey("10.5.8.0-24"), nodeNumber(1));
+    assert.deepEqual(keysOf(await store.list()), ["10.5.8.0-24"]);
+  });
+
+  test("by force a reservation replaces the node's older one", async () => {
+    const { store } = harness();
+    await store.reserve(parseLeaseKey("10.5.8.0-24"), nodeNumber(1));
+    const key = parseLeaseKey("10.5.9.0-24");
+    const { lease, replaced } = await store.reserveByForce(key, nodeNumber(1));
+    assert.equal(leaseKey(lease.subnets), "10.5.9.0-24");
+    assert.deepEqual(keysOf(replaced), ["10.5.8.0-24"]);
+    assert.deepEqual(keysOf(await store.list()), ["10.5.9.0-24"]);
+  });
+
+  test("by force a reservation takes subnets from the nodes that hold them", async () => {
+    const { store } = harness();
+    const running = await acquire(store, 2, ["10.5.8.0/24"]);
+    const other = await acquire(store, 3, ["10.5.9.0/24"]);
+    await acquire(store, 4, ["10.5.10.0/24"]);
+    const same = await store.reserveByForce(running.subnets, nodeNumber(1));
+    assert.deepEqual(keysOf(same.replaced), ["10.5.8.0-24"]);
+    assert.ok(same.lease.publicAddresses[0]!.equals(nodeNumber(1).publicAddresses[0]!));
+    await rejectsWith("lease_lost", store.renew(running));
+    assert.notEqual(leaseKey((await acquire(store, 2, ["10.5.8.0/24"])).subnets), "10.5.8.0-24");
+
+    // One of another size, over its own older one and another node's lease.
+    const wide = await store.reserveByForce(parseLeaseKey("10.5.8.0-23"), nodeNumber(1));
+    assert.deepEqual(keysOf(wide.replaced), ["10.5.8.0-24", "10.5.9.0-24"]);
+    await rejectsWith("lease_lost", store.renew(other));
+    const keys = keysOf(await store.list());
+    assert.ok(keys.includes("10.5.8.0-23") && keys.includes("10.5.10.0-24"), keys.join());
+    assert.ok(!keys.includes("10.5.8.0-24") && !keys.includes("10.5.9.0-24"), keys.join());
+    const elsewhere = store.reserveByForce(parseLeaseKey("10.6.0.0-24"), nodeNumber(1));
+    await rejectsWith("invalid_argument", elsewhere);
   });
 
   test("what is not there cannot be revoked", async () => {

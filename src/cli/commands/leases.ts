@@ -1,6 +1,6 @@
 /** `selvage leases`: who holds which subnet. */
 import type { Command } from "commander";
-import type { ChangeLine, LeaseView } from "../../api/views.ts";
+import type { ChangeLine, LeaseView, ReservationView } from "../../api/views.ts";
 import { SelvageError } from "../../errors.ts";
 import { leaseKey, parseLeaseKey } from "../../lease/lease.ts";
 import type { IpAddress } from "../../net/ip.ts";
@@ -18,6 +18,7 @@ interface LeaseFlags {
 }
 
 interface ReserveFlags extends LeaseFlags {
+  readonly force?: boolean;
   readonly publicIp?: IpAddress;
   readonly publicIpv6?: IpAddress;
 }
@@ -102,6 +103,10 @@ function addReserve(leases: Command, context: CommandContext): void {
       description: "the host's public IPv6 address",
       parse: hostAddress(6),
     }))
+    .addOption(boolFlag({
+      term: "force",
+      description: "take the subnet from its holder, and replace an older reservation of the host",
+    }))
     .addOption(jsonFlag());
   addAccessFlags(command).action(async (subnet: string, flags: ReserveFlags) => {
     const publicAddresses = [flags.publicIp, flags.publicIpv6].flatMap((one) => {
@@ -111,15 +116,37 @@ function addReserve(leases: Command, context: CommandContext): void {
       throw new UsageError("leases reserve needs --public-ip, or --public-ipv6", "Whose is it?");
     }
     const subnets = subnetsOf(subnet);
-    const lease = await withAccess(command, context, (access) => {
-      return access.reserve(subnets, publicAddresses);
+    const { lease, moved } = await withAccess(command, context, async (access) => {
+      const lease = await access.reserve(subnets, publicAddresses, flags.force === true);
+      const { leases } = await access.leases();
+      return { lease, moved: leases.filter((other) => isMovedBy(other, lease)) };
     });
-    io.out(
-      flags.json === true
-        ? printableJson(lease)
-        : printable(`reserved ${lease.key} for ${lease.publicAddresses.join(", ")}`) + "\n",
-    );
+    io.out(flags.json === true ? printableJson(lease) : reservationText(lease));
+    for (const { key } of moved) {
+      io.err(
+        printable(`The host holds ${key} now, and moves when selvage starts there next.`) + "\n",
+      );
+    }
   });
+}
+
+/** Whether it is a lease that its host leaves for the reservation. */
+function isMovedBy(other: LeaseView, reserved: LeaseView): boolean {
+  return other.key !== reserved.key && other.publicAddresses[0] === reserved.publicAddresses[0];
+}
+
+/** What was reserved, and what had to go for it. */
+export function reservationText(made: ReservationView): string {
+  const host = made.publicAddresses.join(", ");
+  const gone = (made.replaced ?? []).map((one) => {
+    const holder = one.publicAddresses.join(", ") || "an unknown host";
+    if (holder === host) return `${one.key} is no longer reserved for it`;
+    const kind = one.expiry_ms === null ? "the reservation" : "the lease";
+    return `${kind} ${one.key} of ${holder} is deleted; its host takes another subnet`;
+  });
+  return [`reserved ${made.key} for ${host}`, ...gone].map((line) => `${printable(line)}\n`).join(
+    "",
+  );
 }
 
 function addRevoke(leases: Command, context: CommandContext): void {
@@ -170,6 +197,7 @@ const EXAMPLES = `
 Examples:
   selvage leases
   selvage leases reserve 10.5.9.0/24 --public-ip 192.0.2.9
+  selvage leases reserve 10.5.9.0/24 --public-ip 192.0.2.9 --force   from whoever holds it
   selvage leases revoke 10.5.9.0/24
   selvage leases watch --json
   selvage leases list --etcd-endpoints http://192.0.2.1:2379   from etcd, without a daemon

@@ -1,0 +1,40 @@
+/** Reservations of subnets that running hosts hold, and second reservations for one host. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { withLab } from "./lab.ts";
+
+test("a running host's subnet is reserved for another by force, and it moves", () =>
+  withLab(2, async (lab) => {
+    await lab.startRegistry();
+    const before = (await lab.startJoined(2)).lease!.subnets[0]!;
+    const reserve = (subnet: string, address: string, ...flags: string[]) =>
+      lab.run(1, ["leases", "reserve", subnet, `--public-ip=${address}`, ...flags]);
+
+    const refused = reserve(before, "198.18.0.77");
+    assert.equal(refused.status, 1);
+    assert.match(refused.stderr, /is taken: it is leased to 198\.18\.0\.2/);
+    assert.match(refused.stderr, /--force/);
+
+    const forced = reserve(before, "198.18.0.77", "--force");
+    assert.equal(forced.status, 0, forced.stderr);
+    const key = before.replace("/", "-");
+    assert.match(forced.stdout, new RegExp(`^reserved ${key} for 198\\.18\\.0\\.77\n`));
+    assert.match(forced.stdout, new RegExp(`the lease ${key} of 198\\.18\\.0\\.2 is deleted`));
+    const { lease } = await lab.until(2, "it does not move", ({ lease, phase }) => {
+      return phase === "ready" && lease!.lostSince_ms === null && lease!.subnets[0] !== before;
+    });
+
+    // A host has one reservation; it says which, and how to have another.
+    const second = reserve("10.210.99.0/24", "198.18.0.77");
+    assert.equal(second.status, 1);
+    assert.match(second.stderr, new RegExp(`198\\.18\\.0\\.77 has a reservation already: ${key}`));
+    const replaced = reserve("10.210.99.0/24", "198.18.0.77", "--force");
+    assert.equal(replaced.status, 0, replaced.stderr);
+    assert.match(replaced.stdout, new RegExp(`${key} is no longer reserved for it`));
+
+    // What a reservation does to a host that holds another subnet is said.
+    const moved = reserve("10.210.98.0/24", "198.18.0.2");
+    assert.equal(moved.status, 0, moved.stderr);
+    const held = lease!.subnets[0]!.replace("/", "-");
+    assert.match(moved.stderr, new RegExp(`holds ${held} now, and moves when selvage starts`));
+  }));

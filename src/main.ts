@@ -29,6 +29,10 @@ async function main(args: string[]): Promise<number> {
       const { openEtcdClient } = await import("./etcd/open_etcd_store.ts");
       return openEtcdClient(options);
     },
+    clean: async (options) => {
+      const { runClean } = await import("./clean/clean.ts");
+      return await runClean(options);
+    },
     check: async (options) => {
       const { runCheck } = await import("./check/check.ts");
       return await runCheck(options);

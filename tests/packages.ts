@@ -7,6 +7,7 @@ export type Packages = Readonly<Record<string, string>>;
 
 export const TEST_PACKAGES: Packages = {
   etcd: "etcd-server",
+  "iptables-nft": "iptables",
   ip: "iproute2",
   nft: "nftables",
   ping: "iputils-ping",

@@ -29,9 +29,27 @@ interface Outcome {
   failed: number;
 }
 
+/** What a developer's shell may have set, and what would change what the tests see. */
+const FOREIGN_VARIABLE = /^(((https?|all|no)_proxy)|(SELVAGE|FLANNELD|ETCD|ETCDCTL)_.*)$/i;
+
+/** What tests themselves are told by. */
+const OWN_VARIABLES = ["SELVAGE_FIGURES", "ETCD_CHAOS_SEED"];
+
+/** The environment of the tests: this one's, without what they must not depend on. */
+function testEnvironment(): NodeJS.ProcessEnv {
+  const kept = Object.entries(process.env).filter(([name]) =>
+    !FOREIGN_VARIABLE.test(name) || OWN_VARIABLES.includes(name)
+  );
+  return {
+    ...Object.fromEntries(kept),
+    NO_COLOR: "1",
+    DENO_JOBS: String(TEST_FILES_AT_ONCE),
+  };
+}
+
 /** Runs a command and shows its output as it comes; returns all of it, with the exit status. */
 function show(command: string, args: string[]): Promise<{ text: string; status: number }> {
-  const env = { ...process.env, NO_COLOR: "1", DENO_JOBS: String(TEST_FILES_AT_ONCE) };
+  const env = testEnvironment();
   const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], env });
   let text = "";
   for (const stream of [child.stdout, child.stderr]) {

@@ -70,6 +70,15 @@ const LAYERS: Readonly<Record<string, string[]>> = {
     "agent/options",
     "agent/preflight",
   ],
+  clean: [
+    "net",
+    "lease/subnet_file",
+    "netlink",
+    "kernel/leftovers",
+    "agent/namespace_claim",
+    "agent/preflight",
+    "check/ports",
+  ],
   cli: [
     "net",
     "config",
@@ -80,6 +89,7 @@ const LAYERS: Readonly<Record<string, string[]>> = {
     "backend/select",
     "check/options",
     "check/report",
+    "clean/report",
     "registry/certificate",
     "registry/join_string",
     "store/registry_database",

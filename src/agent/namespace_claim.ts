@@ -3,14 +3,15 @@ import { holderOf, NamespaceName } from "../../ffi/namespace_name.ts";
 import { SelvageError } from "../errors.ts";
 import { logger } from "../log.ts";
 
-const NAME = "selvage";
+/** The name that a running selvage has in its network namespace. */
+export const NAMESPACE_NAME = "selvage";
 
 /**
  * Claims the network namespace for this process, until it ends or closes what is returned. Throws
  * `conflict` if another selvage has it: two would undo each other's work without end. null: a
  * process that could not be one has the name, which must keep nobody from starting.
  */
-export function claimNamespace(name = NAME, ask = holderOf): NamespaceName | null {
+export function claimNamespace(name = NAMESPACE_NAME, ask = holderOf): NamespaceName | null {
   const claim = NamespaceName.take(name);
   if (claim !== null) return claim;
   const holder = ask(name);

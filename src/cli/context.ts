@@ -2,6 +2,7 @@
 import type { RunOptions } from "../agent/options.ts";
 import type { CheckOptions } from "../check/options.ts";
 import type { CheckReport } from "../check/report.ts";
+import type { CleanOptions, CleanReport } from "../clean/report.ts";
 import type { Etcd } from "../etcd/client/kv.ts";
 import type { EtcdOptions } from "../etcd/options.ts";
 import type { CliIo } from "./io.ts";
@@ -27,6 +28,7 @@ export interface CliDeps {
   /** Resolves to the exit code. */
   readonly demo: (options: DemoOptions) => Promise<number>;
   readonly check: (options: CheckOptions) => Promise<CheckReport>;
+  readonly clean: (options: CleanOptions) => Promise<CleanReport>;
   /** Throws `invalid_argument` for an endpoint or a file that will not do. */
   readonly openEtcd: (options: EtcdOptions) => Promise<Etcd>;
   /** The process's own, if left out. */

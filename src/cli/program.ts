@@ -3,6 +3,7 @@ import { Command, CommanderError } from "commander";
 import { errorText, SelvageError } from "../errors.ts";
 import { toProblem } from "../net/problem.ts";
 import { addCheck } from "./commands/check.ts";
+import { addClean } from "./commands/clean.ts";
 import { addConfig } from "./commands/config.ts";
 import { addDemo } from "./commands/demo.ts";
 import { addFlanneld, FLANNELD, withoutEmpty } from "./commands/flanneld.ts";
@@ -40,6 +41,7 @@ const COMMANDS = [
   addMigrate,
   addFlanneld,
   addCheck,
+  addClean,
   addDemo,
   addVersion,
 ];

@@ -4,6 +4,7 @@ import type { CliDeps, DemoOptions } from "../../src/cli/context.ts";
 import type { CheckOptions } from "../../src/check/options.ts";
 import type { CheckReport } from "../../src/check/report.ts";
 import type { CliIo } from "../../src/cli/io.ts";
+import type { CleanOptions, CleanReport } from "../../src/clean/report.ts";
 import type { Etcd } from "../../src/etcd/client/kv.ts";
 import type { EtcdOptions } from "../../src/etcd/options.ts";
 import { runCli } from "../../src/cli/program.ts";
@@ -53,6 +54,16 @@ const REPORT: CheckReport = {
   next: "Do it.",
 };
 
+/** What a cleaning in a test finds. */
+const CLEANED: CleanReport = {
+  isDryRun: false,
+  steps: [
+    { kind: "device", object: "flannel.1", action: "remove", result: "done", error: null },
+    { kind: "route", object: "10.5.1.0/24", action: "remove", result: "failed", error: "why" },
+  ],
+  notes: ["Kept: the rest."],
+};
+
 export interface CliResult {
   readonly code: number;
   readonly stdout: string;
@@ -61,6 +72,7 @@ export interface CliResult {
   readonly run: RunOptions | null;
   readonly demo: DemoOptions | null;
   readonly check: CheckOptions | null;
+  readonly clean: CleanOptions | null;
 }
 
 /** Runs one command line, given as words; `etcd` is what it finds at any endpoint. */
@@ -72,6 +84,7 @@ export async function cli(
   let run: RunOptions | null = null;
   let demo: DemoOptions | null = null;
   let check: CheckOptions | null = null;
+  let clean: CleanOptions | null = null;
   const deps: CliDeps = {
     version: "1.2.3",
     run: (options) => {
@@ -86,10 +99,14 @@ export async function cli(
       check = options;
       return Promise.resolve(REPORT);
     },
+    clean: (options) => {
+      clean = options;
+      return Promise.resolve(CLEANED);
+    },
     // deno-lint-ignore require-await -- so that a refusal is a rejection
     openEtcd: async (options) => etcd(options),
     io,
   };
   const code = await runCli(args, deps);
-  return { code, stdout: io.stdout, stderr: io.stderr, run, demo, check };
+  return { code, stdout: io.stdout, stderr: io.stderr, run, demo, check, clean };
 }

@@ -386,3 +386,34 @@ describe("selvage check", () => {
     assert.equal(JSON.parse(stdout).backends.length, 3);
   });
 });
+
+describe("selvage clean", () => {
+  test("the defaults, and what it tells", async () => {
+    const { code, stdout, clean } = await cli(["clean"]);
+    assert.deepEqual(clean, {
+      whose: "selvage",
+      isDryRun: false,
+      subnetFile: "/run/flannel/subnet.env",
+      removesSubnetFile: false,
+      apiSocket: "/run/selvage/api.sock",
+      stateDir: "/var/lib/selvage",
+      networks: [],
+    });
+    assert.equal(
+      stdout,
+      "removed device flannel.1\ncannot remove route 10.5.1.0/24: why\nKept: the rest.\n",
+    );
+    assert.equal(code, 1, "one could not be removed");
+  });
+
+  test("of flannel's", async () => {
+    const typed = "clean --flannel --dry-run --network 10.5.0.0/16 --remove-subnet-file --json";
+    const { stdout, clean } = await cli(words(typed));
+    const { whose, isDryRun, removesSubnetFile, networks } = clean!;
+    assert.deepEqual([whose, isDryRun, removesSubnetFile], ["flannel", true, true]);
+    assert.deepEqual(networks.map(String), ["10.5.0.0/16"]);
+    assert.equal((JSON.parse(stdout) as { steps: unknown[] }).steps.length, 2);
+    const wrong = await cli(words("clean --network 10.5.0.0/16"));
+    assert.deepEqual([wrong.code, wrong.clean], [2, null]);
+  });
+});

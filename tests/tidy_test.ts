@@ -90,6 +90,7 @@ const LAYERS: Readonly<Record<string, string[]>> = {
     "check/options",
     "check/report",
     "clean/report",
+    "registry/backup",
     "registry/certificate",
     "registry/join_string",
     "store/registry_database",

@@ -71,6 +71,14 @@ export class NodeControl implements AgentControl {
     await setConfig(text, CONFIG_SOURCE);
   }
 
+  // deno-lint-ignore require-await -- so that a failure is a rejection
+  async backUpRegistry(): Promise<string> {
+    const { store, backUp } = this.#opened;
+    if (backUp !== null) return backUp();
+    const text = `this host keeps no registry; the leases are kept at ${store.state().location}`;
+    throw new SelvageError("unsupported", text, { hint: "Back up what keeps them, there." });
+  }
+
   status(): Status {
     const { parts, details } = this.#options;
     return snapshot({ ...parts(), ...details() }, Date.now());

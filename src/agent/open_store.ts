@@ -8,6 +8,7 @@ import type { OuterLink } from "../kernel/outer_link.ts";
 import { type HostPort, parseHostPort } from "../net/host_port.ts";
 import { IpAddress } from "../net/ip.ts";
 import { formatJoinString, type JoinString } from "../registry/join_string.ts";
+import type { RegistryCertificate } from "../registry/certificate.ts";
 import type { RegistryServer } from "../registry/server.ts";
 import { tokensPath, TokenStore } from "../registry/tokens.ts";
 import { logger } from "../log.ts";
@@ -30,6 +31,8 @@ export interface OpenedStore {
   notices(): readonly string[];
   /** Makes a text the network's configuration, naming its source in errors; null: not from here. */
   readonly setConfig: ((text: string, where: string) => Promise<void>) | null;
+  /** Makes the text of a backup; null: the leases are kept elsewhere. */
+  readonly backUp: (() => string) | null;
   /** What the store keeps in the state directory. */
   readonly kept: readonly KeptPart[];
   close(): Promise<void>;
@@ -124,6 +127,7 @@ async function openEmbedded(
     : new ConfigFile(options.netConfigFile, (config) => judgeNetwork(config, link, host));
   // SQLite is loaded by hosts that keep a registry alone.
   const { EmbeddedStore, registryPath } = await import("../store/embedded_store.ts");
+  const { formatBackup, storedCertificate } = await import("../registry/backup.ts");
   const path = registryPath(options.stateDir);
   // A start that is refused makes no files.
   if (!existsSync(path)) file?.judge();
@@ -136,6 +140,11 @@ async function openEmbedded(
     const server = served?.server ?? null;
     return {
       store,
+      backUp: () => {
+        const certificate = served?.certificate ?? storedCertificate(options.stateDir);
+        const parts = { registry: store.exportRows(), tokens: tokens.exportRows(), certificate };
+        return formatBackup(parts, Date.now());
+      },
       kept: [
         {
           check: () => store.check(),
@@ -166,11 +175,18 @@ async function openEmbedded(
   }
 }
 
+/** What a registry that others reach has open. */
+interface ServedRegistry {
+  readonly server: RegistryServer;
+  readonly certificate: RegistryCertificate;
+  readonly files: readonly KeptPart[];
+}
+
 async function listenIfAsked(
   options: RunOptions,
   store: InstanceType<typeof import("../store/embedded_store.ts").EmbeddedStore>,
   tokens: TokenStore,
-): Promise<{ readonly server: RegistryServer; readonly files: readonly KeptPart[] } | null> {
+): Promise<ServedRegistry | null> {
   if (options.registryListen === null) return null;
   const { certificatePaths, ensureCertificate, writeCertificate } = await import(
     "../registry/certificate.ts"
@@ -181,7 +197,8 @@ async function listenIfAsked(
   const files = Object.values(certificatePaths(stateDir)).map((path) =>
     new KeptFile(path, () => writeCertificate(stateDir, certificate))
   );
-  return { server: await listenRegistry({ listen, store, tokens, certificate }), files };
+  const server = await listenRegistry({ listen, store, tokens, certificate });
+  return { server, files, certificate };
 }
 
 /** Tells of each change of a store's state. */
@@ -217,6 +234,7 @@ async function openRemote(
     registry: null,
     newConfig: null,
     notices: () => [],
+    backUp: null,
     kept: [],
     setConfig: null,
     close: () => store.close(),
@@ -238,6 +256,7 @@ async function openEtcd(
     registry: null,
     newConfig: null,
     notices: () => [],
+    backUp: null,
     kept: [],
     setConfig: async (text, where) => void await store.setConfig(text, where),
     close: () => store.close(),

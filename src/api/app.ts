@@ -232,6 +232,21 @@ function changingRoutes(control: AgentControl, options: ApiOptions) {
     });
 }
 
+/** What only the Unix socket may do: a backup holds the registry's private key. */
+function localRoutes(control: AgentControl, { guard }: ApiOptions) {
+  return new Hono()
+    .get("/v1/registry/backup", async (context) => {
+      if (guard !== null) {
+        throw new SelvageError("forbidden", "a backup holds secrets: it is not sent over TCP", {
+          hint: "Ask on the registry's host, over the Unix socket: selvage registry backup FILE.",
+        });
+      }
+      return context.body(await control.backUpRegistry(), 200, {
+        "content-type": "application/json",
+      });
+    });
+}
+
 /**
  * The API over `control`. Every error leaves as `application/problem+json`; none leaves as a
  * rejection. Its type is what Hono's typed client is made from.
@@ -244,7 +259,8 @@ export function createApi(control: AgentControl, options: ApiOptions) {
   app.notFound((context) => notFound(app, context));
   return app
     .route("/", readingRoutes(control, options))
-    .route("/", changingRoutes(control, options));
+    .route("/", changingRoutes(control, options))
+    .route("/", localRoutes(control, options));
 }
 
 /** For `hc<ApiType>`. */

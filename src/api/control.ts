@@ -61,6 +61,11 @@ export interface AgentControl {
    * `unsupported` on a host that joined another's registry.
    */
   setConfig(text: string, isForced: boolean): Promise<void>;
+  /**
+   * A backup of this host's registry with its tokens and its private key. Throws `unsupported` on a
+   * host that keeps none.
+   */
+  backUpRegistry(): Promise<string>;
   /** All leases as this host knew them last, its own among them; null: it knows none yet. */
   knownLeases(): readonly Lease[] | null;
   /** Throws `unavailable` before it is open. */

@@ -9,6 +9,7 @@ import { addDemo } from "./commands/demo.ts";
 import { addFlanneld, FLANNELD, withoutEmpty } from "./commands/flanneld.ts";
 import { addLeases } from "./commands/leases.ts";
 import { addMigrate } from "./commands/migrate.ts";
+import { addRegistry } from "./commands/registry.ts";
 import { addRun } from "./commands/run.ts";
 import { addStatus } from "./commands/status.ts";
 import { addToken } from "./commands/token.ts";
@@ -38,6 +39,7 @@ const COMMANDS = [
   addLeases,
   addConfig,
   addToken,
+  addRegistry,
   addMigrate,
   addFlanneld,
   addCheck,

@@ -57,7 +57,7 @@ function resumable(store: EmbeddedStore, id: string | undefined, text: string | 
     throw new SelvageError("invalid_argument", `revision ${JSON.stringify(text)}: not a number`);
   }
   const revision = Number(text);
-  return id === store.registryId && store.changesSince(revision) !== null ? revision : null;
+  return id === store.incarnation && store.changesSince(revision) !== null ? revision : null;
 }
 
 /** The app; every path asks for a join token first. */
@@ -80,7 +80,7 @@ export function createRegistryApp(options: RegistryAppOptions): Hono<Environment
     }));
   app.get("/leases", (context) => {
     const { revision, leases } = store.snapshot();
-    return context.json({ id: store.registryId, revision, leases: leases.map(toWireLease) });
+    return context.json({ id: store.incarnation, revision, leases: leases.map(toWireLease) });
   });
   app.get("/watch", (context) => {
     const revision = resumable(store, context.req.query("id"), context.req.query("revision"));

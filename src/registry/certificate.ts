@@ -108,6 +108,12 @@ export function writeCertificate(
   writeFileAtomic(paths.certificate, pair.certificatePem, { mode: 0o644 });
 }
 
+/** Reads certificate and key from the state directory. Throws, naming the file that is wrong. */
+export function loadCertificate(stateDir: string): RegistryCertificate {
+  const paths = certificatePaths(stateDir);
+  return loadPair(paths.certificate, paths.key);
+}
+
 /**
  * The registry's certificate and key from the state directory, made at the first call. Throws an
  * error that names the file which is missing, unreadable or damaged; it never replaces one, for
@@ -119,5 +125,5 @@ export async function ensureCertificate(stateDir: string): Promise<RegistryCerti
   if (!existsSync(certificatePath) && !existsSync(keyPath)) {
     writeCertificate(stateDir, await makeCertificate());
   }
-  return loadPair(certificatePath, keyPath);
+  return loadCertificate(stateDir);
 }

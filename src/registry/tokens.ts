@@ -10,6 +10,7 @@ import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import { SelvageError } from "../errors.ts";
 import { KeptDatabase } from "../store/kept_database.ts";
+import { openSqlite, openSqliteReadOnly, transact } from "../store/sqlite_file.ts";
 
 /** What a token is good for: the registry, or the changing half of the API. */
 export type TokenScope = "join" | "api";
@@ -46,6 +47,9 @@ const SCHEMA = {
   `,
 };
 
+const INSERT_TOKEN =
+  "INSERT INTO tokens (id, hash, scope, description, created_ms) VALUES (?, ?, ?, ?, ?)";
+
 const TOKEN_PATTERN = /^([0-9a-f]{12})\.([A-Za-z0-9_-]{43})$/;
 
 /** The tokens' file in the state directory. */
@@ -60,6 +64,43 @@ export function bearerToken(header: string | null | undefined): string | null {
 
 function hashOf(secret: string): Uint8Array {
   return createHash("sha256").update(secret).digest();
+}
+
+/** A token as it is kept. */
+export interface TokenRow extends TokenInfo {
+  /** SHA-256 of the secret, 64 lower-case hex digits. */
+  readonly hash: string;
+}
+
+function readRows(database: DatabaseSync): TokenRow[] {
+  return database.prepare(
+    "SELECT id, lower(hex(hash)) AS hash, scope, description, created_ms FROM tokens ORDER BY id",
+  ).all().map((row) => ({ ...row }) as unknown as TokenRow);
+}
+
+/** All tokens in a file that no process has open. Throws as `openSqliteReadOnly`. */
+export function exportTokens(path: string): TokenRow[] {
+  const database = openSqliteReadOnly(path, SCHEMA);
+  try {
+    return readRows(database);
+  } finally {
+    database.close();
+  }
+}
+
+/** Makes a new file of these tokens. Throws as `openSqlite`. */
+export function importTokens(path: string, tokens: readonly TokenRow[]): void {
+  const database = openSqlite(path, SCHEMA);
+  try {
+    transact(database, `token file ${path}`, () => {
+      const insert = database.prepare(INSERT_TOKEN);
+      for (const { id, hash, scope, description, created_ms } of tokens) {
+        insert.run(id, Buffer.from(hash, "hex"), scope, description, created_ms);
+      }
+    });
+  } finally {
+    database.close();
+  }
 }
 
 /** The file of tokens. It is opened at the first use; a look into it never makes it. */
@@ -111,9 +152,13 @@ export class TokenStore {
           hint: "Revoke tokens that are not needed: selvage token revoke ID.",
         });
       }
-      database.prepare(
-        "INSERT INTO tokens (id, hash, scope, description, created_ms) VALUES (?, ?, ?, ?, ?)",
-      ).run(info.id, hashOf(secret), scope, description, info.created_ms);
+      database.prepare(INSERT_TOKEN).run(
+        info.id,
+        hashOf(secret),
+        scope,
+        description,
+        info.created_ms,
+      );
     });
     return { info, token: `${info.id}.${secret}` };
   }
@@ -125,6 +170,12 @@ export class TokenStore {
     return database.prepare(
       "SELECT id, scope, description, created_ms FROM tokens ORDER BY created_ms, id",
     ).all().map((row) => ({ ...row }) as unknown as TokenInfo);
+  }
+
+  /** All tokens as they are kept, for a backup. */
+  exportRows(): TokenRow[] {
+    const database = this.#openExisting();
+    return database === null ? [] : readRows(database);
   }
 
   /** Ends a token at once. Throws `not_found` if there is none with this id. */

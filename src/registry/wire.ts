@@ -72,7 +72,7 @@ export const leaseReply = z.object({
 
 /** To a list: all leases at one revision. */
 export const listReply = z.object({
-  /** The registry's id; a revision counts in this registry alone. */
+  /** The registry's incarnation: a revision means something in this one only. */
   id: z.string(),
   revision,
   /** Each is checked by `readWireLease`: one that is none must not keep the others away. */

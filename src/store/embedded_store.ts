@@ -5,6 +5,7 @@
  * Every change is on the disk before it is told to anyone. SQLite's calls block for a fraction of
  * a millisecond, so one call is one transaction and calls never interleave.
  */
+import { randomBytes } from "node:crypto";
 import { Bell } from "../bell.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { ConfigNews } from "../config/config_news.ts";
@@ -26,6 +27,7 @@ import { checkAttributes, lostError, planReservation } from "../lease/lease_rule
 import type { IpPrefix } from "../net/ip.ts";
 import { type Clock, ExpiryRule, ExpiryTimer, SYSTEM_CLOCK } from "./expiry.ts";
 import { closedError } from "./closed_error.ts";
+import type { RegistryRows } from "./registry_database.ts";
 import { type ChangesSince, RegistryState, type Snapshot } from "./registry_state.ts";
 import {
   type ForcedReservation,
@@ -64,6 +66,7 @@ export class EmbeddedStore implements LeaseStore {
   #firstEnd_ms = Infinity;
   /** Leases that have run out are not deleted before this, by the clock that never jumps. */
   #expiryRetry_ms = -Infinity;
+  readonly #opening = randomBytes(8).toString("hex");
   #isClosed = false;
 
   /** Opens or makes the registry. Throws as `openSqlite`, or if its configuration is damaged. */
@@ -80,6 +83,20 @@ export class EmbeddedStore implements LeaseStore {
   /** Random, made with the file: revisions of another registry mean nothing here. */
   get registryId(): string {
     return this.#state.registryId;
+  }
+
+  /**
+   * Names the registry as it is open now, with a part that is random at each opening. A revision
+   * means something in one incarnation only: a file that was restored from a backup counts other
+   * changes under numbers that watchers have seen.
+   */
+  get incarnation(): string {
+    return `${this.registryId}.${this.#opening}`;
+  }
+
+  /** All that a backup keeps, as it is stored. */
+  exportRows(): RegistryRows {
+    return this.#enter().exportRows();
   }
 
   // Every call begins here: the store is open, what it knows is true, nothing has run out.

@@ -17,7 +17,7 @@ import { formatLeaseValue, parseLeaseValue } from "../lease/lease_value.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
 import { UnreadableKeys } from "../lease/unreadable_keys.ts";
 import { KeptDatabase } from "./kept_database.ts";
-import { openSqliteReadOnly } from "./sqlite_file.ts";
+import { databaseError, openSqliteReadOnly } from "./sqlite_file.ts";
 
 const LOG_SUBJECT = "store";
 
@@ -130,6 +130,48 @@ export function readRegistry(path: string): RegistryContents {
   }
 }
 
+/** What a backup keeps of a registry, as it is stored: what cannot be read is kept, too. */
+export interface RegistryRows {
+  readonly configText: string | null;
+  /** As of `readConfigFile`. */
+  readonly configFileText: string | null;
+  readonly leases: readonly LeaseRow[];
+}
+
+function readRows(database: DatabaseSync): RegistryRows {
+  const text = (table: string): string | null => {
+    const isThere = database.prepare("SELECT 1 FROM sqlite_schema WHERE name = ?").get(table);
+    const row = isThere && database.prepare(`SELECT text FROM ${table}`).get();
+    return row === undefined ? null : String(row.text);
+  };
+  const leases = database.prepare("SELECT key, value, expiry_ms FROM leases ORDER BY key").all()
+    .map((row) => ({ ...row }) as unknown as LeaseRow);
+  return { configText: text("config"), configFileText: text("config_file"), leases };
+}
+
+/** The rows of a registry that no process keeps. Throws as `readRegistry`. */
+export function exportRegistry(path: string): RegistryRows {
+  const database = openSqliteReadOnly(path, SCHEMA);
+  try {
+    database.exec("BEGIN");
+    return readRows(database);
+  } catch (error) {
+    throw databaseError(`registry ${path}`, error);
+  } finally {
+    database.close();
+  }
+}
+
+/** Makes a new registry file of these rows. Throws as `openSqlite`. */
+export function importRegistry(path: string, rows: RegistryRows): void {
+  const database = new RegistryDatabase(path);
+  try {
+    database.importRows(rows);
+  } finally {
+    database.close();
+  }
+}
+
 /** The tables in one SQLite file. It keeps nothing in memory and decides nothing. */
 export class RegistryDatabase {
   readonly #kept: KeptDatabase;
@@ -180,6 +222,23 @@ export class RegistryDatabase {
   /** Everything but the log. */
   load(): RegistryContents {
     return this.#kept.read((database) => loadContents(database, this.#unreadable));
+  }
+
+  /** All that a backup keeps. */
+  exportRows(): RegistryRows {
+    return this.#kept.read(readRows);
+  }
+
+  /** Fills the tables of a new file. */
+  importRows({ configText, configFileText, leases }: RegistryRows): void {
+    this.transact(() => {
+      if (configText !== null) this.writeConfig(configText, 0);
+      if (configFileText !== null) this.writeConfigFile(configFileText);
+      const put = this.#database.prepare(
+        "INSERT INTO leases (key, value, expiry_ms) VALUES (?, ?, ?)",
+      );
+      for (const { key, value, expiry_ms } of leases) put.run(key, value, expiry_ms);
+    });
   }
 
   /** Within `transact`: carries the changes out and logs them as the revisions after this one. */

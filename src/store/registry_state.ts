@@ -7,7 +7,7 @@ import { formatNetworkConfig, parseNetworkConfig } from "../config/parse_network
 import { errorText } from "../errors.ts";
 import type { Lease, LeaseChange } from "../lease/lease.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
-import { RegistryDatabase, type RegistryEvent } from "./registry_database.ts";
+import { RegistryDatabase, type RegistryEvent, type RegistryRows } from "./registry_database.ts";
 import type { StoreState } from "./store.ts";
 
 /** All leases at one revision. */
@@ -69,6 +69,11 @@ export class RegistryState {
   /** Random, made with the file: revisions of another registry mean nothing here. */
   get registryId(): string {
     return this.#database.registryId;
+  }
+
+  /** All that a backup keeps, as it is stored. */
+  exportRows(): RegistryRows {
+    return this.#database.exportRows();
   }
 
   get table(): LeaseTable {

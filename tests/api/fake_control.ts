@@ -204,6 +204,10 @@ export class FakeControl implements AgentControl {
   constructor(readonly store = new FakeStore(), status: Status = sampleStatus()) {
     this.current = status;
   }
+  backUpRegistry(): Promise<string> {
+    return Promise.resolve('{"format":"a backup"}\n');
+  }
+
   status(): Status {
     return this.current;
   }

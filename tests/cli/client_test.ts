@@ -1,7 +1,7 @@
 /** Commands that ask a daemon, against real listeners. */
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -230,6 +230,8 @@ describe("over TCP", () => {
     assert.equal((await ask("leases revoke 10.5.7.0/24", io)).code, 0);
     assert.equal(control.store.leases.size, 1);
     assert.match((await ask("token list", io)).stderr, /only managed over the Unix socket/);
+    assert.match((await ask("registry backup DIR/backup", io)).stderr, /is not sent over TCP/);
+    assert.equal(existsSync(join(dir, "backup")), false);
   });
 
   test("TLS: only with the certificate that was given", async () => {

@@ -96,7 +96,7 @@ describe("the registry server", () => {
   });
 
   test("refuses a watch that it cannot resume", async () => {
-    const { registryId: id } = registry.store;
+    const { incarnation: id } = registry.store;
     const rows: [string, number][] = [
       [`id=${id}&revision=7`, 410],
       ["id=other&revision=1", 410],
@@ -111,7 +111,7 @@ describe("the registry server", () => {
   });
 
   test("bounds its watchers, and knows when one has gone", async () => {
-    const path = `/watch?id=${registry.store.registryId}&revision=1`;
+    const path = `/watch?id=${registry.store.incarnation}&revision=1`;
     const abort = new AbortController();
     const open = [1, 2].map(() => request(path, { signal: abort.signal }));
     for (const response of await Promise.all(open)) assert.equal(response.status, 200);
@@ -124,7 +124,7 @@ describe("the registry server", () => {
   });
 
   test("drops a watcher that does not read", async () => {
-    const text = `GET /registry/v1/watch?id=${registry.store.registryId}&revision=1 HTTP/1.1\r\n` +
+    const text = `GET /registry/v1/watch?id=${registry.store.incarnation}&revision=1 HTTP/1.1\r\n` +
       `Host: ${REGISTRY_NAME}\r\nAuthorization: Bearer ${registry.token.text}\r\n\r\n`;
     const port = String(registry.server.port);
     const child = spawnModule(new URL("./silent_watcher_child.ts", import.meta.url), [port, text]);

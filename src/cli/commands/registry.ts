@@ -1,0 +1,137 @@
+/** `selvage registry`: backup and restore of the registry on this host. */
+import { existsSync } from "node:fs";
+import type { Command } from "commander";
+import { DEFAULTS } from "../../agent/options.ts";
+import { hasCode, SelvageError } from "../../errors.ts";
+import { writeFileAtomic } from "../../files.ts";
+import type { RegistryBackup } from "../../registry/backup.ts";
+import { printable, printableJson } from "../../printable.ts";
+import { addClientFlags, type ClientFlags, openClient, succeeded } from "../client.ts";
+import type { CommandContext } from "../context.ts";
+import { boolFlag, valueFlag } from "../flags.ts";
+import { formatCount, formatTime } from "../units.ts";
+import { UsageError } from "../usage_error.ts";
+import { nonEmpty } from "../values.ts";
+
+interface BackupFlags extends ClientFlags {
+  readonly stateDir?: string;
+  readonly force?: boolean;
+  readonly json?: boolean;
+}
+
+interface RestoreFlags {
+  readonly stateDir: string;
+  readonly force?: boolean;
+  readonly json?: boolean;
+}
+
+const jsonFlag = () => boolFlag({ term: "json", description: "what it holds, as JSON" });
+
+function summary({ created_ms, registry, tokens, certificate }: RegistryBackup) {
+  return {
+    created_ms,
+    leaseCount: registry.leases.length,
+    tokenCount: tokens.length,
+    hasConfiguration: registry.configText !== null,
+    hasCertificate: certificate !== null,
+  };
+}
+
+function summaryText(backup: RegistryBackup): string {
+  const { leaseCount, tokenCount, hasConfiguration, hasCertificate } = summary(backup);
+  const parts = [
+    hasConfiguration ? "the network's configuration" : "no network configuration",
+    formatCount(leaseCount, "lease"),
+    formatCount(tokenCount, "token"),
+    hasCertificate ? "certificate and key" : "no certificate",
+  ];
+  return `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}`;
+}
+
+/** The text of a backup: from the daemon, or from the files of one that does not run. */
+async function backupText(flags: BackupFlags, { io }: CommandContext): Promise<string> {
+  if (flags.stateDir !== undefined) {
+    const { backUpFiles } = await import("../../registry/backup.ts");
+    return backUpFiles(flags.stateDir, io.now_ms());
+  }
+  try {
+    return await (await succeeded(openClient(flags).v1.registry.backup.$get())).text();
+  } catch (error) {
+    if (!hasCode(error, "unavailable")) throw error;
+    const hint = "If selvage does not run here, name its files: --state-dir " + DEFAULTS.stateDir;
+    throw new SelvageError(error.code, error.message, { hint, cause: error });
+  }
+}
+
+function addBackup(registry: Command, context: CommandContext): void {
+  const { io } = context;
+  const command = registry.command("backup")
+    .description("write configuration, leases, tokens, certificate and key into one file")
+    .argument("<file>", "made for its owner only; it holds secrets")
+    .addOption(valueFlag({
+      term: "state-dir <dir>",
+      description: "read the files of a registry that does not run, not the running one",
+      parse: nonEmpty,
+    }))
+    .addOption(boolFlag({ term: "force", description: "replace a file that is there" }))
+    .addOption(jsonFlag());
+  addClientFlags(command).action(async (file: string, flags: BackupFlags) => {
+    if (flags.api !== undefined && flags.stateDir !== undefined) {
+      throw new UsageError("--state-dir and --api exclude each other");
+    }
+    if (existsSync(file) && flags.force !== true) {
+      throw new SelvageError("conflict", `${file} is there already`, {
+        hint: "Choose another name, or replace it with --force.",
+      });
+    }
+    const { parseBackup } = await import("../../registry/backup.ts");
+    const text = await backupText(flags, context);
+    const backup = parseBackup(text, "the backup");
+    writeFileAtomic(file, text, { mode: 0o600 });
+    if (flags.json === true) return io.out(printableJson({ file, ...summary(backup) }));
+    io.out(printable(`wrote ${file}: ${summaryText(backup)}`) + "\n");
+    io.err("Keep it secret: whoever has it can pose as this registry.\n");
+  });
+}
+
+function addRestore(registry: Command, { io }: CommandContext): void {
+  registry.command("restore")
+    .description("make the registry of a backup, while selvage does not run on this host")
+    .argument("<file>", "as `selvage registry backup` wrote it")
+    .addOption(valueFlag({
+      term: "state-dir <dir>",
+      description: "where the registry is made",
+      parse: nonEmpty,
+      default: DEFAULTS.stateDir as string,
+      env: "selvage",
+    }))
+    .addOption(boolFlag({ term: "force", description: "replace the registry that is there" }))
+    .addOption(jsonFlag())
+    .action(async (file: string, flags: RestoreFlags) => {
+      const { readBackup, restoreBackup } = await import("../../registry/backup.ts");
+      const backup = readBackup(file);
+      const { stateDir } = flags;
+      restoreBackup(backup, stateDir, { isForced: flags.force === true, now_ms: io.now_ms() });
+      if (flags.json === true) return io.out(printableJson({ stateDir, ...summary(backup) }));
+      const made = formatTime(backup.created_ms);
+      io.out(printable(`restored into ${stateDir}, as of ${made}: ${summaryText(backup)}`) + "\n");
+      io.err("Start selvage with the flags that it had. The other hosts need no restart.\n");
+    });
+}
+
+const EXAMPLES = `
+Examples:
+  selvage registry backup /root/registry.backup
+  systemctl stop selvage
+  selvage registry restore /root/registry.backup --force
+  systemctl start selvage
+`;
+
+/** Adds `registry` with its subcommands to the program. */
+export function addRegistry(program: Command, context: CommandContext): void {
+  const registry = program.command("registry")
+    .description("back up the registry on this host, or restore it")
+    .addHelpText("afterAll", EXAMPLES);
+  addBackup(registry, context);
+  addRestore(registry, context);
+}

@@ -1,0 +1,166 @@
+/**
+ * Backup and restore of a registry: its configuration, leases, tokens, certificate and key, in one
+ * JSON file. Log and revisions are left out: hosts that watch list anew after a restore, because a
+ * registry has another incarnation each time that it is opened.
+ */
+import { existsSync, renameSync, rmSync } from "node:fs";
+import { z } from "zod";
+import { hasCode, SelvageError } from "../errors.ts";
+import { readFileBounded, syncDirectory } from "../files.ts";
+import { checkedJson } from "../net/checked.ts";
+import {
+  exportRegistry,
+  importRegistry,
+  registryPath,
+  type RegistryRows,
+} from "../store/registry_database.ts";
+import { LEASE_TTL_MS } from "../store/store.ts";
+import { certificatePaths, loadCertificate, writeCertificate } from "./certificate.ts";
+import { exportTokens, importTokens, type TokenRow, tokensPath } from "./tokens.ts";
+
+const FORMAT = "selvage registry backup";
+const VERSION = 1;
+
+/** The longest file that is read: some 65,000 leases take 20 MB. */
+const SIZE_MAX_BYTES = 256 * 1024 * 1024;
+
+const schema = z.object({
+  format: z.literal(FORMAT),
+  version: z.number().int().min(1),
+  /** When it was made, in ms since 1970. */
+  created_ms: z.number().int(),
+  registry: z.object({
+    configText: z.string().nullable(),
+    configFileText: z.string().nullable(),
+    leases: z.array(z.object({
+      key: z.string(),
+      value: z.string(),
+      expiry_ms: z.number().int().nullable(),
+    })),
+  }),
+  tokens: z.array(z.object({
+    id: z.string(),
+    /** SHA-256 of the secret, 64 lower-case hex digits. */
+    hash: z.string().regex(/^[0-9a-f]{64}$/),
+    scope: z.enum(["join", "api"]),
+    description: z.string(),
+    created_ms: z.number().int(),
+  })),
+  /** null: the registry never listened. */
+  certificate: z.object({ certificatePem: z.string(), privateKeyPem: z.string() }).nullable(),
+});
+
+/** A backup, read. */
+export type RegistryBackup = z.infer<typeof schema>;
+
+/** What a backup is made of. */
+export interface BackupParts {
+  readonly registry: RegistryRows;
+  readonly tokens: readonly TokenRow[];
+  readonly certificate: RegistryBackup["certificate"];
+}
+
+/** The text of a backup. It holds the registry's private key: whoever reads it can pose as it. */
+export function formatBackup(parts: BackupParts, now_ms: number): string {
+  const { registry, tokens, certificate } = parts;
+  const pair = certificate && {
+    certificatePem: certificate.certificatePem,
+    privateKeyPem: certificate.privateKeyPem,
+  };
+  const head = { format: FORMAT, version: VERSION, created_ms: now_ms };
+  return `${JSON.stringify({ ...head, registry, tokens, certificate: pair })}\n`;
+}
+
+/** Reads the text of a backup; `where` names it in errors. Throws `invalid_argument`. */
+export function parseBackup(text: string, where: string): RegistryBackup {
+  const backup = checkedJson(schema, text, where);
+  if (backup.version <= VERSION) return backup;
+  const error = `${where}: a backup of version ${backup.version}, newer than ours`;
+  throw new SelvageError("unsupported", error, {
+    hint: "Restore it with the Selvage that made it.",
+  });
+}
+
+/** Reads a backup's file. Throws as `readFileBounded` and `parseBackup`, naming the file. */
+export function readBackup(path: string): RegistryBackup {
+  return parseBackup(readFileBounded(path, SIZE_MAX_BYTES), path);
+}
+
+/**
+ * The text of a backup from the files of a registry that no process has open. Throws `not_found` if
+ * there is none, `conflict` while a process has it open.
+ */
+export function backUpFiles(stateDir: string, now_ms: number): string {
+  const registry = exportRegistry(registryPath(stateDir));
+  const tokensFile = tokensPath(stateDir);
+  const tokens = existsSync(tokensFile) ? exportTokens(tokensFile) : [];
+  return formatBackup({ registry, tokens, certificate: storedCertificate(stateDir) }, now_ms);
+}
+
+/** Certificate and key of the state directory; null: there are none. Throws if one is damaged. */
+export function storedCertificate(stateDir: string): BackupParts["certificate"] {
+  const paths = certificatePaths(stateDir);
+  if (!existsSync(paths.certificate) && !existsSync(paths.key)) return null;
+  return loadCertificate(stateDir);
+}
+
+/** Throws `conflict` while a process has the registry of this state directory open. */
+function requireStopped(stateDir: string): void {
+  const path = registryPath(stateDir);
+  if (!existsSync(path)) return;
+  try {
+    exportRegistry(path);
+  } catch (error) {
+    // A damaged file is what a backup is for.
+    if (!hasCode(error, "conflict")) return;
+    throw new SelvageError("conflict", error.message, {
+      hint: "Stop selvage on this host first, and start it again after the restore.",
+      cause: error,
+    });
+  }
+}
+
+/** Puts a database file that is complete in the place of another, which nobody has open. */
+function putInPlace(made: string, path: string): void {
+  // A log beside it would be taken for that of the new file.
+  for (const suffix of ["-wal", "-shm", "-journal"]) rmSync(path + suffix, { force: true });
+  renameSync(made, path);
+}
+
+/**
+ * Makes the registry of a backup in this state directory, for the next start of selvage there.
+ * Leases get a whole lifetime from now on, since their hosts may have renewed them after the
+ * backup was made. Throws `conflict` while selvage runs there, or if a registry is there already
+ * and it is not `isForced`; nothing is changed then.
+ */
+export function restoreBackup(
+  backup: RegistryBackup,
+  stateDir: string,
+  options: { readonly isForced: boolean; readonly now_ms: number },
+): void {
+  requireStopped(stateDir);
+  const paths = [
+    registryPath(stateDir),
+    tokensPath(stateDir),
+    ...Object.values(certificatePaths(stateDir)),
+  ];
+  const found = paths.find((path) => existsSync(path));
+  if (found !== undefined && !options.isForced) {
+    throw new SelvageError("conflict", `${stateDir} holds a registry already: ${found}`, {
+      hint: "Choose another --state-dir, or replace that registry with --force.",
+    });
+  }
+  const made = (path: string) => `${path}.restored`;
+  const [registry, tokens] = [registryPath(stateDir), tokensPath(stateDir)];
+  for (const path of [registry, tokens]) rmSync(made(path), { force: true });
+  const expiry_ms = options.now_ms + LEASE_TTL_MS;
+  const leases = backup.registry.leases.map((lease) =>
+    lease.expiry_ms === null ? lease : { ...lease, expiry_ms }
+  );
+  importRegistry(made(registry), { ...backup.registry, leases });
+  importTokens(made(tokens), backup.tokens);
+  if (backup.certificate !== null) writeCertificate(stateDir, backup.certificate);
+  putInPlace(made(tokens), tokens);
+  putInPlace(made(registry), registry);
+  syncDirectory(stateDir);
+}

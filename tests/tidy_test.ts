@@ -69,6 +69,7 @@ const LAYERS: Readonly<Record<string, string[]>> = {
     "agent/network",
     "agent/options",
     "agent/preflight",
+    "agent/vital_addresses",
   ],
   clean: [
     "net",

@@ -31,7 +31,13 @@ import { keepLink, readKeptLink } from "./kept_outer_link.ts";
 import { KnownLeases } from "./known_leases.ts";
 import { LeftSubnets } from "./left_subnets.ts";
 import { LeaseKeeper, STORE_ANSWER_MAX_MS } from "./lease_keeper.ts";
-import { awaitNetwork, findStoreAway, judgeNetwork, type Network } from "./network.ts";
+import {
+  awaitNetwork,
+  findStoreAway,
+  judgeNetwork,
+  leaseOverlap,
+  type Network,
+} from "./network.ts";
 import { NodeControl } from "./node_control.ts";
 import { NodeMemory, type RememberedStart, startNotice } from "./node_memory.ts";
 import { followFirewall, followTables } from "./notifications.ts";
@@ -47,6 +53,7 @@ import { KeptFile, StateKeeper } from "./state_keeper.ts";
 import type { NodeParts } from "./snapshot.ts";
 import { prepareHost, startExtension } from "./start_commands.ts";
 import { keepVtepMacs, loadVtepMacs, vtepMacsPath } from "./vtep_macs.ts";
+import { vitalAddresses } from "./vital_addresses.ts";
 import { workerCount } from "./worker_count.ts";
 
 const MOVE_RETRY_FIRST_MS = 1_000;
@@ -131,7 +138,7 @@ export class Agent {
    */
   async run(signal: AbortSignal, listen: () => Promise<Closable>): Promise<void> {
     requireCapabilities("selvage run", "CAP_NET_ADMIN", "CAP_NET_RAW");
-    this.#kernel = new HostKernel();
+    this.#kernel = new HostKernel(this.#vitalAddresses);
     let listeners: Closable | null = null;
     try {
       this.#outerLink = this.#watchOuterLink(this.#kernel);
@@ -158,6 +165,14 @@ export class Agent {
       keepVtepMacs(stateDir, this.#link.publicAddresses, this.#vtepMacs!);
     });
     return new StateKeeper([...kept, vtepFile]);
+  }
+
+  /** null: nothing is held against the network. */
+  get #vitalAddresses() {
+    const { allowsNetworkOverlap, join, etcd } = this.#options;
+    if (allowsNetworkOverlap) return null;
+    const etcdEndpoints = etcd?.endpoints ?? [];
+    return vitalAddresses({ registry: join?.addresses ?? [], etcdEndpoints });
   }
 
   #watchOuterLink({ connection }: HostKernel): OuterLinkWatch {
@@ -571,6 +586,11 @@ export class Agent {
     }
   }
 
+  get #leaseOverlap(): string | null {
+    const [network, lease] = [this.#network, this.#keeper?.lease ?? null];
+    return network === null || lease === null ? null : leaseOverlap(network, lease);
+  }
+
   get #networks(): IpPrefix[] {
     return this.#network?.config.ranges.map(({ network }) => network) ?? [];
   }
@@ -586,7 +606,7 @@ export class Agent {
       renewal_ms: this.#keeper?.renewal_ms ?? null,
       lostSince_ms: this.#keeper?.lostSince_ms ?? null,
       path: this.#path,
-      linkProblem: this.#outerLink?.problem ?? null,
+      linkProblem: this.#outerLink?.problem ?? this.#leaseOverlap,
       rivalProblem: this.#keeper?.rivalProblem ?? null,
       configProblem: this.#configWatch.problem,
       stateProblems: this.#stateKeeper?.problems ?? [],

@@ -2,6 +2,7 @@
  * Keeps the overlay's packets on a host that has no lease: without the overlay's routes they would
  * leave by the default one, unencapsulated, from addresses that are another host's.
  */
+import { overlayPrefixes } from "../config/overlay_prefixes.ts";
 import { NO_KERNEL_STATE } from "../kernel/state.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import { hostNeeds } from "./host_needs.ts";
@@ -29,7 +30,8 @@ export function raiseBarrier(
     ...hostNeeds(config, { subnets }, flags),
     blackholes: backend.carriesNothing
       ? []
-      : config.ranges.map(({ network }) => ({ destination: network })),
+      : overlayPrefixes(config, backend.routesWholeNetwork?.(config) ?? false)
+        .map((destination) => ({ destination })),
     arePeersKnown: () => true,
   });
   keeper.begin(NO_KERNEL_STATE);

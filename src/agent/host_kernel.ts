@@ -4,6 +4,7 @@ import type { HostFeatures } from "../backend/select.ts";
 import { Firewall } from "../kernel/firewall.ts";
 import { hasKernelVxlan } from "../kernel/probe.ts";
 import { Reconciler } from "../kernel/reconciler.ts";
+import { listSurroundings, type VitalAddress } from "../kernel/surroundings.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
 import { claimNamespace } from "./namespace_claim.ts";
 
@@ -15,9 +16,15 @@ export class HostKernel {
   readonly reconciler = new Reconciler(this.connection);
   readonly firewall = new Firewall(() => new NetlinkConnection(new NetlinkNetfilterSocket()));
   #hasVxlan: boolean | null = null;
-  readonly features: HostFeatures = {
-    hasKernelVxlan: () => this.#hasVxlan ??= hasKernelVxlan(this.connection),
-  };
+  readonly features: HostFeatures;
+
+  /** `vital`: what the host must go on reaching; null: nothing is held against a network. */
+  constructor(vital: readonly VitalAddress[] | null) {
+    this.features = {
+      hasKernelVxlan: () => this.#hasVxlan ??= hasKernelVxlan(this.connection),
+      surroundings: () => vital === null ? [] : listSurroundings(this.connection, vital),
+    };
+  }
 
   /** Removes all of ours, also an earlier run's; returns what cannot be, a sentence each. */
   clear(): string[] {

@@ -2,10 +2,14 @@
 import type { Backend } from "../backend/backend.ts";
 import { configWarnings, type HostFeatures, selectBackend } from "../backend/select.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
-import { checkOuterAddresses } from "../config/parse_network_config.ts";
+import { checkOuterAddresses, overlayPrefixes } from "../config/overlay_prefixes.ts";
+import { findTaken } from "../backend/reach_peer.ts";
 import { adviceText, errorText, hasCode, isStoreFault, SelvageError } from "../errors.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
+import { isTakenBy, type Surrounding } from "../kernel/surroundings.ts";
+import type { Lease } from "../lease/lease.ts";
 import { logger } from "../log.ts";
+import { ofFamily } from "../net/ip.ts";
 import { LinkedSignal } from "../net/linked_signal.ts";
 import { pause } from "../retry.ts";
 import type { LeaseStore } from "../store/store.ts";
@@ -21,6 +25,49 @@ const UNTIL_READ = "until it answers, what an earlier run left in the kernel ser
 export interface Network {
   readonly config: NetworkConfig;
   readonly backend: Backend;
+  /** What a peer's route must not cut off; not given: nothing. */
+  readonly surroundings?: readonly Surrounding[];
+}
+
+/** So many things that would be cut off are named. */
+const NAMED_MAX = 5;
+
+/** Whether containers of the network may be at the interface, as after a run before this one. */
+function mayBeOurs({ mayBeContainers, prefix }: Surrounding, { ranges }: NetworkConfig): boolean {
+  return mayBeContainers && prefix.length >= (ofFamily(ranges, prefix.family)?.subnetLength ?? 0);
+}
+
+/**
+ * Throws `conflict` if the overlay's routes would cut this host off from something that it needs,
+ * or, if they take the whole network, hide it from other hosts' containers.
+ */
+function checkSurroundings(
+  config: NetworkConfig,
+  routesWholeNetwork: boolean,
+  surroundings: readonly Surrounding[],
+): void {
+  const prefixes = overlayPrefixes(config, routesWholeNetwork);
+  const taken = surroundings.filter((one) =>
+    !mayBeOurs(one, config) && prefixes.some((prefix) =>
+      isTakenBy(one, prefix) ||
+      (routesWholeNetwork && one.isConnected && prefix.overlaps(one.prefix))
+    )
+  );
+  if (taken.length === 0) return;
+  const networks = config.ranges.map(({ network }) => network).join(" and ");
+  const names = [...new Set(taken.map(({ what }) => what))].slice(0, NAMED_MAX).join(", ");
+  const routed = routesWholeNetwork ? "is routed into the tunnel as a whole" : "is routed into it";
+  throw new SelvageError(
+    "conflict",
+    `the overlay's network ${networks} ${routed}, which would cut this host off from ${names}`,
+    {
+      hint: routesWholeNetwork
+        ? "Choose another Network or, if only subnets of it are to be routed, the backend vxlan; " +
+          "--allow-network-overlap starts all the same."
+        : "Choose another Network, or SubnetMin and SubnetMax that leave it out; " +
+          "--allow-network-overlap starts all the same.",
+    },
+  );
 }
 
 /** Throws if this host cannot obey the configuration: what is wrong, and what to do. */
@@ -29,10 +76,26 @@ export function judgeNetwork(
   link: OuterLink,
   host: HostFeatures,
 ): Network {
-  checkOuterAddresses(config, [...link.addresses, ...link.publicAddresses]);
   const backend = selectBackend(config, host);
   backend.check(config, link);
-  return { config, backend };
+  if (backend.carriesNothing) return { config, backend };
+  const isWhole = backend.routesWholeNetwork?.(config) ?? false;
+  checkOuterAddresses(config, [...link.addresses, ...link.publicAddresses], isWhole);
+  const surroundings = host.surroundings?.() ?? [];
+  checkSurroundings(config, isWhole, surroundings);
+  return { config, backend, surroundings };
+}
+
+/** What this host's own subnet hides from it; null: nothing. */
+export function leaseOverlap(network: Network, { subnets }: Pick<Lease, "subnets">): string | null {
+  for (const subnet of subnets) {
+    const taken = findTaken(subnet, network);
+    if (taken === null) continue;
+    return `this host's subnet ${subnet} overlaps ${taken.what}, which its containers and this ` +
+      "host may not reach: have the registry give it another one (selvage leases revoke " +
+      `${subnet}), or keep SubnetMin and SubnetMax clear of ${taken.prefix}`;
+  }
+  return null;
 }
 
 /** Says in the log what is odd about a configuration that this host obeys. */

@@ -12,6 +12,8 @@ export { WORKER_COUNT_MAX } from "./worker_count.ts";
 
 export interface RunOptions {
   readonly link: OuterLinkChoice;
+  /** Whether a network may cut this host off from its gateway, store, resolvers or networks. */
+  readonly allowsNetworkOverlap: boolean;
   readonly subnetFile: string;
   /** Before its end, when a lease is renewed. */
   readonly renewMargin_ms: number;

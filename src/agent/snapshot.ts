@@ -21,7 +21,7 @@ export interface NodeParts extends ShownProgress {
   readonly renewal_ms: number | null;
   readonly lostSince_ms: number | null;
   readonly path: DataPath | null;
-  /** Why the outer interface is not what it was; null: it is. */
+  /** Why the outer interface is not what it was, or hidden by the subnet; null: all is well. */
   readonly linkProblem: string | null;
   /** Who else publishes our lease; null: nobody. */
   readonly rivalProblem: string | null;

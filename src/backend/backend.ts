@@ -4,6 +4,7 @@
  */
 import type { DesiredLink, KernelState } from "../kernel/state.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
+import type { Surrounding } from "../kernel/surroundings.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import type { Family, IpAddress, IpPrefix } from "../net/ip.ts";
@@ -67,6 +68,8 @@ export interface PlanInput {
   readonly lease: Lease;
   /** Every lease of the network but our own. */
   readonly peers: readonly Lease[];
+  /** What must not be cut off by a peer's route; not given: nothing. */
+  readonly surroundings?: readonly Surrounding[];
 }
 
 export interface Plan {
@@ -96,6 +99,11 @@ export interface Backend {
   readonly optionNames: readonly string[];
   /** It has no part in where packets go. */
   readonly carriesNothing?: true;
+  /**
+   * Whether one route sends the whole network into a tunnel; else each peer's subnet has a route of
+   * its own. Left out: it has not.
+   */
+  routesWholeNetwork?(config: NetworkConfig): boolean;
   /** Throws if this backend cannot do what the configuration asks for; null: over any link. */
   check(config: NetworkConfig, link: OuterLink | null): void;
   /** What to forward in user space, at most one a family; empty where the kernel does it. */

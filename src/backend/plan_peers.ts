@@ -1,6 +1,6 @@
 /** What is common to all backends: the plan of every peer. */
 import { type Lease, leaseKey } from "../lease/lease.ts";
-import type { Family, IpPrefix } from "../net/ip.ts";
+import { bitsOf, type Family, IpPrefix, ofFamily } from "../net/ip.ts";
 import type { PeerEntry, PlanInput, SkippedPeer } from "./backend.ts";
 
 /**
@@ -21,7 +21,7 @@ export interface PlannedPeers<E extends PeerEntry> {
 
 /** What has been planned for one node, and what that depends on besides the peer. */
 interface Memory<E extends PeerEntry> {
-  readonly input: Pick<PlanInput, "config" | "link" | "vtepMacs">;
+  readonly input: Pick<PlanInput, "config" | "link" | "vtepMacs" | "surroundings">;
   readonly planPeer: PlanPeer<E>;
   readonly planned: Readonly<Record<Family, WeakMap<Lease, E | string>>>;
 }
@@ -33,10 +33,12 @@ function memoryFor<E extends PeerEntry>(input: PlanInput, planPeer: PlanPeer<E>)
   const known = memories.get(input.lease) as Memory<E> | undefined;
   if (
     known?.planPeer === planPeer && known.input.config === input.config &&
-    known.input.link === input.link && known.input.vtepMacs === input.vtepMacs
+    known.input.link === input.link && known.input.vtepMacs === input.vtepMacs &&
+    known.input.surroundings === input.surroundings
   ) return known;
+  const { config, link, vtepMacs, surroundings } = input;
   const memory: Memory<E> = {
-    input: { config: input.config, link: input.link, vtepMacs: input.vtepMacs },
+    input: { config, link, vtepMacs, surroundings },
     planPeer,
     planned: { 4: new WeakMap(), 6: new WeakMap() },
   };
@@ -91,6 +93,34 @@ function withoutOverlaps<E extends PeerEntry>(
   return entries;
 }
 
+/**
+ * The entries without those whose public address lies in a subnet that is routed into the overlay,
+ * our own included: datagrams to it would be routed there as well. In most networks there are none
+ * in the whole network.
+ */
+function withoutEnclosed<E extends PeerEntry>(
+  entries: readonly E[],
+  { config, lease }: PlanInput,
+  skipped: SkippedPeer[],
+): readonly E[] {
+  const isInNetwork = ({ address }: E) =>
+    ofFamily(config.ranges, address.family)?.network
+      .contains(address) === true;
+  if (!entries.some(isInNetwork)) return entries;
+  return entries.filter((entry) => {
+    if (!isInNetwork(entry)) return true;
+    const { address, key } = entry;
+    const host = IpPrefix.of(address, bitsOf(address.family));
+    const own = lease.subnets.find((subnet) => subnet.contains(address));
+    const subnet = own ?? findOverlap(entries, host)?.subnet;
+    if (subnet === undefined) return true;
+    const reason = `its public address ${address} lies in the subnet ${subnet}, which is routed ` +
+      "into the overlay";
+    skipped.push({ key, reason });
+    return false;
+  });
+}
+
 /** The same, with a word on those that are left out in one family and served in the other. */
 function withOtherFamily(
   skipped: SkippedPeer[],
@@ -136,5 +166,6 @@ export function planPeers<E extends PeerEntry>(
   }
   sort(all);
   const told = families.length > 1 ? withOtherFamily(skipped, all) : skipped;
-  return { entries: withoutOverlaps(all, input.config, told), skipped: told };
+  const apart = withoutOverlaps(all, input.config, told);
+  return { entries: withoutEnclosed(apart, input, told), skipped: told };
 }

@@ -1,7 +1,8 @@
 /** What every backend asks of a peer before it sends to it. */
 import type { OuterLink } from "../kernel/outer_link.ts";
 import { type Lease, leaseKey } from "../lease/lease.ts";
-import { bitsOf, type Family, type IpAddress, ofFamily } from "../net/ip.ts";
+import { isTakenBy, type Surrounding } from "../kernel/surroundings.ts";
+import { bitsOf, type Family, type IpAddress, type IpPrefix, ofFamily } from "../net/ip.ts";
 import type { PeerEntry, PlanInput } from "./backend.ts";
 
 /** A prefix of fewer host bits has no broadcast address (RFC 3021). */
@@ -36,16 +37,31 @@ function addressFault(address: IpAddress, link: OuterLink): string | null {
   return address.isHost() ? null : isNone("a broadcast or reserved address");
 }
 
+/** What a route for the subnet would cut this host off from; null: nothing that counts. */
+export function findTaken(
+  subnet: IpPrefix,
+  { surroundings, config }: Pick<PlanInput, "surroundings" | "config">,
+): Surrounding | null {
+  const lengthMin = ofFamily(config.ranges, subnet.family)!.subnetLength;
+  // Containers of this network may be at the interface, as after a run before this one.
+  const taken = surroundings?.find((one) =>
+    isTakenBy(one, subnet) && !(one.mayBeContainers && one.prefix.length >= lengthMin)
+  );
+  return taken ?? null;
+}
+
 /**
  * Subnet and public address of a peer in one family, or why it cannot be served: another backend,
  * no such family, an address that is ours, not a unicast address or inside the network, or a
- * subnet that lies outside the network or is ours.
+ * subnet that lies outside the network, is ours, or would cut this host off from what it needs.
+ * `routesWholeNetwork`: as of `Backend`.
  */
 export function reachPeer(
   peer: Lease,
   family: Family,
   backendType: string,
   input: PlanInput,
+  routesWholeNetwork = false,
 ): PeerEntry | string {
   const { config, link, lease } = input;
   if (peer.backendType !== backendType) {
@@ -60,8 +76,14 @@ export function reachPeer(
   if (fault !== null) return fault;
   const network = ofFamily(config.ranges, family)?.network;
   // Its datagrams would be routed into the tunnel, and each into another, without end.
-  if (network?.contains(address)) return `its public address ${address} lies in the network`;
+  if (routesWholeNetwork && network?.contains(address)) {
+    return `its public address ${address} lies in the network`;
+  }
   if (!network?.containsPrefix(subnet)) return "it lies outside the network";
+  if (!routesWholeNetwork) {
+    const takes = findTaken(subnet, input);
+    if (takes !== null) return `its subnet would cut off ${takes.what} from this host`;
+  }
   if (ofFamily(lease.subnets, family)?.overlaps(subnet)) return "its subnet overlaps ours";
   return { key: leaseKey(peer.subnets), subnet, address };
 }

@@ -2,6 +2,7 @@
 import { SelvageError } from "../errors.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { allocBackend } from "./alloc.ts";
+import type { Surrounding } from "../kernel/surroundings.ts";
 import type { Backend } from "./backend.ts";
 import { otherOptions } from "./backend_options.ts";
 import { extensionBackend } from "./extension.ts";
@@ -16,6 +17,8 @@ import { userspaceVxlanBackend } from "./vxlan_userspace.ts";
 export interface HostFeatures {
   /** Whether the kernel can make VXLAN devices; asked only where it matters. */
   hasKernelVxlan(): boolean;
+  /** What the host must go on reaching; not given: nothing is known of that. */
+  surroundings?(): readonly Surrounding[];
 }
 
 /** A configuration that is another program's has many; a few tell as much. */

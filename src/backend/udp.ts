@@ -39,7 +39,7 @@ function planKernel({ config, link, lease }: PlanInput): KernelState {
 
 /** Why this peer cannot be served, or its entry. */
 function planPeer(peer: Lease, family: Family, input: PlanInput): ForwardingEntry | string {
-  const reach = reachPeer(peer, family, UDP_TYPE, input);
+  const reach = reachPeer(peer, family, UDP_TYPE, input, true);
   if (typeof reach === "string") return reach;
   return { ...reach, port: portOf(input.config), vtepMac: null };
 }
@@ -47,6 +47,7 @@ function planPeer(peer: Lease, family: Family, input: PlanInput): ForwardingEntr
 export const udpBackend: Backend = {
   type: UDP_TYPE,
   optionNames: ["Port"],
+  routesWholeNetwork: () => true,
   check(config: NetworkConfig, link: OuterLink | null): void {
     requireIpv4Network(config);
     portOf(config);

@@ -164,6 +164,10 @@ function planKernel(
   };
 }
 
+function routesWholeNetwork(config: NetworkConfig): boolean {
+  return readVxlanOptions(config).generation !== 3;
+}
+
 export const vxlanBackend: Backend = {
   type: VXLAN_TYPE,
   optionNames: VXLAN_OPTION_NAMES,
@@ -172,6 +176,7 @@ export const vxlanBackend: Backend = {
     checkOuterMtu(config);
     if (link !== null) checkVxlanLink(config, link);
   },
+  routesWholeNetwork,
   tunnels: () => [],
   devices: (config, link, vtepMacs) =>
     familiesOf(config).map((family) => planDevice(family, { config, link, vtepMacs })),
@@ -182,7 +187,7 @@ export const vxlanBackend: Backend = {
     return { generation, isDirectRouting };
   },
   plan(input: PlanInput): Plan {
-    const { entries, skipped } = planVteps(input);
+    const { entries, skipped } = planVteps(input, routesWholeNetwork(input.config));
     const kernel = planKernel(input, entries, readVxlanOptions(input.config));
     return { kernel, forwarding: [], skipped };
   },

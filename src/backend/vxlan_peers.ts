@@ -112,12 +112,25 @@ function readVtep(peer: Lease, family: Family, input: PlanInput): MacAddress | s
   return mac;
 }
 
-/** Why this peer cannot be served, or its entry. */
-function planPeer(peer: Lease, family: Family, input: PlanInput): VtepEntry | string {
-  const reach = reachPeer(peer, family, VXLAN_TYPE, input);
+function withVtep(
+  reach: PeerEntry | string,
+  peer: Lease,
+  family: Family,
+  input: PlanInput,
+): VtepEntry | string {
   if (typeof reach === "string") return reach;
   const vtepMac = readVtep(peer, family, input);
   return typeof vtepMac === "string" ? vtepMac : { ...reach, vtepMac };
+}
+
+/** Why this peer cannot be served, or its entry, if each peer's subnet has a route of its own. */
+function planPeer(peer: Lease, family: Family, input: PlanInput): VtepEntry | string {
+  return withVtep(reachPeer(peer, family, VXLAN_TYPE, input), peer, family, input);
+}
+
+/** The same if the whole network is routed into the tunnel. */
+function planPeerOfTunnel(peer: Lease, family: Family, input: PlanInput): VtepEntry | string {
+  return withVtep(reachPeer(peer, family, VXLAN_TYPE, input, true), peer, family, input);
 }
 
 /**
@@ -144,8 +157,12 @@ function keepFirstOfVtep(
 }
 
 /** Every peer in every family; no two have one VTEP. */
-export function planVteps(input: PlanInput): PlannedPeers<VtepEntry> {
-  return keepFirstOfVtep(planPeers(input, familiesOf(input.config), planPeer));
+export function planVteps(
+  input: PlanInput,
+  routesWholeNetwork: boolean,
+): PlannedPeers<VtepEntry> {
+  const planOne = routesWholeNetwork ? planPeerOfTunnel : planPeer;
+  return keepFirstOfVtep(planPeers(input, familiesOf(input.config), planOne));
 }
 
 /** Bytes of the largest inner packet that every family carries. */

@@ -67,11 +67,12 @@ export const userspaceVxlanBackend: Backend = {
     checkOuterMtu(config);
     if (link !== null) checkVxlanLink(config, link);
   },
+  routesWholeNetwork: () => true,
   tunnels: planTunnels,
   mtu_bytes: vxlanMtu_bytes,
   attributes: vxlanAttributes,
   plan(input: PlanInput): Plan {
-    const { entries, skipped } = planVteps(input);
+    const { entries, skipped } = planVteps(input, true);
     const { port } = readVxlanOptions(input.config);
     const forwarding = entries.map((entry) => forwardingEntry(entry, port));
     return { kernel: planKernel(input), forwarding, skipped };

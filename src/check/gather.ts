@@ -6,6 +6,7 @@ import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
 import { readKeptLink } from "../agent/kept_outer_link.ts";
 import { judgeNetwork } from "../agent/network.ts";
 import { type Capability, hasCapability } from "../agent/preflight.ts";
+import { vitalAddresses } from "../agent/vital_addresses.ts";
 import { portOption } from "../backend/backend_options.ts";
 import { ANY_HOST, configWarnings, selectBackend } from "../backend/select.ts";
 import { UDP_DEFAULT_PORT } from "../backend/udp.ts";
@@ -15,6 +16,7 @@ import { CONFIG_SIZE_MAX_BYTES, parseNetworkConfig } from "../config/parse_netwo
 import { errorText, hintOf } from "../errors.ts";
 import { readFileBounded } from "../files.ts";
 import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
+import { listSurroundings, type Surrounding } from "../kernel/surroundings.ts";
 import { isOwnDevice, isOwnLinkName } from "../kernel/state.ts";
 import type { Family } from "../net/ip.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
@@ -53,7 +55,10 @@ function rpFilter(linkName: string): number | null {
   return known.length === 0 ? null : Math.max(...known);
 }
 
-type LinkFacts = Pick<HostFacts, "link" | "ownDevices" | "vxlanDevices" | "clashes">;
+interface LinkFacts extends Pick<HostFacts, "link" | "ownDevices" | "vxlanDevices" | "clashes"> {
+  /** Empty where they are not to count, or cannot be read. */
+  readonly surroundings: readonly Surrounding[];
+}
 
 /** A device of our name may be of any kind; those of ours are not. */
 function isOurs({ name, kind }: Link): boolean {
@@ -75,6 +80,12 @@ function chooseLink(
   }
 }
 
+function readSurroundings(connection: NetlinkConnection, options: CheckOptions) {
+  if (options.allowsNetworkOverlap) return [];
+  const etcdEndpoints = options.etcd?.endpoints.split(",") ?? [];
+  return listSurroundings(connection, vitalAddresses({ registry: [], etcdEndpoints }));
+}
+
 function probeLinks(options: CheckOptions, config: NetworkConfig | null): LinkFacts {
   const families = config?.ranges.map(({ family }) => family) ?? [];
   let connection: NetlinkConnection | null = null;
@@ -86,10 +97,11 @@ function probeLinks(options: CheckOptions, config: NetworkConfig | null): LinkFa
       ownDevices: links.filter(isOurs).map(({ name }) => name),
       vxlanDevices: links.filter(({ kind }) => kind === "vxlan").map(({ name }) => name),
       clashes: findClashes(config, links),
+      surroundings: readSurroundings(connection, options),
     };
   } catch (error) {
     const link = { why: errorText(error), hint: "netlink must be allowed for this process." };
-    return { link, ownDevices: [], vxlanDevices: [], clashes: [] };
+    return { link, ownDevices: [], vxlanDevices: [], clashes: [], surroundings: [] };
   } finally {
     connection?.close();
   }
@@ -101,7 +113,11 @@ function datapathOf(config: NetworkConfig): string | null {
   return valueOr(() => readVxlanOptions(config).datapath, "auto");
 }
 
-function probeConfig(where: string, config: NetworkConfig, link: OuterLink | null): ConfigFacts {
+function probeConfig(
+  { where, config }: { where: string; config: NetworkConfig },
+  link: OuterLink | null,
+  surroundings: readonly Surrounding[],
+): ConfigFacts {
   const facts = {
     where,
     type: config.backend.type,
@@ -114,7 +130,10 @@ function probeConfig(where: string, config: NetworkConfig, link: OuterLink | nul
       selectBackend(config, ANY_HOST).check(config, null);
       return { ...facts, mtu_bytes: null, refusal: null };
     }
-    const { backend } = judgeNetwork(config, link, ANY_HOST);
+    const { backend } = judgeNetwork(config, link, {
+      ...ANY_HOST,
+      surroundings: () => surroundings,
+    });
     return { ...facts, mtu_bytes: backend.mtu_bytes(config, link), refusal: null };
   } catch (error) {
     const refusal = { why: errorText(error), hint: hintOf(error) };
@@ -151,7 +170,7 @@ export async function gatherFacts(options: CheckOptions): Promise<HostFacts> {
   const { etcd } = options;
   const given = readConfig(options);
   const config = given?.config ?? null;
-  const links = probeLinks(options, config);
+  const { surroundings, ...links } = probeLinks(options, config);
   const link = "name" in links.link ? links.link : null;
   const isV6Off = sysctl("net/ipv6/conf/all/disable_ipv6") !== 0;
   return {
@@ -172,7 +191,7 @@ export async function gatherFacts(options: CheckOptions): Promise<HostFacts> {
     ports: await probePorts(udpPortsOf(config), link, options),
     places: probePlaces(options),
     clock: probeClock(options.stateDir),
-    config: given && probeConfig(given.where, given.config, link),
+    config: given && probeConfig(given, link, surroundings),
     etcd: etcd === null ? null : probeEtcd(etcd, config, link),
   };
 }

@@ -19,6 +19,8 @@ export interface EtcdAnswer {
 
 export interface CheckOptions {
   readonly link: OuterLinkChoice;
+  /** As of `RunOptions`. */
+  readonly allowsNetworkOverlap: boolean;
   /**
    * The network configuration to judge this host for; null: etcd's if that is asked, else every
    * backend with its defaults.

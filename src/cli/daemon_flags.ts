@@ -229,6 +229,7 @@ function healthListen({ healthzIp, healthzPort }: DaemonFlags): HostPort | null 
 export function daemonOptions(flags: DaemonFlags): DaemonOptions {
   return {
     link: linkChoice(flags),
+    allowsNetworkOverlap: flags.allowNetworkOverlap ?? false,
     subnetFile: flags.subnetFile,
     renewMargin_ms: flags.subnetLeaseRenewMargin * 60_000,
     ipMasq: flags.ipMasq ?? false,

@@ -1,8 +1,8 @@
-/** The flags that choose the outer interface: flannel's, of every command that needs one. */
+/** The flags on the outer network, of every command that needs one; most are flannel's. */
 import type { Option } from "commander";
 import type { OuterLinkChoice } from "../agent/options.ts";
 import type { IpAddress } from "../net/ip.ts";
-import { listFlag, valueFlag } from "./flags.ts";
+import { boolFlag, listFlag, valueFlag } from "./flags.ts";
 import { address, hostAddress, nonEmpty, regex } from "./values.ts";
 
 export interface LinkFlags {
@@ -11,6 +11,7 @@ export interface LinkFlags {
   readonly ifaceCanReach?: IpAddress;
   readonly publicIp?: IpAddress;
   readonly publicIpv6?: IpAddress;
+  readonly allowNetworkOverlap?: boolean;
 }
 
 export function linkFlags(): Option[] {
@@ -47,6 +48,11 @@ export function linkFlags(): Option[] {
         "IPv6 address that other hosts send to; also tells the interface, if none is named",
       parse: hostAddress(6),
       env,
+    }),
+    boolFlag({
+      term: "allow-network-overlap",
+      description: "start although Network holds what this host needs, such as its gateway",
+      env: "selvage",
     }),
   ];
 }

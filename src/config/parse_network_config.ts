@@ -218,21 +218,3 @@ export function formatNetworkConfig(config: NetworkConfig): string {
   value.Backend = { Type: config.backend.type, ...config.backend.options };
   return JSON.stringify(value);
 }
-
-/**
- * Throws `conflict` if an address of the host's outer interface lies in the overlay's network:
- * packets to it, our own tunnel's among them, would be routed into the tunnel.
- */
-export function checkOuterAddresses(
-  config: NetworkConfig,
-  addresses: readonly IpAddress[],
-): void {
-  for (const { network } of config.ranges) {
-    const inside = addresses.find((address) => network.contains(address));
-    if (inside === undefined) continue;
-    const text = `the outer address ${inside} lies in the overlay's network ${network}`;
-    throw new SelvageError("conflict", text, {
-      hint: "Choose a Network that no host's own network overlaps.",
-    });
-  }
-}

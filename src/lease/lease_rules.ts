@@ -1,6 +1,6 @@
 /** What every store refuses, before anything is changed. */
 import type { NetworkConfig } from "../config/network_config.ts";
-import { checkOuterAddresses } from "../config/parse_network_config.ts";
+import { checkOuterAddresses } from "../config/overlay_prefixes.ts";
 import { SelvageError } from "../errors.ts";
 import { type IpPrefix, ofFamily } from "../net/ip.ts";
 import { isReservable } from "./allocator.ts";
@@ -17,8 +17,9 @@ export function checkAttributes(attributes: LeaseAttributes, config: NetworkConf
     throw new SelvageError("invalid_argument", `public address ${wrong}: not a host's`);
   }
   formatLeaseValue(attributes);
-  // Packets to such a host would be routed into the overlay that they are to leave.
-  checkOuterAddresses(config, attributes.publicAddresses);
+  // Packets to such a host would be routed into the overlay that they are to leave. Whether other
+  // backends than udp route the whole network is each host's own affair.
+  checkOuterAddresses(config, attributes.publicAddresses, config.backend.type === "udp");
 }
 
 /** A node of a network with IPv4 is known by its IPv4 address; a reservation must name it. */

@@ -1,10 +1,12 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
-import { awaitNetwork, isFinal } from "../../src/agent/network.ts";
+import { awaitNetwork, isFinal, judgeNetwork, leaseOverlap } from "../../src/agent/network.ts";
 import { ANY_HOST } from "../../src/backend/select.ts";
 import { SelvageError } from "../../src/errors.ts";
 import type { OuterLink } from "../../src/kernel/outer_link.ts";
-import { IpAddress } from "../../src/net/ip.ts";
+import type { Surrounding } from "../../src/kernel/surroundings.ts";
+import { parseNetworkConfig } from "../../src/config/parse_network_config.ts";
+import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import type { StoreState } from "../../src/store/store.ts";
 import { FakeStore } from "../api/fake_control.ts";
 
@@ -62,4 +64,65 @@ test("a wrong password of etcd is waited for, a join string that is refused is n
   assert.match(told[0]!, /^waiting_for_store: wrong user or password; until .* is not mended$/);
   assert.match(told[1]!, /^waiting_for_store: no rights; until .* is not mended$/);
   assert.equal(isFinal(etcd, wrong), false);
+});
+
+const GATEWAY: Surrounding = {
+  what: "the default gateway 10.0.0.1",
+  prefix: IpPrefix.parse("10.0.0.1/32"),
+  routeLength: 0,
+  isConnected: false,
+  mayBeContainers: false,
+};
+const OTHER_NETWORK: Surrounding = {
+  what: "the network 10.20.0.0/16 of eth1",
+  prefix: IpPrefix.parse("10.20.0.0/16"),
+  routeLength: 16,
+  isConnected: true,
+  mayBeContainers: true,
+};
+const CONTAINER_BRIDGE: Surrounding = {
+  ...OTHER_NETWORK,
+  what: "the network 10.30.5.0/24 of cni0",
+  prefix: IpPrefix.parse("10.30.5.0/24"),
+  routeLength: 24,
+};
+
+function judge(value: Record<string, unknown>, ...surroundings: Surrounding[]) {
+  const config = parseNetworkConfig(JSON.stringify({ Network: "10.0.0.0/8", ...value }), "test");
+  return judgeNetwork(config, LINK, { ...ANY_HOST, surroundings: () => surroundings });
+}
+
+test("a network routed as a whole must not hold what the host needs", () => {
+  const whole = [
+    { Type: "udp" },
+    { Type: "vxlan", Datapath: "userspace" },
+    { Type: "vxlan", Generation: 2 },
+    { Type: "vxlan", Generation: 1 },
+  ];
+  for (const Backend of whole) {
+    assert.throws(() => judge({ Backend }, GATEWAY, OTHER_NETWORK), {
+      code: "conflict",
+      message:
+        /10\.0\.0\.0\/8 is routed .* cut .* off from the default gateway 10.0.0.1, the network/,
+      hint: /--allow-network-overlap/,
+    });
+    judge({ Backend }, CONTAINER_BRIDGE);
+    assert.throws(() => judge({ Backend, SubnetMin: "10.40.0.0" }, GATEWAY));
+    judge({ Backend, Network: "10.99.0.0/16" }, GATEWAY, OTHER_NETWORK);
+  }
+});
+
+test("a network whose subnets are routed one by one may hold it outside of these", () => {
+  for (const Type of ["vxlan", "host-gw", "ipip"]) {
+    const example = { SubnetLen: 20, SubnetMin: "10.10.0.0", SubnetMax: "10.99.0.0" };
+    const network = judge({ Backend: { Type }, ...example }, GATEWAY, OTHER_NETWORK);
+    assert.deepEqual(network.surroundings, [GATEWAY, OTHER_NETWORK]);
+    assert.throws(() => judge({ Backend: { Type } }, GATEWAY), /cut this host off from/);
+    const own = { subnets: [IpPrefix.parse("10.20.16.0/20")] };
+    assert.match(
+      leaseOverlap(network, own)!,
+      /subnet 10\.20\.16\.0\/20 overlaps the network 10\.20/,
+    );
+    assert.equal(leaseOverlap(network, { subnets: [IpPrefix.parse("10.30.0.0/20")] }), null);
+  }
 });

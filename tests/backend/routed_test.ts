@@ -7,7 +7,8 @@ import type { Backend } from "../../src/backend/backend.ts";
 import { ANY_HOST, selectBackend } from "../../src/backend/select.ts";
 import { NO_KERNEL_STATE } from "../../src/kernel/state.ts";
 import type { Lease } from "../../src/lease/lease.ts";
-import { IpAddress } from "../../src/net/ip.ts";
+import type { Surrounding } from "../../src/kernel/surroundings.ts";
+import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import { configOf, DUAL, inputOf, leaseOf, LINK, MACS, plain } from "./sample.ts";
 
 const host = (type: string) => ({
@@ -32,13 +33,64 @@ function badPeers(type: string): [Lease, RegExp][] {
     [leaseOf("10.210.66.0-24", ["192.0.2.66"], "udp"), /backend is udp/],
     [peer("192.0.2.1"), /our public address/],
     [peer("0.0.0.0"), /not a host's/],
-    [peer("10.210.66.1"), /lies in the network/],
     [peer("192.0.2.66", "10.210.5.128-25"), /overlaps ours/],
     [peer("192.0.2.66", "10.210.7.128-25"), /overlaps 10\.210\.7\.0\/24/],
     [peer("192.0.2.66", "10.99.0.0-24"), /outside the network/],
     [leaseOf("fc00::-64", ["2001:db8::9"], type), /no IPv4 subnet or address/],
   ];
 }
+
+/** A surrounding of the host; a single address is no connected network. */
+function surrounding(text: string, routeLength: number, mayBeContainers = false): Surrounding {
+  const prefix = IpPrefix.parse(text);
+  return { what: text, prefix, routeLength, isConnected: prefix.length < 32, mayBeContainers };
+}
+
+describe("a backend with a route for each subnet", () => {
+  const config = configOf({ Type: "ipip" }, { Network: "10.0.0.0/8" });
+  const plan = (peers: readonly Lease[], surroundings: readonly Surrounding[] = []) => {
+    const lease = leaseOf("10.210.5.0-24", ["10.1.0.1"], "ipip");
+    const { kernel, skipped } = ipipBackend.plan(inputOf(config, peers, { lease, surroundings }));
+    const routes = kernel.routes.map(({ destination }) => `${destination}`);
+    return { routes, reasons: skipped.map(({ reason }) => reason) };
+  };
+  const peer = (key: string, address: string) => leaseOf(key, [address], "ipip");
+
+  test("serves peers at addresses of the network that no route takes", () => {
+    const peers = [peer("10.210.6.0-24", "10.1.0.2"), peer("10.210.7.0-24", "10.1.0.3")];
+    assert.deepEqual(plan(peers), { routes: ["10.210.6.0/24", "10.210.7.0/24"], reasons: [] });
+  });
+
+  test("leaves out peers at addresses that a route takes", () => {
+    const own = plan([peer("10.210.6.0-24", "10.210.6.1")]);
+    assert.deepEqual(own.routes, []);
+    assert.match(own.reasons[0]!, /10\.210\.6\.1 lies in the subnet 10\.210\.6\.0\/24, which/);
+    const others = plan([peer("10.1.0.0-24", "192.0.2.6"), peer("10.210.7.0-24", "10.1.0.3")]);
+    assert.deepEqual(others.routes, ["10.1.0.0/24"]);
+    assert.match(others.reasons[0]!, /10\.1\.0\.3 lies in the subnet 10\.1\.0\.0\/24/);
+    const ours = plan([peer("10.210.6.0-24", "10.210.5.9")]);
+    assert.match(ours.reasons[0]!, /10\.210\.5\.9 lies in the subnet 10\.210\.5\.0\/24/);
+  });
+
+  test("leaves out peers whose subnet would cut this host off from what it needs", () => {
+    const peers = [peer("10.20.1.0-24", "192.0.2.6"), peer("10.20.2.0-24", "192.0.2.7")];
+    const cutOff = (...surroundings: Surrounding[]) => {
+      const { routes, reasons } = plan(peers, surroundings);
+      for (const reason of reasons) assert.match(reason, /^its subnet would cut off /);
+      return routes;
+    };
+    const both = ["10.20.1.0/24", "10.20.2.0/24"];
+    // A resolver behind the default route, and the same behind a route of its own.
+    assert.deepEqual(cutOff(surrounding("10.20.1.53/32", 0)), ["10.20.2.0/24"]);
+    assert.deepEqual(cutOff(surrounding("10.20.1.53/32", 32)), both);
+    // A network that another interface is in: the same, wider, or a part of the subnet.
+    assert.deepEqual(cutOff(surrounding("10.20.1.0/24", 24)), ["10.20.2.0/24"]);
+    assert.deepEqual(cutOff(surrounding("10.20.0.0/16", 16)), []);
+    assert.deepEqual(cutOff(surrounding("10.20.1.0/28", 28)), both);
+    // The bridge of an earlier run's containers.
+    assert.deepEqual(cutOff(surrounding("10.20.1.0/24", 24, true)), both);
+  });
+});
 
 function testBadPeers(backend: Backend, type: string): void {
   for (const [bad, reason] of badPeers(type)) {

@@ -26,6 +26,7 @@ test("flannel's defaults", async () => {
     ipMasq: false,
     isMasqFullyRandom: true,
     forwardRules: true,
+    allowsNetworkOverlap: false,
     blackholeRoute: false,
     setsSysctls: true,
     netConfigFile: null,

@@ -50,6 +50,7 @@ describe("selvage run", () => {
       apiListen: { host: "127.0.0.1", port: 8285 },
       apiSocket: "/run/selvage/api.sock",
       healthListen: null,
+      allowsNetworkOverlap: false,
       blackholeRoute: false,
       releaseOnExit: false,
       offloads: "auto",
@@ -68,7 +69,7 @@ describe("selvage run", () => {
       "-net-config /n -registry-listen [::]:9000 -api-listen [::1]:0 -api-socket /a " +
       "-release-on-exit -offload tso,udp-gro -workers 8 -log-level warning -v 5 " +
       "-healthz-ip ::1 -healthz-port 8080 -ip-blackhole-route " +
-      "-trust-underlay -allow-outside-sources";
+      "-trust-underlay -allow-outside-sources -allow-network-overlap";
     const options = await runOptions(typed);
     const plain = JSON.parse(JSON.stringify(options));
     assert.deepEqual(plain, {
@@ -92,6 +93,7 @@ describe("selvage run", () => {
       apiListen: { host: "::1", port: 0 },
       apiSocket: "/a",
       healthListen: { host: "::1", port: 8080 },
+      allowsNetworkOverlap: true,
       blackholeRoute: true,
       releaseOnExit: true,
       offloads: ["tso", "udp-gro"],
@@ -362,6 +364,7 @@ describe("selvage check", () => {
     assert.equal(code, 1);
     assert.deepEqual(check, {
       link: { interfaces: ["eth0"], interfaceRegexes: [], canReach: null, publicAddresses: [] },
+      allowsNetworkOverlap: false,
       netConfigFile: "n.json",
       etcd: null,
       stateDir: "/d",

@@ -67,6 +67,7 @@ function toCheckOptions(flags: CheckFlags, etcd: EtcdAnswer | null): CheckOption
   return {
     etcd,
     link: linkChoice(flags),
+    allowsNetworkOverlap: flags.allowNetworkOverlap ?? false,
     netConfigFile: flags.netConfig ?? null,
     stateDir: flags.stateDir,
     subnetFile: flags.subnetFile,

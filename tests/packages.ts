@@ -9,6 +9,7 @@ export const TEST_PACKAGES: Packages = {
   etcd: "etcd-server",
   "iptables-nft": "iptables",
   ip: "iproute2",
+  iptables: "iptables",
   nft: "nftables",
   ping: "iputils-ping",
   setpriv: "util-linux",

@@ -378,6 +378,7 @@ export class Agent {
       lease,
       reconciler: this.#kernel!.reconciler,
       firewall: this.#kernel!.firewall,
+      forwardAccepts: this.#kernel!.forwardAccepts,
       extension: await startExtension(network, lease, link, this.#signal!, (text) => {
         this.#wait(text);
       }),
@@ -476,6 +477,7 @@ export class Agent {
       this.#barrier = raiseBarrier(this.#network!, this.#leftSubnets.held, this.#options, {
         reconciler: this.#kernel!.reconciler,
         firewall: this.#kernel!.firewall,
+        forwardAccepts: this.#kernel!.forwardAccepts,
         outerLink: this.#link,
         onChecked: restSoon,
       });
@@ -541,11 +543,11 @@ export class Agent {
 
   /** Has repaired at once what others change, and follows the outer interface. */
   #followKernel(signal: AbortSignal): Promise<void>[] {
-    const { ipMasq, forwardRules } = this.#options;
     const concerned = { path: () => this.#path ?? this.#barrier, outerLink: this.#outerLink! };
-    const tables = followTables(concerned, signal);
-    if (!ipMasq && !forwardRules) return [tables];
-    return [tables, followFirewall(concerned, this.#kernel!.firewall, signal)];
+    return [
+      followTables(concerned, signal),
+      followFirewall(concerned, this.#kernel!, signal),
+    ];
   }
 
   async #release(): Promise<void> {

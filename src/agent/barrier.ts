@@ -11,7 +11,7 @@ import type { Network } from "./network.ts";
 
 export type BarrierOptions = Pick<
   KernelKeeperOptions,
-  "reconciler" | "firewall" | "outerLink" | "onChecked"
+  "reconciler" | "firewall" | "forwardAccepts" | "outerLink" | "onChecked"
 >;
 
 /**

@@ -1,7 +1,9 @@
 /** The agent's hold on the kernel: its netlink sockets, and who reads and writes by them. */
+import { readLegacyFilter } from "../../ffi/legacy_iptables.ts";
 import { NetlinkNetfilterSocket, NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
 import type { HostFeatures } from "../backend/select.ts";
 import { Firewall } from "../kernel/firewall.ts";
+import { ForwardAccepts, NO_FORWARDING } from "../kernel/forward_accept.ts";
 import { hasKernelVxlan } from "../kernel/probe.ts";
 import { Reconciler } from "../kernel/reconciler.ts";
 import { listSurroundings, type VitalAddress } from "../kernel/surroundings.ts";
@@ -15,6 +17,10 @@ export class HostKernel {
   readonly connection = new NetlinkConnection(this.#socket);
   readonly reconciler = new Reconciler(this.connection);
   readonly firewall = new Firewall(() => new NetlinkConnection(new NetlinkNetfilterSocket()));
+  readonly forwardAccepts = new ForwardAccepts(
+    () => new NetlinkConnection(new NetlinkNetfilterSocket()),
+    readLegacyFilter,
+  );
   #hasVxlan: boolean | null = null;
   readonly features: HostFeatures;
 
@@ -28,12 +34,17 @@ export class HostKernel {
 
   /** Removes all of ours, also an earlier run's; returns what cannot be, a sentence each. */
   clear(): string[] {
-    return [...this.reconciler.clear().problems, ...this.firewall.reconcile([]).problems];
+    return [
+      ...this.reconciler.clear().problems,
+      ...this.firewall.reconcile([]).problems,
+      ...this.forwardAccepts.reconcile(NO_FORWARDING).problems,
+    ];
   }
 
   close(): void {
     try {
       this.firewall.close();
+      this.forwardAccepts.close();
     } finally {
       this.#socket.close();
       this.#claim?.close();

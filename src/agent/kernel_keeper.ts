@@ -7,6 +7,11 @@ import type { SkippedPeer } from "../backend/backend.ts";
 import { errorText } from "../errors.ts";
 import { forwardingSysctls } from "../kernel/device_sysctls.ts";
 import type { DesiredTable } from "../kernel/firewall_state.ts";
+import {
+  type DesiredForwarding,
+  type ForwardAccepts,
+  NO_FORWARDING,
+} from "../kernel/forward_accept.ts";
 import type { Firewall } from "../kernel/firewall.ts";
 import type { Reconciler } from "../kernel/reconciler.ts";
 import type { Interest } from "../kernel/relevance.ts";
@@ -26,6 +31,8 @@ const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 30_000;
 /** How often the kernel is held against the plan though it told of no change. */
 const CHECK_MS = 300_000;
+/** How often the old iptables is looked at, whose changes the kernel does not report. */
+const FORWARD_CHECK_MS = 10_000;
 /** What another changed is to be mended within a second, also if a check takes half of that. */
 const CHECK_WAIT_MAX_MS = 250;
 
@@ -33,6 +40,9 @@ export interface KernelKeeperOptions {
   readonly reconciler: Reconciler;
   readonly firewall: Firewall;
   readonly firewallTables: readonly DesiredTable[];
+  readonly forwardAccepts: Pick<ForwardAccepts, "reconcile">;
+  /** What chains of others are to let pass. */
+  readonly forwarding: Omit<DesiredForwarding, "linkNames">;
   /** Of the host, beside those of the plan. */
   readonly sysctls: readonly DesiredSysctl[];
   /** Likewise. */
@@ -51,6 +61,7 @@ export class KernelKeeper {
   readonly #pace = new Pace(() => this.#checkNow(), CHECK_WAIT_MAX_MS);
   readonly #retry = new Retry(() => this.check(), RETRY_FIRST_MS, RETRY_MAX_MS);
   readonly #timer = setInterval(() => this.check(), CHECK_MS);
+  readonly #forwardTimer = setInterval(() => this.#checkForwarding(), FORWARD_CHECK_MS);
   #desired: KernelState = NO_KERNEL_STATE;
   /** Made from the plan when notifications are to be judged. */
   #interest: Interest | null = null;
@@ -59,6 +70,9 @@ export class KernelKeeper {
   #failed: readonly SkippedPeer[] = [];
   #problems: readonly string[] = [];
   #firewallProblems: readonly string[] = [];
+  /** The same object while nothing of it changes. */
+  #forwarding: DesiredForwarding = NO_FORWARDING;
+  #forwardProblems: readonly string[] = [];
 
   constructor(options: KernelKeeperOptions) {
     this.#options = options;
@@ -70,6 +84,7 @@ export class KernelKeeper {
     this.#setDesired(kernel);
     this.#reconcileTables();
     this.#reconcileFirewall();
+    this.#reconcileForwarding();
     this.#settle();
   }
 
@@ -92,6 +107,10 @@ export class KernelKeeper {
 
   #setDesired(kernel: KernelState): void {
     const { sysctls, blackholes } = this.#options;
+    const linkNames = kernel.links.map(({ name }) => name);
+    if (`${linkNames}` !== `${this.#forwarding.linkNames}` || this.#forwarding === NO_FORWARDING) {
+      this.#forwarding = { ...this.#options.forwarding, linkNames };
+    }
     const forwarding = forwardingSysctls(kernel.links, sysctls);
     this.#desired = {
       ...kernel,
@@ -104,8 +123,16 @@ export class KernelKeeper {
     if (!this.#isActive) return;
     this.#reconcileTables(true);
     this.#reconcileFirewall(true);
+    this.#reconcileForwarding(true);
     this.#settle();
     this.#options.onChecked();
+  }
+
+  #checkForwarding(): void {
+    if (!this.#isActive) return;
+    const before = this.#forwardProblems;
+    this.#reconcileForwarding(true);
+    if (`${before}` !== `${this.#forwardProblems}`) this.#settle();
   }
 
   #reconcileTables(isCheck = false): void {
@@ -156,6 +183,16 @@ export class KernelKeeper {
     this.#firewallProblems = problems;
   }
 
+  /** Has the forward chains of others let the overlay pass. */
+  #reconcileForwarding(isCheck = false): void {
+    const { changeCount, problems } = this.#options.forwardAccepts.reconcile(this.#forwarding);
+    const what = "our accept rules at the head of forward chains that drop by default";
+    if (changeCount > 0 && isCheck) this.#mendLog.tell(`forward chains changed; renewed ${what}`);
+    else if (changeCount > 0) this.#log.info`brought in line ${what}`;
+    this.#tellNew(problems, this.#forwardProblems);
+    this.#forwardProblems = problems;
+  }
+
   /** What of the tables is not as desired, in words. */
   get #left(): string {
     const failed = this.#failed.map(({ key, reason }) => `${key}: ${reason}`);
@@ -164,7 +201,8 @@ export class KernelKeeper {
 
   /** Has all of it tried again while something is left to do. */
   #settle(): void {
-    this.#retry.settle([this.#left, ...this.#firewallProblems].filter(Boolean).join("\n"));
+    const problems = [...this.#firewallProblems, ...this.#forwardProblems];
+    this.#retry.settle([this.#left, ...problems].filter(Boolean).join("\n"));
   }
 
   /** What notifications of the kernel may concern. */
@@ -185,7 +223,7 @@ export class KernelKeeper {
 
   /** What is not as it should be, one sentence each; tried again by and by. */
   get problems(): readonly string[] {
-    return [...this.#problems, ...this.#firewallProblems];
+    return [...this.#problems, ...this.#firewallProblems, ...this.#forwardProblems];
   }
 
   /** Peers that the kernel does not take, and why; tried again by and by. */
@@ -197,6 +235,7 @@ export class KernelKeeper {
   stop(): void {
     this.#isActive = false;
     clearInterval(this.#timer);
+    clearInterval(this.#forwardTimer);
     this.#mendLog.stop();
     this.#pace.stop();
     this.#retry.stop();
@@ -204,12 +243,13 @@ export class KernelKeeper {
 
   /** Removes everything of ours from the kernel, after `stop`. What cannot be removed is told. */
   clear(): void {
-    const { reconciler, firewall } = this.#options;
+    const { reconciler, firewall, forwardAccepts } = this.#options;
     try {
       this.#tellNew(reconciler.clear().problems, []);
     } catch (error) {
       this.#log.warning`cannot clear the kernel's tables: ${errorText(error)}`;
     }
     this.#tellNew(firewall.reconcile([]).problems, []);
+    this.#tellNew(forwardAccepts.reconcile(NO_FORWARDING).problems, []);
   }
 }

@@ -1,6 +1,7 @@
 /** Hands the kernel's notifications to whom they concern. */
 import { NETLINK_NETFILTER, NETLINK_ROUTE } from "../../ffi/netlink_listener.ts";
 import type { Firewall } from "../kernel/firewall.ts";
+import type { ForwardAccepts } from "../kernel/forward_accept.ts";
 import { FIREWALL_TABLE } from "../kernel/firewall_state.ts";
 import { type Interest, judge, type Relevance } from "../kernel/relevance.ts";
 import { NetlinkDecodeError } from "../netlink/error.ts";
@@ -65,17 +66,22 @@ export function isFirewallNews(message: NetlinkMessage, ownPortId: number): bool
   return notifiedTable(message)?.name === FIREWALL_TABLE;
 }
 
-/** Our firewall tables, until the signal is aborted. */
+/** Our firewall tables and the forward chains of others, until the signal is aborted. */
 export function followFirewall(
   { path }: Concerned,
-  firewall: Pick<Firewall, "portId">,
+  { firewall, forwardAccepts }: {
+    readonly firewall: Pick<Firewall, "portId">;
+    readonly forwardAccepts: Pick<ForwardAccepts, "isNews">;
+  },
   signal: AbortSignal,
 ): Promise<void> {
   return followKernel({
     protocol: NETLINK_NETFILTER,
     groups: [NFNLGRP_NFTABLES],
     take: (messages) => {
-      if (messages.some((one) => isFirewallNews(one, firewall.portId))) path()?.check();
+      const isNews = (one: NetlinkMessage) =>
+        isFirewallNews(one, firewall.portId) || forwardAccepts.isNews(one);
+      if (messages.some(isNews)) path()?.check();
     },
     onGap: () => path()?.check(),
   }, signal);

@@ -21,8 +21,11 @@ export interface RunOptions {
   readonly ipMasq: boolean;
   /** Whether masqueraded source ports are random. */
   readonly isMasqFullyRandom: boolean;
-  /** Accept what is forwarded from and to the network. */
-  readonly forwardRules: boolean;
+  /**
+   * Accept what is forwarded from and to the network, in our own tables and at the head of chains
+   * of others that drop by default; "own": only in ours; false: nowhere.
+   */
+  readonly forwardRules: boolean | "own";
   /** Switch the forwarding of IP packets on where it is off; else it is only told. */
   readonly setsSysctls: boolean;
   /** The network configuration to put into the embedded registry, or null to use what it has. */

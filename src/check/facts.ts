@@ -2,7 +2,7 @@
 import type { Capability } from "../agent/preflight.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import type { Family } from "../net/ip.ts";
-import type { ForwardDrop } from "../netlink/nftables/forward_drop.ts";
+import type { ForwardChain } from "../netlink/nftables/forward_chain.ts";
 import type { EtcdAnswer } from "./options.ts";
 import type { BackendName } from "./report.ts";
 
@@ -96,8 +96,10 @@ export interface HostFacts {
   readonly vxlan: Trial;
   readonly ipip: Trial;
   readonly nftables: Trial;
-  /** Chains that drop what is forwarded by default; null: not known. */
-  readonly forwardDrops: readonly ForwardDrop[] | null;
+  /** Chains of nftables that drop what is forwarded by default; null: not known. */
+  readonly forwardDrops: readonly ForwardChain[] | null;
+  /** Commands that let the overlay pass where the chain of the old iptables drops it. */
+  readonly legacyDrops: readonly string[];
   readonly ioUring: Trial;
   /** null: the kernel has no such family, or it is switched off. */
   readonly forwarding: Readonly<Record<Family, ForwardingFacts | null>>;

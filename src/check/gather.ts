@@ -26,7 +26,7 @@ import { findClashes } from "./clashes.ts";
 import { probeDevices, probeUdpOffloads } from "./devices.ts";
 import type { ConfigFacts, ForwardingFacts, HostFacts } from "./facts.ts";
 import { probeEtcd } from "./etcd.ts";
-import { probeNftables } from "./nftables.ts";
+import { probeLegacyDrops, probeNftables } from "./nftables.ts";
 import type { CheckOptions } from "./options.ts";
 import { probeClock, probePlaces } from "./places.ts";
 import { probePorts, probeRunning, type UdpPort } from "./ports.ts";
@@ -179,6 +179,7 @@ export async function gatherFacts(options: CheckOptions): Promise<HostFacts> {
     ...probeDevices(),
     udpOffloads: probeUdpOffloads(),
     ...probeNftables(),
+    legacyDrops: probeLegacyDrops(config?.ranges.map(({ network }) => network) ?? []),
     ioUring: attempt(probeIoUring),
     forwarding: {
       4: forwarding("net/ipv4/ip_forward"),

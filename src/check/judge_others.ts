@@ -1,5 +1,5 @@
 /** Judges what others on this host have made: devices in our way, chains that drop. */
-import type { ForwardDrop } from "../netlink/nftables/forward_drop.ts";
+import { chainText } from "../netlink/nftables/forward_chain.ts";
 import type { DeviceClash, HostFacts } from "./facts.ts";
 import type { Judged } from "./judge_kernel.ts";
 
@@ -19,33 +19,24 @@ function judgeClash(clash: DeviceClash): Judged {
   return { name: `VNI ${vni}, port ${port}`, result: "missing", seen, advice, blocks };
 }
 
-/** What lets the overlay pass a chain; NETWORK is the overlay's. */
-function acceptCommand({ familyText, table, chain }: ForwardDrop): string {
-  const isIptables = familyText !== "inet" && table === "filter" && chain === "FORWARD";
-  const program = familyText === "ip6" ? "ip6tables" : "iptables";
-  return isIptables
-    ? `${program} -I FORWARD -s NETWORK -j ACCEPT, and the same with -d`
-    : `nft insert rule ${familyText} ${table} ${chain} ` +
-      `${familyText === "ip6" ? "ip6" : "ip"} saddr NETWORK accept, and the same with daddr`;
-}
-
-/** Whether a rule accepts the overlay is not looked at: it may be there already. */
-function judgeForwardDrops({ forwardDrops, config }: HostFacts): Judged[] {
-  if (forwardDrops === null) return [];
+/** Who drops what is forwarded, and whether `selvage run` does something about it. */
+function judgeForwardDrops({ forwardDrops, legacyDrops, config }: HostFacts): Judged[] {
   const name = "forward chains";
-  const ours = forwardDrops.filter(({ families }) =>
-    config === null || families.some((family) => config.families.includes(family))
-  );
-  const [first] = ours;
-  if (first === undefined) {
-    return [{ name, result: "ok", seen: "none of nftables drops by default", advice: "" }];
+  if (legacyDrops.length > 0) {
+    const advice = `selvage run puts no rules there. Run: ${legacyDrops.join("; ")}`;
+    const seen = "policy drop: FORWARD of iptables-legacy";
+    return [{ name, result: "warning", seen, advice }];
   }
-  const shown = ours.slice(0, CHAINS_SHOWN_MAX)
-    .map(({ familyText, table, chain }) => `${familyText} ${table} ${chain}`);
+  if (forwardDrops === null) return [];
+  const ours = forwardDrops.filter(({ table: { family } }) =>
+    config === null || family === "inet" || config.families.includes(family)
+  );
+  if (ours.length === 0) return [{ name, result: "ok", seen: "none drops by default", advice: "" }];
+  const shown = ours.slice(0, CHAINS_SHOWN_MAX).map(chainText);
   const rest = ours.length > shown.length ? ` and ${ours.length - shown.length} more` : "";
-  const seen = `policy drop: ${shown.join(", ")}${rest}`;
-  const advice = `Where none of its rules accepts the overlay: ${acceptCommand(first)}`;
-  return [{ name, result: "warning", seen, advice }];
+  const seen = `policy drop: ${shown.join(", ")}${rest}; selvage run puts accept rules at the head`;
+  const advice = "With --iptables-forward-rules=own or =false they must accept the overlay.";
+  return [{ name, result: "ok", seen, advice }];
 }
 
 export function judgeOthers(facts: HostFacts): Judged[] {

@@ -10,7 +10,7 @@ import {
 import { type Level, LOG_LEVELS } from "../log.ts";
 import type { HostPort } from "../net/host_port.ts";
 import type { IpAddress } from "../net/ip.ts";
-import { boolFlag, valueFlag } from "./flags.ts";
+import { boolFlag, boolOrWordFlag, valueFlag } from "./flags.ts";
 import { linkChoice, type LinkFlags, linkFlags } from "./link_flags.ts";
 import { address, hostPort, integer, nonEmpty, oneOf } from "./values.ts";
 
@@ -23,7 +23,7 @@ export interface DaemonFlags extends LinkFlags {
   readonly subnetLeaseRenewMargin: number;
   readonly ipMasq?: boolean;
   readonly ipMasqFullyRandomDisable?: boolean;
-  readonly iptablesForwardRules?: boolean;
+  readonly iptablesForwardRules?: boolean | "own";
   readonly ipBlackholeRoute?: boolean;
   readonly healthzIp: IpAddress;
   readonly healthzPort: number;
@@ -106,9 +106,11 @@ function addFirewallFlags(command: Command): void {
       description: "do not make the source ports of what is masqueraded random",
       env,
     }),
-    boolFlag({
+    boolOrWordFlag({
       term: "iptables-forward-rules",
-      description: "accept what is forwarded from and to the network (nftables; default: true)",
+      word: "own",
+      description:
+        "accept the network's packets in forward chains, own: only in ours (default: true)",
       env,
     }),
     boolFlag({

@@ -89,6 +89,14 @@ export function boolFlag(flag: FlagBase): Option {
   return option;
 }
 
+/** The same, which takes a certain word too. */
+export function boolOrWordFlag(flag: FlagBase & { readonly word: string }): Option {
+  const option = makeOption({ ...flag, term: `${flag.term} [bool|${flag.word}]` });
+  const parse = (text: string) => text === flag.word ? text : parseGoBool(text);
+  option.argParser((text: string) => read(option.long!, text, parse));
+  return option;
+}
+
 /** Whether an option takes no value of its own. */
 export function isBoolean(option: Option): boolean {
   return !option.required;

@@ -32,8 +32,8 @@ import {
 } from "./firewall_state.ts";
 
 /** Where the addresses are, in bytes from the start of the header (RFC 791, RFC 8200). */
-const SOURCE_OFFSET: Readonly<Record<Family, number>> = { 4: 12, 6: 8 };
-const DESTINATION_OFFSET: Readonly<Record<Family, number>> = { 4: 16, 6: 24 };
+export const SOURCE_OFFSET: Readonly<Record<Family, number>> = { 4: 12, 6: 8 };
+export const DESTINATION_OFFSET: Readonly<Record<Family, number>> = { 4: 16, 6: 24 };
 
 /** A chain of ours as it must be in the kernel. */
 export interface ChainContent {
@@ -79,7 +79,7 @@ function compared(value: Uint8Array, isEqual: boolean): KnownExpression {
   return { type: "cmp", register: NFT_REG_1, isEqual, value };
 }
 
-function matchExpressions(match: FirewallMatch): KnownExpression[] {
+export function matchExpressions(match: FirewallMatch): KnownExpression[] {
   if (match.type === "mark") {
     return [
       { type: "meta", register: NFT_REG_1, key: NFT_META_MARK },

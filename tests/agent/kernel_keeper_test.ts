@@ -50,6 +50,8 @@ async function withKeeper(
       isFullyRandom: true,
       forwardRules: true,
     }),
+    forwardAccepts: { reconcile: () => ({ changeCount: 0, problems: [] }) },
+    forwarding: { networks: [], isInserting: false },
     sysctls: [],
     blackholes: [],
     outerLink: { name: "eth0", index: 2 },

@@ -43,6 +43,7 @@ const GOOD: HostFacts = {
   ipip: works,
   nftables: works,
   forwardDrops: [],
+  legacyDrops: [],
   ioUring: works,
   forwarding: { 4: { isOn: true, isWritable: true }, 6: { isOn: true, isWritable: true } },
   rpFilter: 2,
@@ -296,15 +297,25 @@ const ROWS: readonly Row[] = [
   {
     what: "a forward chain that drops",
     facts: {
-      forwardDrops: [{ families: [4], familyText: "ip", table: "filter", chain: "FORWARD" }],
+      forwardDrops: [
+        { table: { family: 4, name: "filter" }, name: "FORWARD", isDropping: true },
+      ],
     },
+    row: "forward chains",
+    result: "ok",
+  },
+  {
+    what: "a forward chain of the old iptables that drops",
+    facts: { legacyDrops: ["iptables-legacy -I FORWARD -s NETWORK -j ACCEPT"] },
     row: "forward chains",
     result: "warning",
   },
   {
     what: "a forward chain that drops another family",
     facts: {
-      forwardDrops: [{ families: [6], familyText: "ip6", table: "filter", chain: "FORWARD" }],
+      forwardDrops: [
+        { table: { family: 6, name: "filter" }, name: "FORWARD", isDropping: true },
+      ],
       config: CONFIG,
     },
     row: "forward chains",

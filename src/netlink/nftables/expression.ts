@@ -12,6 +12,8 @@ export const NFT_REG_1 = 1;
 export const NFT_RETURN = -5;
 /** enum nft_meta_keys: the packet's mark, in host order. */
 export const NFT_META_MARK = 3;
+/** The packet's family as `NFPROTO_*`, one byte. */
+export const NFT_META_NFPROTO = 15;
 /** enum nft_payload_bases: offsets count from the IP header. */
 export const NFT_PAYLOAD_NETWORK_HEADER = 1;
 /** `linux/netfilter/nf_nat.h`: the port is random, whatever the packet's was. */
@@ -167,6 +169,12 @@ function nameOf({ type }: KnownExpression): string {
 export function writeExpression(writer: PayloadWriter, expression: KnownExpression): void {
   writer.attributeText(NFTA_EXPR_NAME, nameOf(expression));
   writer.nested(NLA_F_NESTED | NFTA_EXPR_DATA, () => writeData(writer, expression));
+}
+
+/** Likewise, of a counter that begins at 0. */
+export function writeCounter(writer: PayloadWriter): void {
+  writer.attributeText(NFTA_EXPR_NAME, "counter");
+  writer.nested(NLA_F_NESTED | NFTA_EXPR_DATA, () => {});
 }
 
 /** A copy of the value inside a `NFTA_*_DATA`; undefined: there is none. */

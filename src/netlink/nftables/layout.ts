@@ -38,29 +38,45 @@ export const NFT_MSG_GETGEN = nftMessage(16);
 /** Objects have names of at most `NFT_NAME_MAXLEN - 1` bytes; a longest rule has two of them. */
 const PAYLOAD_BYTES_MAX = 2048;
 
+/** `NFPROTO_INET` (`linux/netfilter.h`): tables whose chains see packets of both families. */
+const NFPROTO_INET = 1;
+
+/** Of the packets that a table's chains see: `ip`, `ip6` or `inet`. */
+export type TableFamily = 4 | 6 | "inet";
+
 /** A table: names are unique in a family. */
 export interface TableName {
-  /** Of the packets that its chains see: `ip` or `ip6`. */
-  readonly family: 4 | 6;
+  readonly family: TableFamily;
   readonly name: string;
+}
+
+/** As nft writes it: `ip`, `ip6` or `inet`. */
+export function familyText(family: TableFamily): string {
+  return family === "inet" ? family : family === 4 ? "ip" : "ip6";
 }
 
 /** As nft writes it: `ip selvage`. */
 export function tableText({ family, name }: TableName): string {
-  return `${family === 4 ? "ip" : "ip6"} ${name}`;
+  return `${familyText(family)} ${name}`;
+}
+
+function familyCode(family: TableFamily | null): number {
+  if (family === null) return 0;
+  return family === "inet" ? NFPROTO_INET : familyNumber(family);
 }
 
 /** A writer with `struct nfgenmsg` written; `resource` is 0 but for batches. */
-export function startPayload(family: 4 | 6 | null, resource = 0): PayloadWriter {
+export function startPayload(family: TableFamily | null, resource = 0): PayloadWriter {
   return new PayloadWriter(new Uint8Array(PAYLOAD_BYTES_MAX))
-    .u8(family === null ? 0 : familyNumber(family)).u8(NFNETLINK_V0).u16be(resource);
+    .u8(familyCode(family)).u8(NFNETLINK_V0).u16be(resource);
 }
 
-/** The family of a message; null: another than `ip` and `ip6`. Throws `NetlinkDecodeError`. */
-export function familyOf(payload: Uint8Array, what: string): 4 | 6 | null {
+/** The family of a message; null: another than `ip`, `ip6` and `inet`. Throws `NetlinkDecodeError`. */
+export function familyOf(payload: Uint8Array, what: string): TableFamily | null {
   if (payload.length < NFGENMSG_SIZE) {
     throw new NetlinkDecodeError(what, `${payload.length} bytes`);
   }
   const code = viewOf(payload).getUint8(NFGEN_FAMILY_OFFSET);
+  if (code === NFPROTO_INET) return "inet";
   return code === AF_INET ? 4 : code === AF_INET6 ? 6 : null;
 }

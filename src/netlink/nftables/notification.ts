@@ -5,9 +5,14 @@ import {
   familyOf,
   NFGENMSG_SIZE,
   NFNL_SUBSYS_NFTABLES,
+  NFT_MSG_DELRULE,
   NFT_MSG_NEWGEN,
+  NFT_MSG_NEWRULE,
   type TableName,
 } from "./layout.ts";
+
+/** enum nft_rule_attributes */
+const NFTA_RULE_CHAIN = 2;
 
 /** The multicast group of changes to nftables (`linux/netfilter/nfnetlink.h`). */
 export const NFNLGRP_NFTABLES = 7;
@@ -27,4 +32,15 @@ export function notifiedTable({ type, payload }: NetlinkMessage): TableName | nu
   const attributes = Attributes.parse(payload.subarray(NFGENMSG_SIZE), "firewall notification");
   const name = attributes.text(NFTA_ANY_TABLE);
   return name === undefined ? null : { family, name };
+}
+
+/** The chain whose rule came or went; null: the notification is of something else. */
+export function notifiedRule(
+  message: NetlinkMessage,
+): { readonly table: TableName; readonly chainName: string } | null {
+  if (message.type !== NFT_MSG_NEWRULE && message.type !== NFT_MSG_DELRULE) return null;
+  const table = notifiedTable(message);
+  const payload = message.payload.subarray(NFGENMSG_SIZE);
+  const chainName = Attributes.parse(payload, "firewall notification").text(NFTA_RULE_CHAIN);
+  return table === null || chainName === undefined ? null : { table, chainName };
 }

@@ -7,6 +7,7 @@ import {
   decodeExpression,
   type KnownExpression,
   type NftExpression,
+  writeCounter,
   writeExpression,
 } from "./expression.ts";
 import {
@@ -102,6 +103,41 @@ export function listRulesRequest(table: TableName): NetlinkRequest {
     payload: startPayload(table.family).attributeText(NFTA_RULE_TABLE, table.name).finish(),
     operation: "list firewall rules",
     object: tableText(table),
+  };
+}
+
+/**
+ * Part of a transaction. Puts a rule before all others of its chain, in the form of iptables-nft:
+ * it counts what it holds for, right before its verdict. The comment, of at most 127 bytes, is
+ * shown by nft and by iptables-nft.
+ */
+export function insertRuleRequest(
+  table: TableName,
+  chainName: string,
+  expressions: readonly KnownExpression[],
+  comment: string,
+): NetlinkRequest {
+  const text = new TextEncoder().encode(`${comment}\0`);
+  const writer = startPayload(table.family).attributeText(NFTA_RULE_TABLE, table.name)
+    .attributeText(NFTA_RULE_CHAIN, chainName);
+  writer.nested(NLA_F_NESTED | NFTA_RULE_EXPRESSIONS, () => {
+    for (const [i, expression] of expressions.entries()) {
+      if (i === expressions.length - 1) {
+        writer.nested(NLA_F_NESTED | NFTA_LIST_ELEM, () => writeCounter(writer));
+      }
+      writer.nested(NLA_F_NESTED | NFTA_LIST_ELEM, () => writeExpression(writer, expression));
+    }
+  });
+  writer.attribute(
+    NFTA_RULE_USERDATA,
+    Uint8Array.of(NFTNL_UDATA_RULE_COMMENT, text.length, ...text),
+  );
+  return {
+    type: NFT_MSG_NEWRULE,
+    flags: NLM_F_CREATE,
+    payload: writer.finish(),
+    operation: "insert firewall rule",
+    object: `into ${tableText(table)} ${chainName}`,
   };
 }
 

@@ -97,7 +97,7 @@ function single(name: string, data: string): Uint8Array {
 describe("nftables messages in", () => {
   test("a table", () => {
     assert.deepEqual(decodeTable(embed(TABLE)), { ...T, flags: 2, useCount: 1 });
-    assert.equal(decodeTable(hex("01 00 0002 0600 0100 7400 0000")), null, "of family inet");
+    assert.equal(decodeTable(hex("07 00 0002 0600 0100 7400 0000")), null, "of family bridge");
   });
 
   test("a chain; its priority is signed", () => {
@@ -300,7 +300,7 @@ describe("a notification", () => {
   });
 
   test("of another family, of a transaction's end, or of no table has none", () => {
-    assert.equal(notify(0xa00, hex("01 00 0002 0600 0100 7400 0000")), null);
+    assert.equal(notify(0xa00, hex("07 00 0002 0600 0100 7400 0000")), null);
     assert.equal(notify(0xa0f, hex("00 00 0002 0800 0100 00000007")), null);
     assert.equal(notify(0x018, TABLE), null);
     assert.equal(notify(0xa00, hex("02 00 0002")), null);

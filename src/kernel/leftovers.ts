@@ -17,6 +17,7 @@ import { listLinks, listRoutes } from "../netlink/rtnetlink.ts";
 import { dumpKernel } from "./actual.ts";
 import { diffKernelState } from "./diff.ts";
 import { ownTable } from "./firewall_content.ts";
+import { FORWARD_COMMENT, listForwardAccepts } from "./forward_accept.ts";
 import { type KernelOperation, requestFor } from "./operation.ts";
 import { NO_KERNEL_STATE, RTPROT_SELVAGE } from "./state.ts";
 
@@ -95,7 +96,24 @@ function tablesThere(connection: NetlinkConnection, names: readonly TableName[])
 
 /** Our firewall tables, in the order in which they can go. */
 export function ownFirewallLeftovers(connection: NetlinkConnection): Leftover[] {
-  return tablesThere(connection, FAMILIES.map(ownTable));
+  return [...tablesThere(connection, FAMILIES.map(ownTable)), ...forwardRules(connection)];
+}
+
+/** Our accept rules in forward chains of others, chain by chain. */
+function forwardRules(connection: NetlinkConnection): Leftover[] {
+  const chains = new Map<string, NftRule[]>();
+  for (const rule of listForwardAccepts(connection)) {
+    const chain = `${tableText(rule.table)} ${rule.chainName}`;
+    chains.set(chain, [...chains.get(chain) ?? [], rule]);
+  }
+  return [...chains].map(([chain, rules]) =>
+    firewallRemoval(
+      "accept rules",
+      `in ${chain}: ${FORWARD_COMMENT}`,
+      connection,
+      rules.map(deleteRuleRequest),
+    )
+  );
 }
 
 /** The kind of each device that flanneld makes, by its name. */

@@ -164,6 +164,8 @@ describe("what a selvage left that was killed", () => {
       withLab(2, (lab) =>
         withShells(lab, async ([shell]) => {
           await runAll(shell!, FURNITURE.slice(0, 5));
+          const dropping = "type filter hook forward priority 0; policy drop;";
+          await shell!.run(`nft 'add table ip site; add chain ip site f { ${dropping} }'`);
           const before = await takePicture(shell!);
           await lab.startRegistry({ Network: NETWORK, Backend: { Type: type } }, ["--ip-masq"]);
           await lab.startJoined(2);
@@ -180,6 +182,8 @@ describe("what a selvage left that was killed", () => {
           const hasDevice = done.includes("remove device selvage.1 done");
           assert.equal(hasDevice, type === "vxlan");
           assert.ok(done.includes("remove firewall table ip selvage done"));
+          const rules = "remove accept rules in ip site f: selvage: forward the overlay done";
+          assert.ok(done.includes(rules), done.join());
           assert.ok(done.includes(`remove file ${socket} done`));
           assert.ok(!existsSync(socket));
           assert.ok(existsSync(join(lab.hostDirectory(1), "registry.db")), "the state is kept");

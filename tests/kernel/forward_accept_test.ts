@@ -1,4 +1,4 @@
-/** Rules of ours in forward chains of others, in the real kernel; nft and iptables are witnesses. */
+/** Our rules in forward chains of others, in the real kernel; nft and iptables are witnesses. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { describe, test } from "node:test";

@@ -71,7 +71,7 @@ export function startPayload(family: TableFamily | null, resource = 0): PayloadW
     .u8(familyCode(family)).u8(NFNETLINK_V0).u16be(resource);
 }
 
-/** The family of a message; null: another than `ip`, `ip6` and `inet`. Throws `NetlinkDecodeError`. */
+/** The family of a message; null: none of `ip`, `ip6` and `inet`. Throws `NetlinkDecodeError`. */
 export function familyOf(payload: Uint8Array, what: string): TableFamily | null {
   if (payload.length < NFGENMSG_SIZE) {
     throw new NetlinkDecodeError(what, `${payload.length} bytes`);

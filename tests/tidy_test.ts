@@ -87,6 +87,7 @@ const LAYERS: Readonly<Record<string, string[]>> = {
     "api",
     "agent/status",
     "agent/options",
+    "backend/config_split",
     "backend/select",
     "check/options",
     "check/report",

@@ -46,6 +46,7 @@ import { probeTunnel } from "./open_tunnel.ts";
 import type { RunOptions } from "./options.ts";
 import { OuterLinkWatch } from "./outer_link_watch.ts";
 import { requireCapabilities, requireTun } from "./preflight.ts";
+import { PartedNotice } from "./parted_notice.ts";
 import { Progress } from "./progress.ts";
 import { notifyServiceManager } from "./service_manager.ts";
 import { restSoon, Settling } from "./settling.ts";
@@ -88,6 +89,7 @@ export class Agent {
   /** What the network's PreStartupCommand printed. */
   #commandData: string | null = null;
   readonly #leases = new KnownLeases();
+  readonly #parted = new PartedNotice();
   readonly #configWatch = new ConfigWatch({
     network: () => this.#network!,
     judge: (config) => this.#judge(config),
@@ -536,9 +538,22 @@ export class Agent {
       if (!this.#leases.apply(changes)) continue;
       this.#keeper?.observe(this.#leases.table);
       this.#memory?.peersChanged();
+      this.#partedProblem();
       this.#path?.update();
       this.#settling.count(changes.length);
     }
+  }
+
+  /** Which peers no packets pass to because their configuration is another; null: none. */
+  #partedProblem(): string | null {
+    const keeper = this.#keeper;
+    const { outdated } = this.#configWatch;
+    const sources = [this.#leases.table, keeper?.lease, this.#network, outdated, this.#path];
+    return this.#parted.update(sources, () => {
+      if (keeper === null || this.#network === null || this.#path === null) return null;
+      const peers = this.#leases.peers(keeper).filter((peer) => !keeper.isOwn(peer));
+      return { ...this.#network, peers, outdated };
+    });
   }
 
   /** Has repaired at once what others change, and follows the outer interface. */
@@ -610,6 +625,7 @@ export class Agent {
       path: this.#path,
       linkProblem: this.#outerLink?.problem ?? this.#leaseOverlap,
       rivalProblem: this.#keeper?.rivalProblem ?? null,
+      partedProblem: this.#partedProblem(),
       configProblem: this.#configWatch.problem,
       stateProblems: this.#stateKeeper?.problems ?? [],
       store: this.#opened?.store.state() ?? null,

@@ -3,6 +3,7 @@
  * when it says something else than when it was applied last, so a restart with an unchanged file
  * does not undo `selvage config set`. Where file and registry differ, that is said.
  */
+import { findSplit } from "../backend/config_split.ts";
 import { configChanges } from "../config/config_changes.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { formatNetworkConfig, parseNetworkConfig } from "../config/parse_network_config.ts";
@@ -51,11 +52,14 @@ export class ConfigFile {
 
   /** Makes it the network's configuration. Throws as `EmbeddedStore.setConfig`. */
   apply(store: EmbeddedStore): void {
-    const isReplaced = store.config !== null && this.#differences(store).length > 0;
+    const changes = store.config === null ? [] : this.#differences(store);
+    const isReplaced = changes.length > 0;
+    const split = findSplit(changes);
     store.setConfig(this.text, this.#path, { isFile: true });
     if (isReplaced) {
       this.#log.info`${this.#path} has changed; it is now the network's configuration`;
     }
+    if (split !== null) this.#log.warning`${split.what}: ${split.procedure}`;
   }
 
   #differences({ config }: EmbeddedStore) {

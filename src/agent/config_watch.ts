@@ -24,6 +24,7 @@ export class ConfigWatch {
   readonly #log = logger("agent");
   #problem: string | null = null;
   #notice: string | null = null;
+  #outdated: string | null = null;
 
   constructor(options: ConfigWatchOptions) {
     this.#options = options;
@@ -32,6 +33,11 @@ export class ConfigWatch {
   /** Why a new configuration is not obeyed; null: it is, or there is none. */
   get problem(): string | null {
     return this.#problem;
+  }
+
+  /** What of the newest configuration this host takes up only at a restart; null: nothing. */
+  get outdated(): string | null {
+    return this.#outdated;
   }
 
   /** What of a new configuration is to be taken up yet: a sentence, or none. */
@@ -44,6 +50,7 @@ export class ConfigWatch {
     if (this.#problem !== null) this.#log.info`no longer: ${this.#problem}`;
     this.#problem = null;
     this.#notice = null;
+    this.#outdated = null;
   }
 
   /** Takes up what can be, and says what cannot, until the signal is aborted. */
@@ -66,9 +73,11 @@ export class ConfigWatch {
     const { network, judge, onChanged } = this.#options;
     const { config: before, backend } = network();
     const change = judgeConfigChange(before, config, backend.optionNames);
+    this.#outdated = null;
     // Nobody is to restart for what a new start could not obey either.
     const judged = judge(config);
     this.#notice = null;
+    if (change.kind === "refused") this.#outdated = change.what;
     if (change.kind === "refused") {
       throw new SelvageError("unsupported", `it has ${change.what}; restart selvage on this host`);
     }

@@ -1,9 +1,11 @@
 /** What the API may ask of the agent, and have it do. */
 import type { AgentControl, Readiness, TokenAdmin } from "../api/control.ts";
+import { findSplit, refuseSplit } from "../backend/config_split.ts";
 import { configWarnings, refuseWarned } from "../backend/select.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
-import { parseNetworkConfig } from "../config/parse_network_config.ts";
-import { SelvageError } from "../errors.ts";
+import { configChanges } from "../config/config_changes.ts";
+import { formatNetworkConfig, parseNetworkConfig } from "../config/parse_network_config.ts";
+import { hasCode, SelvageError } from "../errors.ts";
 import type { Lease } from "../lease/lease.ts";
 import type { LeaseStore } from "../store/store.ts";
 import type { KnownLeases } from "./known_leases.ts";
@@ -67,7 +69,10 @@ export class NodeControl implements AgentControl {
     }
     const config = parseNetworkConfig(text, CONFIG_SOURCE);
     this.#options.judge(config);
-    if (!isForced) refuseWarned(configWarnings(config));
+    if (!isForced) {
+      refuseWarned(configWarnings(config));
+      await this.#refuseSplit(config);
+    }
     await setConfig(text, CONFIG_SOURCE);
   }
 
@@ -77,6 +82,17 @@ export class NodeControl implements AgentControl {
     if (backUp !== null) return backUp();
     const text = `this host keeps no registry; the leases are kept at ${store.state().location}`;
     throw new SelvageError("unsupported", text, { hint: "Back up what keeps them, there." });
+  }
+
+  /** Throws if the configuration would keep hosts apart until each of them is restarted. */
+  async #refuseSplit(next: NetworkConfig): Promise<void> {
+    const asObject = (config: NetworkConfig) => JSON.parse(formatNetworkConfig(config)) as object;
+    const now = await this.config().catch((error) => {
+      if (hasCode(error, "config_missing")) return null;
+      throw error;
+    });
+    const split = findSplit(configChanges(now && asObject(now), asObject(next)));
+    if (split !== null) refuseSplit(split, (await this.store.list()).length);
   }
 
   status(): Status {

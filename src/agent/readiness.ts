@@ -19,9 +19,10 @@ function storeReasons(store: StoreState, now_ms: number): string[] {
 
 /** `now_ms` is since 1970. */
 export function readinessOf(parts: NodeParts, now_ms: number): Readiness {
-  const { phase, waitingFor, linkProblem, rivalProblem, path, expiry_ms, store, stateProblems } =
-    parts;
-  const reasons = [waitingFor, linkProblem, rivalProblem].filter((reason) => reason !== null);
+  const { phase, waitingFor, linkProblem, rivalProblem, partedProblem } = parts;
+  const { path, expiry_ms, store, stateProblems } = parts;
+  const reasons = [waitingFor, linkProblem, rivalProblem, partedProblem]
+    .filter((reason) => reason !== null);
   reasons.push(...(path?.problems ?? []));
   if (path?.status()?.running === false) reasons.push("the data plane is not running");
   if (expiry_ms !== null && expiry_ms < now_ms) reasons.push("the lease has run out");

@@ -25,6 +25,8 @@ export interface NodeParts extends ShownProgress {
   readonly linkProblem: string | null;
   /** Who else publishes our lease; null: nobody. */
   readonly rivalProblem: string | null;
+  /** Which peers go by another configuration, so that no packets pass; null: none. */
+  readonly partedProblem: string | null;
   /** Why a new configuration is not obeyed; null: it is. The node works as before. */
   readonly configProblem: string | null;
   /** What is wrong with the files that the daemon keeps, one sentence each. */
@@ -118,7 +120,7 @@ export function snapshot(parts: SnapshotParts, now_ms: number): Status {
     },
     peers: parts.peers.map((peer) => peerStatus(peer, path)),
     problems: [
-      ...[parts.linkProblem, parts.rivalProblem, parts.configProblem]
+      ...[parts.linkProblem, parts.rivalProblem, parts.partedProblem, parts.configProblem]
         .filter((problem) => problem !== null),
       ...parts.stateProblems,
       ...parts.hostProblems,

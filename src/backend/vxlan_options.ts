@@ -4,7 +4,7 @@ import { SelvageError } from "../errors.ts";
 import type { Family } from "../net/ip.ts";
 import { booleanOption, choiceOption, numberOption, portOption } from "./backend_options.ts";
 
-const DEFAULT_VNI = 1;
+export const VXLAN_DEFAULT_VNI = 1;
 /** RFC 7348 section 5: 24 bits. */
 const VNI_MAX = 2 ** 24 - 1;
 /** Linux's, which flannel uses; IANA's is 4789. */
@@ -46,7 +46,7 @@ export interface VxlanOptions {
 const VNI_RULE = {
   min: 1,
   max: VNI_MAX,
-  default: DEFAULT_VNI,
+  default: VXLAN_DEFAULT_VNI,
   what: "a VXLAN network identifier",
 } as const;
 const MTU_RULE = {

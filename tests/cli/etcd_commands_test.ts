@@ -233,11 +233,17 @@ describe("selvage config", () => {
     io.input = CONFIG.replace('"vxlan"', '"vxlan","Port":4789');
     const before = server.revision;
     const tried = await done(["config", "set", "-", "--dry-run", ...AT], io);
-    assert.match(tried, /Backend\.Port +4789\nNothing was written\.\n$/);
+    assert.match(
+      tried,
+      /Backend\.Port +4789\n.*new port pass every firewall\.\nNothing was written\.\n$/,
+    );
     assert.equal(server.revision, before);
     const again = new FakeIo();
     again.input = io.input;
-    const changed = JSON.parse(await done(["config", "set", "-", "-json", ...AT], again));
+    const { split, ...changed } = JSON.parse(
+      await done(["config", "set", "-", "-json", ...AT], again),
+    );
+    assert.deepEqual([split.kind, split.what], ["running", "Backend.Port unset → 4789"]);
     assert.deepEqual(changed, {
       changes: [{ key: "Backend.Port", now: null, next: "4789" }],
       written: true,

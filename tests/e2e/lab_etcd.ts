@@ -59,7 +59,7 @@ export class LabEtcd {
   /** Puts the configuration into force by selvage's own command, once etcd answers. */
   async setConfig(config: unknown): Promise<void> {
     const command = `echo '${JSON.stringify(config)}' | ` +
-      `${EXECUTABLE.command} config set ${this.flag} -`;
+      `${EXECUTABLE.command} config set --force ${this.flag} -`;
     const end_ms = performance.now() + START_TIMEOUT_MS;
     while (true) {
       const { status, stderr } = this.lab.exec(this.lab.network(1).host, "sh", "-c", command);

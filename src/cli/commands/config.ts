@@ -5,6 +5,7 @@ import { hasCode } from "../../errors.ts";
 import { readFileBounded } from "../../files.ts";
 import { repeatedKeys } from "../../net/repeated_keys.ts";
 import { printable, printableJson } from "../../printable.ts";
+import type { ConfigSplit } from "../../backend/config_split.ts";
 import type { NetworkAccess } from "../access.ts";
 import { type ConfigChange, configChanges } from "../../config/config_changes.ts";
 import type { CommandContext } from "../context.ts";
@@ -111,14 +112,23 @@ function subnetAdvice(changes: readonly ConfigChange[]): string {
     : "";
 }
 
-function changesText(changes: readonly ConfigChange[], written: boolean): string {
+/** What a change means that keeps running hosts apart; empty: there is no such change. */
+function splitAdvice(split: ConfigSplit | null): string {
+  return split === null ? "" : `${split.what}: ${split.procedure}\n`;
+}
+
+function changesText(
+  changes: readonly ConfigChange[],
+  split: ConfigSplit | null,
+  written: boolean,
+): string {
   if (changes.length === 0) {
     return `Nothing changes${written ? " but keys that mean nothing" : ""}.\n`;
   }
   const end = written
     ? "It is written. Hosts that run take it up; selvage status says what they cannot."
     : "Nothing was written.";
-  return `${changeTable(changes)}${subnetAdvice(changes)}${end}\n`;
+  return `${changeTable(changes)}${subnetAdvice(changes)}${splitAdvice(split)}${end}\n`;
 }
 
 function addSet(config: Command, context: CommandContext): void {
@@ -129,29 +139,36 @@ function addSet(config: Command, context: CommandContext): void {
     .addOption(boolFlag({ term: "dry-run", description: "only show what it changes" }))
     .addOption(boolFlag({
       term: "force",
-      description: "write it also where some of its keys mean nothing, or are there twice",
+      description: "write it also if keys in it mean nothing, or if it splits running hosts",
     }))
     .addOption(boolFlag({ term: "json", description: "the changes as JSON" }));
   addAccessFlags(command).action(async (file: string, flags: SetFlags) => {
     const { refuseWarned } = await import("../../backend/select.ts");
+    const { findSplit, refuseSplit } = await import("../../backend/config_split.ts");
     const next = await readConfig(file, context);
     const isWritten = flags.dryRun !== true;
     const isForced = flags.force === true;
     const refuse = () => isForced || refuseWarned(next.warnings);
     if (isWritten) refuse();
     if (isForced) showWarnings(next, context);
-    const { found: changes, written } = await withAccess(command, context, async (access) => {
+    const result = await withAccess(command, context, async (access) => {
       const found = configChanges(await presentConfig(access), next.view);
+      const split = findSplit(found);
+      const hostCount = split?.kind === "restart" ? (await access.leases()).leases.length : 0;
+      const refuseThis = () => isForced || refuseSplit(split, hostCount);
+      if (isWritten) refuseThis();
       // Where nothing that counts changes, keys that mean nothing may have been mended.
       const isNews = found.length > 0 || access.keepsText;
       const written = isWritten && isNews &&
         await access.setConfig(next.text, next.where, isForced);
-      return { found, written };
+      return { changes: found, split, written, refuseThis };
     });
-    if (flags.json === true) io.out(printableJson({ changes, written }));
-    else io.out(changesText(changes, written));
+    const { changes, split, written } = result;
+    if (flags.json === true) io.out(printableJson({ changes, written, split }));
+    else io.out(changesText(changes, split, written));
     // A dry run ends as the other would.
     refuse();
+    result.refuseThis();
   });
 }
 

@@ -1,0 +1,71 @@
+/** Says which peers go by another configuration than this host, so that no packets pass. */
+import type { Backend } from "../backend/backend.ts";
+import { findPartedPeers } from "../backend/parted_peers.ts";
+import type { NetworkConfig } from "../config/network_config.ts";
+import { type Lease, leaseKey } from "../lease/lease.ts";
+import { logger } from "../log.ts";
+import { printable } from "../printable.ts";
+
+/** So many peers of one kind are named. */
+const NAMED_MAX = 3;
+
+export interface PartedInput {
+  readonly backend: Backend;
+  readonly config: NetworkConfig;
+  /** Every lease but those of this host. */
+  readonly peers: readonly Lease[];
+  /** What of a newer configuration this host takes up only at a restart; null: nothing. */
+  readonly outdated: string | null;
+}
+
+function named(peers: readonly Lease[]): string {
+  const names = peers.slice(0, NAMED_MAX).map(({ publicAddresses }) => `${publicAddresses[0]}`);
+  const more = peers.length > NAMED_MAX ? ` and ${peers.length - NAMED_MAX} more` : "";
+  return `${names.join(", ")}${more}`;
+}
+
+/** The problem in whole sentences, with what to do; null: there is none. Pure. */
+export function partedProblem({ backend, config, peers, outdated }: PartedInput): string | null {
+  if (backend.carriesNothing) return null;
+  const groups = findPartedPeers(config, peers, outdated !== null);
+  const parted = groups.flatMap((group) => group.peers);
+  if (parted.length === 0) return null;
+  const groupTexts = groups.map(({ what, peers }) =>
+    `${named(peers)} ${peers.length === 1 ? "has" : "have"} ${what}`
+  );
+  const remedy = outdated === null
+    ? `Restart Selvage ${
+      parted.length === 1 ? "there" : "on these hosts"
+    }. If a host is gone for ` +
+      `good, delete its lease: selvage leases revoke ${leaseKey(parted[0]!.subnets)}`
+    : `Restart Selvage on this host: the network's configuration has ${outdated}`;
+  return printable(
+    `packets do not pass between this host (backend ${config.backend.type}) and ` +
+      `${parted.length} of its ${peers.length} peers: ${groupTexts.join("; ")}. ${remedy}`,
+  );
+}
+
+export class PartedNotice {
+  readonly #log = logger("agent");
+  #problem: string | null = null;
+  /** What the problem was drawn from. */
+  #seen: readonly unknown[] = [];
+
+  /**
+   * The problem as of now, which is logged when it begins and when it has ended. It is drawn anew
+   * if any of `sources` is another object than before; `input` is null while there is no path.
+   */
+  update(sources: readonly unknown[], input: () => PartedInput | null): string | null {
+    if (sources.every((source, i) => source === this.#seen[i])) return this.#problem;
+    this.#seen = sources;
+    const now = input();
+    const problem = now && partedProblem(now);
+    this.#tell(problem);
+    return this.#problem = problem;
+  }
+
+  #tell(problem: string | null): void {
+    if (problem !== null && problem !== this.#problem) this.#log.warning`${problem}`;
+    if (problem === null && this.#problem !== null) this.#log.info`no longer: ${this.#problem}`;
+  }
+}

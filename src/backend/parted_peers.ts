@@ -1,0 +1,60 @@
+/** Peers that no packets pass to because they go by another configuration than this host. Pure. */
+import type { NetworkConfig } from "../config/network_config.ts";
+import { type Lease, sameNode } from "../lease/lease.ts";
+import { isObject } from "../net/checked.ts";
+import { ofFamily } from "../net/ip.ts";
+import { readVxlanOptions } from "./vxlan_options.ts";
+
+export interface PartedPeers {
+  /** What they have, such as `backend vxlan`. */
+  readonly what: string;
+  readonly peers: readonly Lease[];
+}
+
+function vniOf({ backendData }: Lease): number | null {
+  for (const data of [backendData[4], backendData[6]]) {
+    if (isObject(data) && typeof data.VNI === "number") return data.VNI;
+  }
+  return null;
+}
+
+/** In what the peer differs so that no packets pass; null: in nothing. */
+function differenceOf(peer: Lease, { ranges, backend }: NetworkConfig, vni: number | null) {
+  if (peer.backendType !== backend.type) return `backend ${peer.backendType}`;
+  const other = vni === null ? null : vniOf(peer);
+  if (other !== null && other !== vni) return `VNI ${other}`;
+  for (const { family, network } of ranges) {
+    const subnet = ofFamily(peer.subnets, family);
+    if (subnet === undefined) return `no IPv${family} subnet`;
+    if (!network.containsPrefix(subnet)) return `a subnet outside ${network}`;
+  }
+  return null;
+}
+
+/**
+ * The peers that go by another configuration, by what they have. A reservation whose host has not
+ * come keeps the backend of when it was made: it is left out, unless `isOutdated`, where this host
+ * is the one that goes by an old configuration and every difference counts.
+ */
+export function findPartedPeers(
+  config: NetworkConfig,
+  peers: readonly Lease[],
+  isOutdated: boolean,
+): PartedPeers[] {
+  const vni = config.backend.type === "vxlan" ? readVxlanOptions(config).vni : null;
+  const groups = new Map<string, Lease[]>();
+  for (const peer of peers) {
+    const what = differenceOf(peer, config, vni);
+    if (what === null) continue;
+    const isReservation = peer.expiry_ms === null;
+    const hasCome = peer.backendData[4] !== undefined || peer.backendData[6] !== undefined;
+    if (!isOutdated && isReservation && !hasCome) continue;
+    // A host that moved to another network leaves its reservation behind.
+    const hasOther = () => peers.some((other) => other !== peer && sameNode(other, peer));
+    if (isReservation && hasOther()) continue;
+    const group = groups.get(what);
+    if (group === undefined) groups.set(what, [peer]);
+    else group.push(peer);
+  }
+  return [...groups].map(([what, group]) => ({ what, peers: group }));
+}

@@ -156,7 +156,8 @@ function addSet(config: Command, context: CommandContext): void {
       const split = findSplit(found);
       const hostCount = split?.kind === "restart" ? (await access.leases()).leases.length : 0;
       const refuseThis = () => isForced || refuseSplit(split, hostCount);
-      if (isWritten) refuseThis();
+      // A daemon refuses it itself, after what its host cannot obey.
+      if (isWritten && access.keepsText) refuseThis();
       // Where nothing that counts changes, keys that mean nothing may have been mended.
       const isNews = found.length > 0 || access.keepsText;
       const written = isWritten && isNews &&

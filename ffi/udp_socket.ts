@@ -23,7 +23,7 @@ const IPPROTO_IPV6 = 41;
 const IP_MTU_DISCOVER = 10;
 const IPV6_MTU_DISCOVER = 23;
 const IPV6_V6ONLY = 26;
-const PMTUDISC_DO = 2;
+const PMTUDISC_PROBE = 3;
 const UDP_SEGMENT = 103;
 const UDP_GRO = 104;
 /** Room for a burst while the other loop has the processor. */
@@ -36,8 +36,9 @@ export interface UdpSocketOptions {
    */
   readonly isPortShared?: boolean;
   /**
-   * No datagram is cut on its way: one larger than the path is known to carry fails with
-   * `EMSGSIZE`. False if left out: this host cuts it.
+   * No datagram is cut on its way: one larger than the interface carries fails with `EMSGSIZE`.
+   * What ICMP messages say of the path changes nothing, for anybody can forge them. False if left
+   * out: this host cuts what is larger than the path is known to carry.
    */
   readonly isWhole?: boolean;
   /** Nobody will read from it: it keeps as little as can be of what is sent to it. */
@@ -55,7 +56,7 @@ function prepare(fd: number, isV6: boolean, { isPortShared, isWhole }: UdpSocket
   if (isPortShared) setOption(fd, SOL_SOCKET, SO_REUSEPORT, 1, "share a UDP port");
   if (!isWhole) return;
   const [level, option] = isV6 ? [IPPROTO_IPV6, IPV6_MTU_DISCOVER] : [IPPROTO_IP, IP_MTU_DISCOVER];
-  setOption(fd, level, option, PMTUDISC_DO, "set path MTU discovery");
+  setOption(fd, level, option, PMTUDISC_PROBE, "set path MTU discovery");
 }
 
 /**

@@ -14,7 +14,7 @@
 import { PREFIX_TABLE_SIZE } from "./prefix_layout.ts";
 
 /** Raise it when the meaning of a cell changes and no offset does. */
-export const LAYOUT_VERSION = 5;
+export const LAYOUT_VERSION = 6;
 
 export const WASM_PAGE_SIZE = 65536;
 export const CACHE_LINE_SIZE = 64;
@@ -194,10 +194,20 @@ export const PEER_ADDRESS_OFFSET = 16;
 /** u64, egress, added to atomically: of all lanes; inner packets and their bytes. */
 export const PEER_SENT_PACKETS_OFFSET = 32;
 export const PEER_SENT_BYTES_OFFSET = 40;
-/** u64, egress: bytes of the largest inner packet that the path was last found to carry; 0: all. */
+/**
+ * u64, egress and control: bytes of the largest inner packet that the path was last found to carry;
+ * 0: all. Egress finds what our own interface refuses; control what probes have confirmed.
+ */
 export const PEER_PATH_MTU_OFFSET = 48;
-/** u64, egress: ms since 1970 when that was found. */
-export const PEER_PATH_MTU_FOUND_OFFSET = 56;
+/** u64, by the same writers: ms since 1970 until when that is believed. */
+export const PEER_PATH_MTU_UNTIL_OFFSET = 56;
+/** The longest that it may be believed, in ms: a clock that was set back makes it no longer. */
+export const PATH_MTU_BELIEVED_MAX_MS = 60000;
+/**
+ * Bytes of an outer packet: a path that carries less is believed only if probes confirm it. Every
+ * IPv6 link carries so much (RFC 8200 section 5), and so does what IPv4 is spoken over today.
+ */
+export const PATH_MTU_FLOOR = 1280;
 /** u64, ingress, added to atomically; the second cache line. */
 export const PEER_RECEIVED_PACKETS_OFFSET = 64;
 export const PEER_RECEIVED_BYTES_OFFSET = 72;

@@ -6,8 +6,8 @@ import {
   PEER_ADDRESS_OFFSET,
   PEER_ENDPOINT_OFFSET,
   PEER_LAST_HEARD_OFFSET,
-  PEER_PATH_MTU_FOUND_OFFSET,
   PEER_PATH_MTU_OFFSET,
+  PEER_PATH_MTU_UNTIL_OFFSET,
   PEER_RECEIVED_BYTES_OFFSET,
   PEER_RECEIVED_PACKETS_OFFSET,
   PEER_SENT_BYTES_OFFSET,
@@ -85,13 +85,13 @@ export function pathMtu(slot: i32): i32 {
   return <i32> load<u64>(entry(slot) + PEER_PATH_MTU_OFFSET);
 }
 
-/** When that was, in ms since 1970. */
-export function pathMtuFound_ms(slot: i32): f64 {
-  return <f64> load<u64>(entry(slot) + PEER_PATH_MTU_FOUND_OFFSET);
+/** Until when that is believed, in ms since 1970. */
+export function pathMtuUntil_ms(slot: i32): f64 {
+  return <f64> load<u64>(entry(slot) + PEER_PATH_MTU_UNTIL_OFFSET);
 }
 
 /** Notes what the path to the peer was found to carry, in bytes of inner packets. */
-export function notePathMtu(slot: i32, mtu: i32, now: u64): void {
+export function notePathMtu(slot: i32, mtu: i32, until_ms: u64): void {
+  store<u64>(entry(slot) + PEER_PATH_MTU_UNTIL_OFFSET, until_ms);
   store<u64>(entry(slot) + PEER_PATH_MTU_OFFSET, <u64> mtu);
-  store<u64>(entry(slot) + PEER_PATH_MTU_FOUND_OFFSET, now);
 }

@@ -1,6 +1,8 @@
 /**
- * A packet that is longer than the path to its peer carries, as the kernel found (RFC 1191,
- * RFC 8201): it is cut where it may be, and else dropped and its sender told. Egress only.
+ * A packet that is longer than the path to its peer carries: it is cut where it may be, and else
+ * dropped and its sender told (RFC 1191, RFC 8201). The kernel refuses what is longer than our own
+ * interface carries; ICMP messages of routers are not believed before the control side has
+ * confirmed them by probes (`src/agent/path_prober.ts`). Egress only.
  */
 import {
   COUNTER_NARROW_PATHS,
@@ -10,6 +12,8 @@ import {
   FRAGMENT_IOVECS_OFFSET,
   IOVEC_SIZE,
   PACKET_HEADROOM,
+  PATH_MTU_BELIEVED_MAX_MS,
+  PATH_MTU_FLOOR,
 } from "./layout.ts";
 import { count } from "./counters.ts";
 import * as encapsulation from "./encapsulation.ts";
@@ -26,14 +30,14 @@ import {
   singleFragment,
 } from "./messages.ts";
 import * as outbox from "./outbox.ts";
-import { notePathMtu, pathMtu, pathMtuFound_ms } from "./peer.ts";
+import { notePathMtu, pathMtu, pathMtuUntil_ms } from "./peer.ts";
 import { now_ms, path_mtu } from "./sys.ts";
 import * as ipv4 from "./wire/ipv4.ts";
 import * as ipv6 from "./wire/ipv6.ts";
 import * as udp from "./wire/udp.ts";
 
-/** For so long a size is taken for granted; then one packet tries whether the path is wider. */
-const KNOWN_FOR_MS: f64 = 10_000;
+/** So long a size that our interface refused is believed; then one packet tries the path again. */
+const KNOWN_FOR_MS: u64 = 10_000;
 /** What every link carries: RFC 791 section 3.2. */
 const IPV4_MTU_MIN = 68;
 
@@ -49,8 +53,8 @@ let written: i32 = 0;
 export function known(slot: i32): i32 {
   const found = pathMtu(slot);
   if (found === 0) return 0;
-  const age_ms = now_ms() - pathMtuFound_ms(slot);
-  return age_ms >= 0 && age_ms < KNOWN_FOR_MS ? found : 0;
+  const left_ms = pathMtuUntil_ms(slot) - now_ms();
+  return left_ms > 0 && left_ms <= <f64> PATH_MTU_BELIEVED_MAX_MS ? found : 0;
 }
 
 /** Tells a packet's sender what the path carries; the first `size` bytes are there to be quoted. */
@@ -70,12 +74,19 @@ export function isKnownFor(size: i32): bool {
   return mtu > 0 && size > mtu;
 }
 
-/** Asks the kernel what the path of message i carries; whether that is why it refused a packet. */
+/**
+ * Asks the kernel what the path of message i carries; whether that is why it refused a packet. What
+ * it says may come from a forged message, so it is not taken for less than the floor unless our own
+ * interface refuses that, too.
+ */
 export function isFoundFor(index: i32, size: i32): bool {
   const outer = (lane.isV6 ? ipv6.HEADER_LEN : ipv4.HEADER_LEN) + udp.HEADER_LEN;
-  mtu = path_mtu(name(index), nameSize()) - outer - encapsulation.size;
+  const overhead = outer + encapsulation.size;
+  mtu = path_mtu(name(index), nameSize()) - overhead;
+  const floor = PATH_MTU_FLOOR - overhead;
+  if (mtu > 0 && mtu < floor && size > floor) mtu = floor;
   if (!isKnownFor(size)) return false;
-  notePathMtu(outbox.slot(index), mtu, <u64> now_ms());
+  notePathMtu(outbox.slot(index), mtu, <u64> now_ms() + KNOWN_FOR_MS);
   count(COUNTER_NARROW_PATHS, 1);
   return true;
 }

@@ -16,6 +16,8 @@ import { KernelKeeper, type KernelKeeperOptions } from "./kernel_keeper.ts";
 import { NarrowPaths } from "./narrow_paths.ts";
 import type { Network } from "./network.ts";
 import { Pace } from "./pace.ts";
+import { assumedByKernel, exchangeProbes, followTooBig } from "./path_exchange.ts";
+import { PathProber } from "./path_prober.ts";
 import { SkippedLog } from "./skipped_log.ts";
 import { SilentPeers } from "./silent_peers.ts";
 import type { DataPlaneStatus } from "./status.ts";
@@ -55,6 +57,8 @@ export class DataPath {
   readonly #skippedLog = new SkippedLog();
   #narrowPaths: NarrowPaths | null = null;
   #silentPeers: SilentPeers | null = null;
+  #prober: PathProber | null = null;
+  readonly #closing = new AbortController();
   #plan: Plan;
   /** Of how many peers the plan knows, also those that it leaves out. */
   #plannedCount = 0;
@@ -105,8 +109,10 @@ export class DataPath {
     }
     if (supervisor !== null) {
       supervisor.begin(options.onFatal);
+      const prober = path.#startProber(supervisor);
       path.#narrowPaths = new NarrowPaths({
         dataplane: () => supervisor.dataplane,
+        probedCount: () => prober.narrowCount,
         peers: () => path.#plan.forwarding,
       });
       path.#silentPeers = new SilentPeers({
@@ -115,6 +121,22 @@ export class DataPath {
       });
     }
     return path;
+  }
+
+  /** Has routers' messages about narrow paths confirmed by probes. */
+  #startProber(supervisor: TunnelSupervisor): PathProber {
+    const prober = new PathProber({
+      dataplane: () => supervisor.dataplane,
+      peers: () => this.#plan.forwarding,
+      exchange: (peer, sizes) => exchangeProbes(supervisor.dataplane, peer, sizes),
+      assumedByKernel,
+    });
+    for (const { family, port } of this.tunnels) {
+      const onTooBig = prober.onTooBig.bind(prober);
+      void followTooBig(family, port, onTooBig, this.#closing.signal);
+    }
+    this.#prober = prober;
+    return prober;
   }
 
   /** What the kernel has of an earlier data plane is gone, or may be. */
@@ -243,6 +265,8 @@ export class DataPath {
     this.#retry.stop();
     this.#narrowPaths?.stop();
     this.#silentPeers?.stop();
+    this.#prober?.stop();
+    this.#closing.abort();
     this.#pace.stop();
     this.#keeper.stop();
     await this.#supervisor?.close();

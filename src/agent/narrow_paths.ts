@@ -9,6 +9,8 @@ const PERIOD_MS = 10_000;
 export interface NarrowPathsOptions {
   /** null: it is not running. */
   readonly dataplane: () => Pick<Dataplane, "status" | "peer"> | null;
+  /** How often probes have found a narrow path. */
+  readonly probedCount: () => number;
   readonly peers: () => readonly Pick<PeerEntry, "key">[];
 }
 
@@ -27,7 +29,7 @@ export class NarrowPaths {
   /** Once of each peer, and again when its path carries another size. */
   #report(): void {
     const plane = this.#options.dataplane();
-    const count = plane?.status().narrowPaths ?? 0;
+    const count = (plane?.status().narrowPaths ?? 0) + this.#options.probedCount();
     if (plane === null || count === this.#count) return;
     this.#count = count;
     const peers = this.#options.peers();

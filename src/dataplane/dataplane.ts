@@ -182,6 +182,16 @@ export class Dataplane {
     return skipped;
   }
 
+  /** The overlay of a family; null: there is none. */
+  overlay(family: Family): Overlay | null {
+    return this.#overlays.find((one) => one.family === family) ?? null;
+  }
+
+  /** See `PeerTable.setPathMtu`: of the peer's tunnel of one family, by its lease key. */
+  setPathMtu(family: Family, key: string, mtu_bytes: number, until_ms: number): void {
+    this.#tables.get(family)?.setPathMtu(key, mtu_bytes, until_ms);
+  }
+
   status(): DataplaneStatus {
     const tables = [...this.#tables.values()];
     const [first, ...others] = this.#overlays;

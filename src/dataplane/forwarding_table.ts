@@ -91,6 +91,12 @@ export class ForwardingTable {
     return peer === undefined ? null : this.#entries.counters(peer.slot);
   }
 
+  /** See `PeerTable.setPathMtu`; it is nothing for a peer that is not in the table. */
+  setPathMtu(key: string, mtu_bytes: number, until_ms: number): void {
+    const peer = this.#peers.get(key);
+    if (peer !== undefined) this.#entries.setPathMtu(peer.slot, mtu_bytes, until_ms);
+  }
+
   /** The lease key of the peer in a slot; null if none is in it. Linear in the peers. */
   keyOf(slot: number): string | null {
     for (const [key, peer] of this.#peers) {

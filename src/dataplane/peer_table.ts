@@ -7,6 +7,7 @@ import {
   PEER_ENDPOINT_OFFSET,
   PEER_LAST_HEARD_OFFSET,
   PEER_PATH_MTU_OFFSET,
+  PEER_PATH_MTU_UNTIL_OFFSET,
   PEER_RECEIVED_BYTES_OFFSET,
   PEER_RECEIVED_PACKETS_OFFSET,
   PEER_SENT_BYTES_OFFSET,
@@ -75,6 +76,15 @@ export class PeerTable {
       word.setUint32(4, this.#change);
     }
     this.#store(slot, PEER_ENDPOINT_OFFSET, word.getBigUint64(0, true));
+  }
+
+  /**
+   * What the path to the peer carries, in bytes of inner packets; 0: all. It is believed until
+   * then, in ms since 1970, and for `PATH_MTU_BELIEVED_MAX_MS` at most.
+   */
+  setPathMtu(slot: number, mtu_bytes: number, until_ms: number): void {
+    this.#store(slot, PEER_PATH_MTU_UNTIL_OFFSET, BigInt(Math.floor(until_ms)));
+    this.#store(slot, PEER_PATH_MTU_OFFSET, BigInt(mtu_bytes));
   }
 
   /** Packets to the peer are dropped from now on. */

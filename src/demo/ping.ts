@@ -1,5 +1,6 @@
 /** ICMP echo (RFC 792), as ping(8) does it. It blocks the thread: for a process of its own. */
 import { IcmpSocket } from "../../ffi/icmp_socket.ts";
+import { internetChecksum } from "../net/internet_checksum.ts";
 import type { IpAddress } from "../net/ip.ts";
 
 const ECHO_REPLY = 0;
@@ -16,14 +17,6 @@ export interface PingResult {
   readonly lost: number[];
 }
 
-/** RFC 1071; the message has an even length. */
-function checksum(message: Uint8Array): number {
-  let sum = 0;
-  for (let i = 0; i < message.length; i += 2) sum += (message[i]! << 8) | message[i + 1]!;
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
-}
-
 function echoRequest(identifier: number, sequence: number): Uint8Array {
   const message = new Uint8Array(HEADER_BYTES + PAYLOAD_BYTES);
   const view = new DataView(message.buffer);
@@ -31,7 +24,7 @@ function echoRequest(identifier: number, sequence: number): Uint8Array {
   view.setUint32(0, ECHO_REQUEST << 24);
   view.setUint16(4, identifier);
   view.setUint16(6, sequence);
-  view.setUint16(2, checksum(message));
+  view.setUint16(2, internetChecksum(message));
   return message;
 }
 

@@ -180,6 +180,27 @@ test("after ten seconds one packet tries whether the path is wider", async () =>
   assertAddsUp(on);
 });
 
+test("what the kernel was told of a path is not believed below the floor", async () => {
+  const on = await bench();
+  narrow(on);
+  on.io.pathMtu_bytes = 552;
+  on.io.reads = [packet({ payload: bytesOf(1452), fragment: DONT_FRAGMENT })];
+  on.egress();
+  assert.equal(on.table.counters(PEER_KEY)!.pathMtu_bytes, 1280 - 28);
+});
+
+test("an interface narrower than the floor is believed at the second refusal", async () => {
+  const on = await bench();
+  on.io.pathMtu_bytes = 600;
+  on.io.refuses = ({ payload }) => payload.length > 572 ? EMSGSIZE : 0;
+  const may = () => packet({ payload: bytesOf(1000) });
+  on.io.reads = [may()];
+  on.egress();
+  assert.equal(on.table.counters(PEER_KEY)!.pathMtu_bytes, 572);
+  assert.equal(on.io.sent.length, 2);
+  assertAddsUp(on);
+});
+
 test("senders of one message are each told", async () => {
   const on = await bench(ALL);
   narrow(on);

@@ -140,7 +140,7 @@ export class Agent {
    */
   async run(signal: AbortSignal, listen: () => Promise<Closable>): Promise<void> {
     requireCapabilities("selvage run", "CAP_NET_ADMIN", "CAP_NET_RAW");
-    this.#kernel = new HostKernel(this.#vitalAddresses);
+    this.#kernel = new HostKernel(this.#vitalAddresses, this.#options.allowsCommands);
     let listeners: Closable | null = null;
     try {
       this.#outerLink = this.#watchOuterLink(this.#kernel);

@@ -7,10 +7,13 @@ import type { CommandPeer, ExtensionCommands, SkippedPeer } from "../backend/bac
 import { checkCommandData } from "../backend/extension.ts";
 import { errorText } from "../errors.ts";
 import { logger } from "../log.ts";
+import { type IpAddress, type IpPrefix, ofFamily } from "../net/ip.ts";
 import { LinkedSignal } from "../net/linked_signal.ts";
+import { printable } from "../printable.ts";
 import { Backoff, pause } from "../retry.ts";
 import { type PeerAct, PeerCommands } from "./peer_commands.ts";
-import { runShellCommand } from "./shell_command.ts";
+import { RepeatLog } from "./repeat_log.ts";
+import { runShellCommand, type ShellCommand } from "./shell_command.ts";
 
 const RETRY_FIRST_MS = 1_000;
 const RETRY_MAX_MS = 60_000;
@@ -19,10 +22,59 @@ const SHUTDOWN_TIMEOUT_MS = 5_000;
 
 export interface ExtensionOptions {
   readonly commands: ExtensionCommands;
-  /** The network, our subnet and our address, as texts. */
-  readonly network: string;
-  readonly subnet: string;
-  readonly publicAddress: string;
+  /** One of each family that the network carries, and our own subnets and addresses. */
+  readonly networks: readonly IpPrefix[];
+  readonly subnets: readonly IpPrefix[];
+  readonly publicAddresses: readonly IpAddress[];
+}
+
+/** Whose subnets and addresses a command is told. */
+type Subject = Pick<ExtensionOptions, "subnets" | "publicAddresses">;
+
+/** How much of a command is shown in the log. */
+const SHOWN_LENGTH_MAX = 200;
+
+/** flannel's variables, and IPV6NETWORK; empty where there is nothing of the family. */
+function environmentOf(
+  networks: readonly IpPrefix[],
+  { subnets, publicAddresses }: Subject,
+): Record<string, string> {
+  return {
+    NETWORK: `${ofFamily(networks, 4) ?? ""}`,
+    SUBNET: `${ofFamily(subnets, 4) ?? ""}`,
+    PUBLIC_IP: `${ofFamily(publicAddresses, 4) ?? ""}`,
+    IPV6NETWORK: `${ofFamily(networks, 6) ?? ""}`,
+    IPV6SUBNET: `${ofFamily(subnets, 6) ?? ""}`,
+    PUBLIC_IPV6: `${ofFamily(publicAddresses, 6) ?? ""}`,
+  };
+}
+
+/** Runs a command, and says what was run, how it ended, and how long it took. */
+async function runLogged(
+  command: ShellCommand,
+  signal: AbortSignal,
+  what: string,
+  say: (text: string) => void,
+): Promise<string> {
+  const start_ms = performance.now();
+  const took = () => `after ${((performance.now() - start_ms) / 1000).toFixed(2)} s`;
+  try {
+    const output = await runShellCommand(command, signal);
+    say(`${what} ended with status 0 ${took()}`);
+    return output;
+  } catch (error) {
+    say(`${what} failed ${took()}: ${errorText(error)}`);
+    throw error;
+  }
+}
+
+/** Says in the log which commands this host is going to run. */
+export function announceCommands(commands: ExtensionCommands): void {
+  for (const [name, text] of Object.entries(commands)) {
+    if (text === null) continue;
+    const shown = printable(text.slice(0, SHOWN_LENGTH_MAX));
+    logger("extension").info`command ${name} of the network's configuration: ${shown}`;
+  }
 }
 
 /** Told of a command that the start waits for. */
@@ -49,7 +101,9 @@ export async function runPreStartup(
   while (true) {
     signal.throwIfAborted();
     try {
-      const data = await runShellCommand(command, signal);
+      const data = await runLogged(command, signal, command.name, (line) => {
+        logger("extension").info`${line}`;
+      });
       checkCommandData(data);
       return data;
     } catch (error) {
@@ -66,6 +120,8 @@ export class Extension {
   readonly #peers = new PeerCommands({
     run: (act, peer, signal) => this.#runFor(act, peer, signal),
   });
+  /** Of thousands of peers each run is counted, and only some are named. */
+  readonly #runs = new RepeatLog((text) => this.#log.info`${text}`);
   readonly #closing = new AbortController();
   /** Why PostStartupCommand is still to be run. */
   #problem: string | null = null;
@@ -78,7 +134,7 @@ export class Extension {
   async #run(
     name: string,
     text: string | null,
-    { subnet, publicAddress }: { readonly subnet: string; readonly publicAddress: string },
+    subject: Subject,
     { signal, input = "", timeout_ms }: {
       readonly signal: AbortSignal;
       readonly input?: string;
@@ -86,15 +142,20 @@ export class Extension {
     },
   ): Promise<void> {
     if (text === null) return;
-    const { network } = this.#options;
-    const environment = { NETWORK: network, SUBNET: subnet, PUBLIC_IP: publicAddress };
-    const output = await runShellCommand({ name, text, environment, input, timeout_ms }, signal);
-    this.#log.debug`${name} for ${subnet}: ${output}`;
+    const environment = environmentOf(this.#options.networks, subject);
+    const what = `${name} for ${subject.subnets.join(", ")}`;
+    const command = { name, text, environment, input, timeout_ms };
+    const output = await runLogged(command, signal, what, (line) => this.#runs.tell(line));
+    this.#log.debug`${what}: ${output}`;
   }
 
   #runFor(act: PeerAct, peer: CommandPeer, signal: AbortSignal): Promise<void> {
     const { subnetAdd, subnetRemove } = this.#options.commands;
-    const of = { subnet: `${peer.subnet}`, publicAddress: `${peer.address}` };
+    const entries = [peer, ...(peer.ipv6 === null ? [] : [peer.ipv6])];
+    const of = {
+      subnets: entries.map(({ subnet }) => subnet),
+      publicAddresses: entries.map(({ address }) => address),
+    };
     const how = { input: peer.data, signal };
     return act === "add"
       ? this.#run("SubnetAddCommand", subnetAdd, of, how)
@@ -160,6 +221,8 @@ export class Extension {
       await this.#run("ShutdownCommand", this.#options.commands.shutdown, this.#options, how);
     } catch (error) {
       this.#log.warning`${errorText(error)}`;
+    } finally {
+      this.#runs.stop();
     }
   }
 }

@@ -25,10 +25,11 @@ export class HostKernel {
   readonly features: HostFeatures;
 
   /** `vital`: what the host must go on reaching; null: nothing is held against a network. */
-  constructor(vital: readonly VitalAddress[] | null) {
+  constructor(vital: readonly VitalAddress[] | null, allowsCommands: boolean) {
     this.features = {
       hasKernelVxlan: () => this.#hasVxlan ??= hasKernelVxlan(this.connection),
       surroundings: () => vital === null ? [] : listSurroundings(this.connection, vital),
+      allowsCommands,
     };
   }
 

@@ -55,6 +55,8 @@ export interface RunOptions {
   readonly trustsUnderlay: boolean;
   /** Userspace tunnels carry packets whose source lies outside of the network, unmasqueraded. */
   readonly allowsOutsideSources: boolean;
+  /** Whether commands of the network's configuration may run here (backend `extension`). */
+  readonly allowsCommands: boolean;
   /** Pairs of packet loops for each tunnel. */
   readonly workers: "auto" | number;
   /** What is logged: this level and all above it. */

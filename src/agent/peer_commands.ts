@@ -42,7 +42,9 @@ interface Place {
 
 function isSame(a: CommandPeer | null, b: CommandPeer | null): boolean {
   if (a === b || a === null || b === null) return a === b;
-  return a.key === b.key && a.data === b.data && a.address.equals(b.address);
+  if (a.key !== b.key || a.data !== b.data || !a.address.equals(b.address)) return false;
+  if (a.ipv6 === null || b.ipv6 === null) return a.ipv6 === b.ipv6;
+  return a.ipv6.address.equals(b.ipv6.address);
 }
 
 /** What is to be done next at this place; null: nothing. */

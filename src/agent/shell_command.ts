@@ -7,7 +7,6 @@ import { once } from "node:events";
 import type { Readable } from "node:stream";
 import { errorText, SelvageError } from "../errors.ts";
 import { pause } from "../retry.ts";
-import { END_WITH_PARENT } from "./options.ts";
 
 const TIMEOUT_MS = 30_000;
 /** What a command prints beyond this is read and forgotten. */
@@ -24,7 +23,7 @@ export interface ShellCommand {
   readonly name: string;
   /** For `sh -c`. */
   readonly text: string;
-  /** Beside our own variables. */
+  /** Beside `KEPT_VARIABLES`. */
   readonly environment: Readonly<Record<string, string>>;
   /** What it can read, a line break after it. */
   readonly input: string;
@@ -61,10 +60,29 @@ function endGroup(child: ChildProcess): void {
   }
 }
 
+/**
+ * What a command gets of our environment. The rest is not its business: passwords of etcd and join
+ * strings may be there.
+ */
+const KEPT_VARIABLES = ["PATH", "HOME", "LANG", "LC_ALL", "TZ"] as const;
+const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+function environmentOf(own: ShellCommand["environment"]): Record<string, string> {
+  const kept = KEPT_VARIABLES.flatMap((name) => {
+    const value = process.env[name];
+    return value === undefined ? [] : [[name, value] as const];
+  });
+  return { PATH: DEFAULT_PATH, ...Object.fromEntries(kept), ...own };
+}
+
 function start({ name, text, environment, input }: ShellCommand) {
-  const env = { ...process.env, [END_WITH_PARENT]: undefined, ...environment };
   try {
-    const child = spawn("sh", ["-c", text], { detached: true, stdio: "pipe", env });
+    const child = spawn("sh", ["-c", text], {
+      detached: true,
+      stdio: "pipe",
+      env: environmentOf(environment),
+      cwd: "/",
+    });
     // A command need not read.
     child.stdin.on("error", () => {});
     child.stdin.end(`${input}\n`);

@@ -1,8 +1,6 @@
 /** The user's commands of backends that have some; the code that runs them is loaded for those. */
-import type { SubnetRange } from "../config/network_config.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import type { Lease } from "../lease/lease.ts";
-import { ofFamily } from "../net/ip.ts";
 import type { Extension, StartObserver } from "./extension.ts";
 import type { Network } from "./network.ts";
 
@@ -18,7 +16,8 @@ export async function prepareHost(
 ): Promise<string | null> {
   const commands = backend.commands?.(config);
   if (commands === undefined) return null;
-  const { runPreStartup } = await import("./extension.ts");
+  const { announceCommands, runPreStartup } = await import("./extension.ts");
+  announceCommands(commands);
   return await runPreStartup(commands, signal, observer);
 }
 
@@ -38,9 +37,9 @@ export async function startExtension(
   const { Extension } = await import("./extension.ts");
   const extension = new Extension({
     commands,
-    network: `${ofFamily<SubnetRange>(config.ranges, 4)!.network}`,
-    subnet: `${ofFamily(lease.subnets, 4)!}`,
-    publicAddress: `${ofFamily(link.publicAddresses, 4)!}`,
+    networks: config.ranges.map(({ network }) => network),
+    subnets: lease.subnets,
+    publicAddresses: link.publicAddresses,
   });
   if (commands.postStartup !== null) onRun("PostStartupCommand is running");
   await extension.start(signal);

@@ -25,8 +25,10 @@ export interface ForwardingEntry extends PeerEntry {
   readonly vtepMac: MacAddress | null;
 }
 
-/** One peer that commands of the user's see to. */
+/** One peer that commands of the user's see to: by its IPv4 subnet, or the only one it has. */
 export interface CommandPeer extends PeerEntry {
+  /** Its IPv6 subnet, where that is not the only one; null: it has none. */
+  readonly ipv6: PeerEntry | null;
   /** What its PreStartupCommand printed; empty where it has none. */
   readonly data: string;
 }

@@ -9,9 +9,15 @@ import type { OuterLink } from "../kernel/outer_link.ts";
 import { NO_KERNEL_STATE } from "../kernel/state.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import { type Family, ofFamily } from "../net/ip.ts";
-import type { Backend, CommandPeer, ExtensionCommands, Plan, PlanInput } from "./backend.ts";
+import type {
+  Backend,
+  CommandPeer,
+  ExtensionCommands,
+  PeerEntry,
+  Plan,
+  PlanInput,
+} from "./backend.ts";
 import { textOption } from "./backend_options.ts";
-import { requireIpv4Network } from "./ipv4_alone.ts";
 import { planPeers } from "./plan_peers.ts";
 import { reachPeer } from "./reach_peer.ts";
 import { publishedAddresses } from "./published_addresses.ts";
@@ -39,13 +45,37 @@ function readCommands(config: NetworkConfig): ExtensionCommands {
   };
 }
 
+/** Whether the configuration names any command to run. */
+export function hasCommands(config: NetworkConfig): boolean {
+  return Object.values(readCommands(config)).some((command) => command !== null);
+}
+
+/** A peer in one family. */
+interface FamilyEntry extends PeerEntry {
+  readonly data: string;
+}
+
 /** Why this peer cannot be served, or its entry. */
-function planPeer(peer: Lease, family: Family, input: PlanInput): CommandPeer | string {
+function planPeer(peer: Lease, family: Family, input: PlanInput): FamilyEntry | string {
   const reach = reachPeer(peer, family, EXTENSION_TYPE, input);
   if (typeof reach === "string") return reach;
-  const data = peer.backendData[family] ?? "";
+  const data = peer.backendData[4] ?? "";
   if (typeof data !== "string") return "its BackendData is not a text";
   return { ...reach, data };
+}
+
+/** One for each peer: its commands are run once, and told of both families. */
+function joinFamilies(entries: readonly FamilyEntry[]): CommandPeer[] {
+  const peers = new Map<string, CommandPeer>();
+  for (const entry of entries) {
+    const ipv4 = peers.get(entry.key);
+    const { key, subnet, address } = entry;
+    peers.set(
+      key,
+      ipv4 === undefined ? { ...entry, ipv6: null } : { ...ipv4, ipv6: { key, subnet, address } },
+    );
+  }
+  return [...peers.values()];
 }
 
 /**
@@ -74,11 +104,11 @@ export const extensionBackend: Backend = {
   optionNames: OPTION_NAMES,
   check(config: NetworkConfig, link: OuterLink | null): void {
     readCommands(config);
-    requireIpv4Network(config);
-    if (link === null || ofFamily(link.publicAddresses, 4) !== undefined) return;
-    throw new SelvageError("unsupported", `interface ${link.name} has no IPv4 address`, {
-      hint: "Choose another interface with --iface.",
-    });
+    if (link === null) return;
+    const missing = config.ranges.find(({ family }) => !ofFamily(link.publicAddresses, family));
+    if (missing === undefined) return;
+    const text = `interface ${link.name} has no IPv${missing.family} address`;
+    throw new SelvageError("unsupported", text, { hint: "Choose another interface with --iface." });
   },
   tunnels: () => [],
   mtu_bytes: (_config, link) => link.mtu_bytes,
@@ -89,7 +119,9 @@ export const extensionBackend: Backend = {
   }),
   commands: readCommands,
   plan(input: PlanInput): Plan {
-    const { entries, skipped } = planPeers(input, [4], planPeer);
-    return { kernel: NO_KERNEL_STATE, forwarding: [], commandPeers: entries, skipped };
+    const families = input.config.ranges.map(({ family }) => family);
+    const { entries, skipped } = planPeers(input, families, planPeer);
+    const commandPeers = joinFamilies(entries);
+    return { kernel: NO_KERNEL_STATE, forwarding: [], commandPeers, skipped };
   },
 };

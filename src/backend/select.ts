@@ -5,7 +5,7 @@ import { allocBackend } from "./alloc.ts";
 import type { Surrounding } from "../kernel/surroundings.ts";
 import type { Backend } from "./backend.ts";
 import { otherOptions } from "./backend_options.ts";
-import { extensionBackend } from "./extension.ts";
+import { extensionBackend, hasCommands } from "./extension.ts";
 import { hostGwBackend } from "./host_gw.ts";
 import { ipipBackend } from "./ipip.ts";
 import { udpBackend } from "./udp.ts";
@@ -19,13 +19,15 @@ export interface HostFeatures {
   hasKernelVxlan(): boolean;
   /** What the host must go on reaching; not given: nothing is known of that. */
   surroundings?(): readonly Surrounding[];
+  /** Whether whoever runs this host lets the network's configuration run commands here. */
+  readonly allowsCommands: boolean;
 }
 
 /** A configuration that is another program's has many; a few tell as much. */
 const WARNING_COUNT_MAX = 20;
 
 /** For whoever only wants to know whether a configuration can be obeyed somewhere. */
-export const ANY_HOST: HostFeatures = { hasKernelVxlan: () => true };
+export const ANY_HOST: HostFeatures = { hasKernelVxlan: () => true, allowsCommands: true };
 
 const BACKENDS: readonly Backend[] = [
   udpBackend,
@@ -50,11 +52,26 @@ function selectVxlan(config: NetworkConfig, host: HostFeatures): Backend {
   );
 }
 
-/** Throws `unsupported` for a type that Selvage does not have, or that this host cannot have. */
+/** Throws `permission` if the configuration has commands and this host does not allow them. */
+function requireConsent(config: NetworkConfig, { allowsCommands }: HostFeatures): void {
+  if (allowsCommands || !hasCommands(config)) return;
+  const text = "network configuration: backend extension runs commands of the configuration on " +
+    "this host, which does not allow that";
+  throw new SelvageError("permission", text, {
+    hint: "Read the commands (selvage config get). If you trust whoever can change them with the " +
+      "rights of this daemon, start it with --allow-extension.",
+  });
+}
+
+/**
+ * Throws `unsupported` for a type that Selvage does not have, or that this host cannot have, and
+ * `permission` for one that it does not allow.
+ */
 export function selectBackend(config: NetworkConfig, host: HostFeatures): Backend {
   const { type } = config.backend;
   const backend = BACKENDS.find((candidate) => candidate.type === type);
   if (backend === vxlanBackend) return selectVxlan(config, host);
+  if (backend === extensionBackend) requireConsent(config, host);
   if (backend !== undefined) return backend;
   const known = BACKENDS.map((candidate) => candidate.type).join(", ");
   throw new SelvageError(

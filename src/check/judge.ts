@@ -54,6 +54,10 @@ function judgeConfig(config: ConfigFacts | null): Judged[] {
     const advice = "Mend it, or leave it: it is passed over.";
     return [{ name, result: "warning", seen: warnings.join("; "), advice }];
   }
+  if (refusal === null && type === "extension") {
+    const advice = "Its commands run on this host only with --allow-extension of selvage run.";
+    return [{ name, result: "warning", seen: `${where}: ${type}`, advice }];
+  }
   if (refusal === null) return [{ name, result: "ok", seen: `${where}: ${type}`, advice: "" }];
   return [{ name, result: "missing", seen: refusal.why, advice: refusal.hint, blocks: BACKENDS }];
 }

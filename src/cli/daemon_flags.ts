@@ -36,6 +36,7 @@ export interface DaemonFlags extends LinkFlags {
   readonly workers: "auto" | number;
   readonly trustUnderlay?: boolean;
   readonly allowOutsideSources?: boolean;
+  readonly allowExtension?: boolean;
   readonly logLevel?: Level;
   readonly v?: number;
   readonly version?: boolean;
@@ -202,6 +203,11 @@ function addOwnFlags(command: Command, apiListen: string): void {
       env,
     }),
     boolFlag({
+      term: "allow-extension",
+      description: "run commands of the network's configuration on this host (backend extension)",
+      env,
+    }),
+    boolFlag({
       term: "release-on-exit",
       description: "at the end give the lease back and remove all there is in the kernel",
       env,
@@ -248,6 +254,7 @@ export function daemonOptions(flags: DaemonFlags): DaemonOptions {
     workers: flags.workers,
     trustsUnderlay: flags.trustUnderlay ?? false,
     allowsOutsideSources: flags.allowOutsideSources ?? false,
+    allowsCommands: flags.allowExtension ?? false,
     logLevel: flags.logLevel ?? ((flags.v ?? 0) > 0 ? "debug" : DEFAULTS.logLevel),
   };
 }

@@ -20,7 +20,7 @@ test("PreStartupCommand that prints too much is told, and tried again", async ()
   try {
     const told: string[] = [];
     // The first time it says more than a lease holds.
-    const preStartup = `if mkdir ${directory}/first; then head -c 9000 /dev/zero | tr '\\0' x; ` +
+    const preStartup = `if mkdir '${directory}/first'; then head -c 9000 /dev/zero | tr '\\0' x; ` +
       "else echo data; fi";
     const { signal } = new AbortController();
     const data = await runPreStartup({ ...NONE, preStartup }, signal, {

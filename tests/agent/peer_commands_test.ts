@@ -11,6 +11,7 @@ function peer(number: number, host = number, data = ""): CommandPeer {
     subnet: IpPrefix.parse(`10.5.${number}.0/24`),
     address: IpAddress.parse(`192.0.2.${host}`),
     data,
+    ipv6: null,
   };
 }
 

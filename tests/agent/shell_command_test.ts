@@ -33,10 +33,23 @@ describe("a command", () => {
     assert.equal(await run("echo ' one'; echo two; echo three >&2"), "one\ntwo");
   });
 
-  test("reads its input and its variables, beside ours", async () => {
+  test("reads its input and its variables", async () => {
     const text = 'read line; echo "$line $SUBNET ${PATH:+path}"';
     const more = { environment: { SUBNET: "10.5.0.0/24" }, input: "02:aa" };
     assert.equal(await run(text, more), "02:aa 10.5.0.0/24 path");
+  });
+
+  test("sees nothing of the daemon's environment that may be a secret", async () => {
+    const secrets = ["SELVAGE_JOIN", "FLANNELD_ETCD_PASSWORD", "ETCD_PASSWORD", "MY_TOKEN"];
+    for (const name of secrets) process.env[name] = "secret";
+    try {
+      const names = (await run("env")).split("\n").map((line) => line.split("=")[0]!);
+      const allowed = ["HOME", "LANG", "LC_ALL", "PATH", "PWD", "SHLVL", "TZ", "_", "OLDPWD"];
+      assert.deepEqual(names.filter((name) => !allowed.includes(name)), []);
+      assert.ok(names.includes("PATH"));
+    } finally {
+      for (const name of secrets) delete process.env[name];
+    }
   });
 
   test("may leave something running, which then is its own", async () => {

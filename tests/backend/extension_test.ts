@@ -70,11 +70,57 @@ describe("extension backend", () => {
     extensionBackend.check(config({ SubnetAddCommand: null }), LINK);
   });
 
-  test("it carries IPv4 alone, and needs an address to tell the others", () => {
+  test("it needs an address of each family to tell the others", () => {
     const dual = config({}, { EnableIPv6: true, IPv6Network: "fd00::/48" });
-    assert.throws(() => extensionBackend.check(dual, null), /IPv4 alone/);
+    extensionBackend.check(dual, null);
+    assert.throws(() => extensionBackend.check(dual, LINK), /eth0 has no IPv6 address/);
     const noAddress = { ...LINK, publicAddresses: [] };
     assert.throws(() => extensionBackend.check(config(), noAddress), /eth0 has no IPv4 address/);
+  });
+
+  test("its commands need the host's consent, if there are any", () => {
+    const unwilling = { ...ANY_HOST, allowsCommands: false };
+    const withCommand = config({ SubnetAddCommand: "id" });
+    assert.throws(
+      () => selectBackend(withCommand, unwilling),
+      (error) =>
+        hasCode(error, "permission") && /does not allow/.test(error.message) &&
+        /--allow-extension/.test(error.hint),
+    );
+    assert.equal(selectBackend(withCommand, ANY_HOST), extensionBackend);
+    assert.equal(selectBackend(config(), unwilling), extensionBackend);
+  });
+
+  test("a peer of both families is one, with what is served of it", () => {
+    const both = config({}, { EnableIPv6: true, IPv6Network: "fd00::/48" });
+    const link = {
+      ...LINK,
+      publicAddresses: [...LINK.publicAddresses, IpAddress.parse("2001:db8::1")],
+    };
+    const own = leaseOf(
+      "10.210.5.0-24&fd00:0:0:5::-64",
+      ["203.0.113.1", "2001:db8::1"],
+      "extension",
+    );
+    const peers = [
+      leaseOf("10.210.6.0-24&fd00:0:0:6::-64", ["203.0.113.6", "2001:db8::6"], "extension"),
+      leaseOf("10.210.7.0-24", ["203.0.113.7"], "extension"),
+    ];
+    const { commandPeers, skipped } = extensionBackend.plan({
+      config: both,
+      link,
+      vtepMacs: MACS,
+      lease: own,
+      peers,
+    });
+    const shown = commandPeers!.map(({ subnet, address, ipv6 }) =>
+      [subnet, address, ipv6?.subnet ?? "", ipv6?.address ?? ""].join(" ").trim()
+    );
+    assert.deepEqual(shown, [
+      "10.210.6.0/24 203.0.113.6 fd00:0:0:6::/64 2001:db8::6",
+      "10.210.7.0/24 203.0.113.7",
+    ]);
+    assert.match(skipped[0]!.reason, /no IPv6 subnet .*; its other family is served/);
   });
 
   test("it is found by its type, and leaves kernel and MTU to the commands", () => {
@@ -109,8 +155,20 @@ describe("extension backend", () => {
     ]));
     assert.deepEqual(skipped, []);
     assert.deepEqual(JSON.parse(JSON.stringify(commandPeers)), [
-      { key: "10.210.6.0-24", subnet: "10.210.6.0/24", address: "203.0.113.6", data: "02:aa" },
-      { key: "10.210.7.0-24", subnet: "10.210.7.0/24", address: "203.0.113.7", data: "" },
+      {
+        key: "10.210.6.0-24",
+        subnet: "10.210.6.0/24",
+        address: "203.0.113.6",
+        data: "02:aa",
+        ipv6: null,
+      },
+      {
+        key: "10.210.7.0-24",
+        subnet: "10.210.7.0/24",
+        address: "203.0.113.7",
+        data: "",
+        ipv6: null,
+      },
     ]);
   });
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { PlanInput } from "../../src/backend/backend.ts";
-import { configWarnings, selectBackend } from "../../src/backend/select.ts";
+import { ANY_HOST, configWarnings, selectBackend } from "../../src/backend/select.ts";
 import { vxlanBackend } from "../../src/backend/vxlan.ts";
 import { userspaceVxlanBackend } from "../../src/backend/vxlan_userspace.ts";
 import { parseNetworkConfig } from "../../src/config/parse_network_config.ts";
@@ -48,7 +48,10 @@ const dual = (peers: Lease[], changes: Partial<PlanInput> = {}): PlanInput =>
 
 describe("what a node of vxlan is", () => {
   test("it is chosen by its type, its datapath and what the kernel has", () => {
-    const [withVxlan, without] = [true, false].map((is) => ({ hasKernelVxlan: () => is }));
+    const [withVxlan, without] = [true, false].map((is) => ({
+      ...ANY_HOST,
+      hasKernelVxlan: () => is,
+    }));
     const choose = (backend: Record<string, unknown>, host = withVxlan!) =>
       selectBackend(config(backend), host);
     assert.equal(choose({}), vxlanBackend);

@@ -51,6 +51,7 @@ test("flannel's defaults", async () => {
     workers: "auto",
     trustsUnderlay: false,
     allowsOutsideSources: false,
+    allowsCommands: false,
     logLevel: "info",
     notices: [],
   });

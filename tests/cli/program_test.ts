@@ -57,6 +57,7 @@ describe("selvage run", () => {
       workers: "auto",
       trustsUnderlay: false,
       allowsOutsideSources: false,
+      allowsCommands: false,
       logLevel: "info",
       notices: [],
     });
@@ -69,7 +70,7 @@ describe("selvage run", () => {
       "-net-config /n -registry-listen [::]:9000 -api-listen [::1]:0 -api-socket /a " +
       "-release-on-exit -offload tso,udp-gro -workers 8 -log-level warning -v 5 " +
       "-healthz-ip ::1 -healthz-port 8080 -ip-blackhole-route " +
-      "-trust-underlay -allow-outside-sources -allow-network-overlap";
+      "-trust-underlay -allow-outside-sources -allow-network-overlap -allow-extension";
     const options = await runOptions(typed);
     const plain = JSON.parse(JSON.stringify(options));
     assert.deepEqual(plain, {
@@ -100,6 +101,7 @@ describe("selvage run", () => {
       workers: 8,
       trustsUnderlay: true,
       allowsOutsideSources: true,
+      allowsCommands: true,
       logLevel: "warning",
       notices: [],
     });

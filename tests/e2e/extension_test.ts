@@ -3,28 +3,36 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import type { Status } from "../../src/agent/status.ts";
+import { IpPrefix } from "../../src/net/ip.ts";
+import { attachV6, giveOuterV6 } from "./dual_stack.ts";
 import { EXECUTABLE, type Lab, UNDER_DENO, withLab } from "./lab.ts";
 
 /** host-gw by commands: what each was told goes to a file of its host's. */
 const SCRIPT = `
 set -e
-cd "$TEST_DIRECTORY"
+cd "$(dirname "$0")"
 me=$(ip -4 -o address show dev eth0 | tr -s ' ' | cut -d ' ' -f 4 | cut -d / -f 1)
 read data
-echo "$1 $NETWORK $SUBNET $PUBLIC_IP $data" | tr -s ' ' >> "$me.log"
+six="$IPV6NETWORK $IPV6SUBNET $PUBLIC_IPV6"
+echo "$1 $NETWORK $SUBNET $PUBLIC_IP $six $data" | tr -s ' ' >> "$me.log"
 if [ -e "refuse-$1" ]; then echo "no $1 today" >&2; exit 3; fi
 case $1 in
   pre) echo "data of $me" ;;
-  add) ip route add "$SUBNET" via "$PUBLIC_IP" ;;
-  remove) ip route del "$SUBNET" via "$PUBLIC_IP" ;;
+  add)
+    ip route add "$SUBNET" via "$PUBLIC_IP"
+    [ -z "$IPV6SUBNET" ] || ip -6 route add "$IPV6SUBNET" via "$PUBLIC_IPV6" ;;
+  remove)
+    ip route del "$SUBNET" via "$PUBLIC_IP"
+    [ -z "$IPV6SUBNET" ] || ip -6 route del "$IPV6SUBNET" via "$PUBLIC_IPV6" ;;
 esac
 `;
 
 function config(lab: Lab) {
   const script = join(lab.directory, "extension.sh");
   writeFileSync(script, SCRIPT);
-  lab.env.TEST_DIRECTORY = lab.directory;
-  const command = (what: string) => `sh ${script} ${what}`;
+  lab.env.SELVAGE_ALLOW_EXTENSION = "true";
+  const command = (what: string) => `sh '${script}' ${what}`;
   return {
     Network: "10.210.0.0/16",
     Backend: {
@@ -135,7 +143,7 @@ describe("backend extension", () => {
         const { Network } = config(lab);
         const started = join(lab.directory, "started");
         const command = `[ $(ip -4 -o address show dev eth0 | grep -c 198.18.0.2/) = 0 ] || ` +
-          `{ touch ${started}; sleep 1000; }`;
+          `{ touch '${started}'; sleep 1000; }`;
         await lab.startRegistry({ Network, Backend: { Type: "extension", [option]: command } });
         lab.launch(2, [`--join=@${await lab.joinFile()}`]);
         await lab.until(2, "not started", () => existsSync(started));
@@ -150,6 +158,71 @@ describe("backend extension", () => {
         await lab.stop(2);
       }));
   }
+
+  test("runs only where the host allows it, with an environment that holds no secret", () =>
+    withLab(2, async (lab) => {
+      const { Network } = config(lab);
+      delete lab.env.SELVAGE_ALLOW_EXTENSION;
+      const [ran, environment] = ["ran", "environment"].map((name) => join(lab.directory, name));
+      const command = `touch '${ran}'; env > '${environment}'; echo data`;
+      await lab.startRegistry({ Network });
+      lab.env.ETCD_PASSWORD = "secret of etcd";
+      lab.env.SELVAGE_TEST = "secret";
+      await lab.startJoined(2);
+      const file = join(lab.directory, "new.json");
+      const Backend = { Type: "extension", PreStartupCommand: command };
+      writeFileSync(file, JSON.stringify({ Network, Backend }));
+      // The registry's host refuses what it would not do itself.
+      const refused = lab.run(1, ["config", "set", file]);
+      assert.equal(refused.status, 1);
+      assert.match(refused.stderr, /does not allow that\n.*--allow-extension/);
+      await lab.stop(1);
+      await lab.startRegistry({ Network, Backend }, ["--allow-extension"]);
+      await lab.until(
+        2,
+        "does not refuse",
+        ({ problems, waitingFor }) =>
+          [...problems, waitingFor].some((text) => /does not allow that/.test(text ?? "")),
+      );
+      assert.match(lab.log(2), /does not allow that/);
+      // A host that starts waits, holds no lease of the network, and says why.
+      await lab.kill(2);
+      rmSync(ran!);
+      lab.launch(2, [`--join=@${await lab.joinFile()}`]);
+      const isWaiting = ({ waitingFor }: Status) => /--allow-extension/.test(waitingFor ?? "");
+      const { phase } = await lab.until(2, "does not wait", isWaiting);
+      assert.equal(phase, "waiting_for_config");
+      assert.ok(!existsSync(ran!), "nothing was run");
+      await lab.stop(2);
+      await lab.startJoined(2, ["--allow-extension"]);
+      assert.ok(existsSync(ran!));
+      assert.doesNotMatch(readFileSync(environment!, "utf8"), /secret|SELVAGE|FLANNELD|ETCD/);
+      assert.match(lab.log(2), /command preStartup of the network's configuration: touch /);
+      assert.match(lab.log(2), /PreStartupCommand ended with status 0 after \d+\.\d\d s/);
+    }));
+
+  test("both families are told, and carried", () =>
+    withLab(2, async (lab) => {
+      for (const host of [1, 2]) giveOuterV6(lab, host);
+      const ipv6 = { EnableIPv6: true, IPv6Network: "fd00:210::/48" };
+      await lab.startRegistry({ ...config(lab), ...ipv6 });
+      await lab.startJoined(2);
+      await lab.untilPeers(1, 1, 2);
+      const [one, two] = [(await lab.ready(1)).lease!.subnets, (await lab.ready(2)).lease!.subnets];
+      const networks = ["10.210.0.0/16", "fd00:210::/48"];
+      assert.deepEqual(told(lab, 1), [
+        "pre",
+        `post ${networks[0]} ${one[0]} 198.18.0.1 ${networks[1]} ${one[1]} 2001:db8::1`,
+        `add ${networks[0]} ${two[0]} 198.18.0.2 ${networks[1]} ${two[1]} 2001:db8::2 ` +
+        "data of 198.18.0.2",
+      ]);
+      await lab.attach(1);
+      await lab.attach(2);
+      attachV6(lab, 1, IpPrefix.parse(one[1]!));
+      const far = attachV6(lab, 2, IpPrefix.parse(two[1]!));
+      lab.assertPings([1, 2], [2, 1]);
+      lab.assertAnswered(1, far);
+    }));
 
   test("after kill -9 all peers are added again, also where the first try finds them there", () =>
     withLab(2, async (lab) => {

@@ -89,6 +89,24 @@ export function findPortHolder(
   }
 }
 
+/** So long an answer is kept for those who try a port again and again. */
+const ANSWER_AGE_MAX_MS = 10_000;
+let lastAnswer = { question: "", text: "", at_ms: 0 };
+
+/** As `portHolderText`, and up to ten seconds old: for those who try a port every second. */
+export function recentPortHolderText(
+  protocol: "tcp" | "udp",
+  address: IpAddress,
+  port: number,
+): string {
+  const question = `${protocol} ${address} ${port}`;
+  const now_ms = performance.now();
+  if (question !== lastAnswer.question || now_ms - lastAnswer.at_ms > ANSWER_AGE_MAX_MS) {
+    lastAnswer = { question, text: portHolderText(protocol, address, port), at_ms: now_ms };
+  }
+  return lastAnswer.text;
+}
+
 /** The holder in words: ` by nc (process 1234, user 1000)`; empty where none is found. */
 export function portHolderText(protocol: "tcp" | "udp", address: IpAddress, port: number): string {
   const holder = findPortHolder(protocol, address, port);

@@ -9,7 +9,7 @@ import type { VtepMacs } from "../backend/backend.ts";
 import { withCommandData } from "../backend/extension.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { LoopHangs } from "../dataplane/dataplane.ts";
-import { errorText, SelvageError } from "../errors.ts";
+import { adviceText, errorText, SelvageError } from "../errors.ts";
 import { probeWritable } from "../files.ts";
 import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
 import { whyNotMade } from "../kernel/probe.ts";
@@ -42,7 +42,7 @@ import { NodeControl } from "./node_control.ts";
 import { NodeMemory, type RememberedStart, startNotice } from "./node_memory.ts";
 import { followFirewall, followTables } from "./notifications.ts";
 import { type OpenedStore, openStore } from "./open_store.ts";
-import { probeTunnel } from "./open_tunnel.ts";
+import { PortTaken, probeTunnel } from "./open_tunnel.ts";
 import type { RunOptions } from "./options.ts";
 import { OuterLinkWatch } from "./outer_link_watch.ts";
 import { requireCapabilities, requireTun } from "./preflight.ts";
@@ -59,6 +59,8 @@ import { workerCount } from "./worker_count.ts";
 
 const MOVE_RETRY_FIRST_MS = 1_000;
 const MOVE_RETRY_MAX_MS = 5_000;
+/** How often a device or port that another has is tried again. */
+const PLACE_RETRY_MS = 1_000;
 /** How long a tidy end waits for a registry that may be away. */
 const RELEASE_TIMEOUT_MS = 3_000;
 
@@ -214,14 +216,28 @@ export class Agent {
     newConfig.put();
   }
 
-  /** Throws if the network's tunnel cannot be opened on this host, or its subnet not be told. */
-  #probe({ backend, config }: Network): void {
+  /**
+   * Throws if the network's tunnel cannot be opened on this host, or its subnet not be told. A port
+   * that another program has is waited for.
+   */
+  #probe(network: Network): void {
     probeWritable(this.#options.subnetFile);
-    const tunnels = backend.tunnels(config, this.#link, this.#vtepMacs!);
-    if (tunnels.length > 0) requireTun();
-    for (const tunnel of tunnels) {
-      probeTunnel(tunnel, this.#link, this.#kernel!.reconciler);
+    const { backend, config } = network;
+    if (backend.tunnels(config, this.#link, this.#vtepMacs!).length > 0) requireTun();
+    this.#whyNotOpened(network);
+  }
+
+  /** Who has a port of the network's tunnels; null: nobody. Throws if a device's name is taken. */
+  #whyNotOpened({ backend, config }: Network): string | null {
+    for (const tunnel of backend.tunnels(config, this.#link, this.#vtepMacs!)) {
+      try {
+        probeTunnel(tunnel, this.#link, this.#kernel!.reconciler);
+      } catch (error) {
+        if (!(error instanceof PortTaken)) throw error;
+        return adviceText(error);
+      }
     }
+    return null;
   }
 
   async #operate(signal: AbortSignal): Promise<void> {
@@ -229,10 +245,12 @@ export class Agent {
     try {
       const remembered = this.#memory!.recall(
         this.#link.publicAddresses,
-        (config) => this.#rejudge(config),
+        (config) => this.#judge(config),
       );
       const isAway = remembered !== null && await this.#isStoreAway(signal);
-      this.#network = isAway ? remembered.network : await this.#awaitNetwork(signal);
+      this.#network = isAway
+        ? await this.#awaitPlace(remembered.network, signal)
+        : await this.#awaitNetwork(signal);
       this.#probe(this.#network);
       await this.#prepare(this.#network, signal);
       const keeper = this.#makeKeeper(this.#network, remembered);
@@ -331,11 +349,26 @@ export class Agent {
     });
   }
 
+  /** Waits until the devices and ports of a network that is known can be had on this host. */
+  async #awaitPlace(network: Network, signal: AbortSignal): Promise<Network> {
+    while (true) {
+      signal.throwIfAborted();
+      const obstacle = this.#whyNotMade(network);
+      if (obstacle === null) return network;
+      if (obstacle !== this.#progress.waitingFor) this.#log.warning`waiting: ${obstacle}`;
+      this.#wait(obstacle);
+      await pause(PLACE_RETRY_MS, signal);
+    }
+  }
+
   /**
-   * Why the kernel cannot make the network's devices, such as a VNI that flanneld's device has;
-   * null: it can. Peers send to the device that a lease names: it is published only if it can be.
+   * Why the network's devices and ports cannot be had, such as a VNI that flanneld's device has;
+   * null: they can. Peers send to what a lease names: it is published only if it can be there.
    */
-  #whyNotMade({ backend, config }: Network): string | null {
+  #whyNotMade(network: Network): string | null {
+    const { backend, config } = network;
+    const taken = this.#whyNotOpened(network);
+    if (taken !== null) return taken;
     const devices = backend.devices?.(config, this.#link, this.#vtepMacs!) ?? [];
     const { connection } = this.#kernel!;
     return devices.map((device) => whyNotMade(connection, device)).find((why) => why !== null) ??

@@ -14,6 +14,7 @@ import type { OuterLink } from "../kernel/outer_link.ts";
 import type { Reconciler } from "../kernel/reconciler.ts";
 import type { Lease } from "../lease/lease.ts";
 import { ofFamily } from "../net/ip.ts";
+import { recentPortHolderText } from "../port_holder.ts";
 
 export interface OpenTunnels {
   readonly dataplane: Dataplane;
@@ -40,16 +41,24 @@ export interface TunnelOptions {
 const TUN_OFFLOADS = ["csum", "tso", "uso"] as const satisfies readonly Offload[];
 const UDP_OFFLOADS = ["udp-segment", "udp-gro"] as const satisfies readonly Offload[];
 
-/** Says what a failed system call means to whoever runs this host. */
-function explain(error: unknown, { device, port, family }: Tunnel): unknown {
-  if (!(error instanceof SystemError)) return error;
-  const { code, message } = error;
-  if (code === "EADDRINUSE") {
-    return new SelvageError("conflict", `UDP port ${port} is in use: ${message}`, {
-      hint: "Stop the other program (ss -lunp shows it), or set Backend.Port.",
-      cause: error,
+/** Another program has a tunnel's port. */
+export class PortTaken extends SelvageError {
+  constructor({ family, port }: Tunnel, link: OuterLink, cause: unknown) {
+    const address = ofFamily(link.addresses, family)!;
+    const holder = recentPortHolderText("udp", address, port);
+    super("conflict", `UDP port ${port} at ${address} is in use${holder}`, {
+      hint: "Stop that program, or set Backend.Port to another port.",
+      cause,
     });
   }
+}
+
+/** Says what a failed system call means to whoever runs this host. */
+function explain(error: unknown, tunnel: Tunnel, link: OuterLink): unknown {
+  if (!(error instanceof SystemError)) return error;
+  const { code, message } = error;
+  const { device, family } = tunnel;
+  if (code === "EADDRINUSE") return new PortTaken(tunnel, link, error);
   if (code === "EBUSY") {
     return new SelvageError("conflict", `device ${device} is taken: ${message}`, {
       hint: "Another selvage may be running here; stop it, or remove the device.",
@@ -75,13 +84,13 @@ function outerAddress({ family }: Tunnel, link: OuterLink): Uint8Array {
   return ofFamily(link.addresses, family)!.toBytes();
 }
 
-/** Throws if somebody has the tunnel's device or port; nothing is changed. */
+/** Throws if somebody has the tunnel's device, or its port (`PortTaken`); nothing is changed. */
 export function probeTunnel(tunnel: Tunnel, link: OuterLink, reconciler: Reconciler): void {
   reconciler.ensureNameFree(tunnel.device);
   try {
     closeFd(openUdpSocket(outerAddress(tunnel, link), tunnel.port));
   } catch (error) {
-    throw explain(error, tunnel);
+    throw explain(error, tunnel, link);
   }
 }
 
@@ -152,7 +161,7 @@ export async function openTunnels(options: TunnelOptions): Promise<OpenTunnels> 
       try {
         return openOverlay(tunnel, options, own);
       } catch (error) {
-        throw explain(error, tunnel);
+        throw explain(error, tunnel, options.link);
       }
     });
     const dataplane = await Dataplane.start({ workerUrl, overlays });

@@ -1,8 +1,12 @@
-/** What the kernel refused, in words that say whose doing it is and what to do. Pure. */
+/** What the kernel refused, in words that say whose doing it is and what to do. */
 import { hasErrno, type NetlinkError } from "../netlink/error.ts";
+import { IpAddress } from "../net/ip.ts";
 import type { Link } from "../netlink/link.ts";
+import { recentPortHolderText } from "../port_holder.ts";
 import type { KernelOperation } from "./operation.ts";
 import type { DesiredVxlan } from "./state.ts";
+
+const ANY = IpAddress.parse("0.0.0.0");
 
 /** What a kernel says that cannot make devices of a kind. */
 const NO_SUCH_KIND = ["EOPNOTSUPP", "EAFNOSUPPORT", "EPROTONOSUPPORT"] as const;
@@ -41,8 +45,10 @@ export function failureText(
   }
   if (operation.type === "set_link" && hasErrno(error, "EADDRINUSE")) {
     const port = operation.link.vxlan?.port;
-    return `UDP port ${port} is in use by another program, so device ${operation.link.name} ` +
-      "cannot be up; end it, or set Backend.Port to another";
+    // The kernel opens it for all addresses.
+    const holder = port === undefined ? "" : recentPortHolderText("udp", ANY, port);
+    return `UDP port ${port} is in use${holder || " by another program"}, so device ` +
+      `${operation.link.name} cannot be up; stop that program, or set Backend.Port to another port`;
   }
   return error.message;
 }

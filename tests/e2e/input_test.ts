@@ -213,17 +213,38 @@ function goodConfig(lab: Lab): string {
 }
 
 describe("what others hold already", () => {
-  test("the UDP port", () =>
-    withLab(1, (lab) => {
-      const address = lab.network(1).outerAddress.toBytes();
-      const fd = withNetns(lab.network(1).host, () => openUdpSocket(address, 8285));
-      try {
-        assertRefused(lab, [goodConfig(lab)], { status: 1, text: /UDP port 8285 is in use/ });
-      } finally {
-        closeFd(fd);
-      }
-      return Promise.resolve();
-    }));
+  for (
+    const [backend, port] of [
+      [{ Type: "udp" }, 8285],
+      [{ Type: "vxlan", Datapath: "userspace" }, 8472],
+      [{ Type: "vxlan" }, 8472],
+    ] as const
+  ) {
+    test(`the UDP port, which is waited for: ${JSON.stringify(backend)}`, () =>
+      withLab(1, async (lab) => {
+        const address = lab.network(1).outerAddress.toBytes();
+        const fd = withNetns(lab.network(1).host, () => openUdpSocket(address, port));
+        let isHeld = true;
+        try {
+          const ready = lab.startRegistry({ Network: "10.210.0.0/16", Backend: backend });
+          const holder = new RegExp(
+            `UDP port ${port} .*is in use by \\S+ \\(process ${process.pid}, user 0\\)`,
+          );
+          const waiting = await lab.until(
+            1,
+            "it does not wait",
+            (status) => holder.test(status.waitingFor ?? ""),
+          );
+          assert.deepEqual([waiting.ready, waiting.lease], [false, null]);
+          assert.match(lab.log(1), /WARNING .*waiting: UDP port/);
+          closeFd(fd);
+          isHeld = false;
+          assert.equal((await ready).ready, true);
+        } finally {
+          if (isHeld) closeFd(fd);
+        }
+      }));
+  }
 
   test("the device's name, a persistent TUN of someone else's", () =>
     withLab(1, (lab) => {

@@ -429,6 +429,7 @@ export class Agent {
       trustsUnderlay: this.#options.trustsUnderlay,
       allowsOutsideSources: this.#options.allowsOutsideSources,
       workerCount: workerCount(this.#options.workers, availableParallelism()),
+      isGuarded: this.#options.isGuarded,
     });
     const { mtu_bytes } = this.#path;
     const { subnetFile, ipMasq } = this.#options;

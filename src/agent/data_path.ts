@@ -3,8 +3,10 @@
  * data plane in user space, or by the user's commands.
  */
 import type { Plan, ShownOptions, SkippedPeer, Tunnel, VtepMacs } from "../backend/backend.ts";
+import { planGuard } from "../backend/plan_guard.ts";
 import type { Offload } from "../dataplane/offloads.ts";
 import type { PeerCounters } from "../dataplane/peer_table.ts";
+import type { DesiredTable } from "../kernel/firewall_state.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import type { Interest } from "../kernel/relevance.ts";
 import type { DesiredIpip, DesiredVxlan } from "../kernel/state.ts";
@@ -20,7 +22,7 @@ import { assumedByKernel, exchangeProbes, followTooBig } from "./path_exchange.t
 import { PathProber } from "./path_prober.ts";
 import { SkippedLog } from "./skipped_log.ts";
 import { SilentPeers } from "./silent_peers.ts";
-import type { DataPlaneStatus } from "./status.ts";
+import type { DataPlaneStatus, GuardStatus } from "./status.ts";
 import { tunnelNotices } from "./tunnel_notices.ts";
 import { TunnelSupervisor } from "./tunnel_supervisor.ts";
 
@@ -45,6 +47,8 @@ export interface DataPathOptions extends Network, Omit<KernelKeeperOptions, "out
   readonly allowsOutsideSources: boolean;
   /** Pairs of packet loops for each tunnel. */
   readonly workerCount: number;
+  /** Whether firewall rules keep others out of the tunnel. */
+  readonly isGuarded: boolean;
 }
 
 export class DataPath {
@@ -143,15 +147,29 @@ export class DataPath {
   #begin(): void {
     this.#isInKernel = true;
     this.#planAndApply();
-    this.#keeper.begin(this.#plan.kernel);
+    this.#keeper.begin(this.#plan.kernel, this.#planGuard());
     this.#tellSkipped();
   }
 
   /** Brings everything in line with the peers of now. */
   #carryOut(): void {
     this.#planAndApply();
-    this.#keeper.change(this.#plan.kernel);
+    this.#keeper.change(this.#plan.kernel, this.#planGuard());
     this.#tellSkipped();
+  }
+
+  #planGuard(): DesiredTable[] {
+    const { backend, config, peers, isGuarded } = this.#options;
+    if (!isGuarded) return [];
+    return planGuard({
+      ...this.#options,
+      peers: peers(),
+      served: this.#plan.served,
+      tunnels: this.tunnels,
+      links: this.#plan.kernel.links,
+      isDirect: backend.isDirect?.(config) ?? false,
+      uid: process.geteuid!(),
+    });
   }
 
   /** Those of the user's commands are told where the commands are run. */
@@ -237,13 +255,24 @@ export class DataPath {
     return [...this.#keeper.problems, ...(this.#options.extension?.problems ?? [])];
   }
 
-  /** What is to be known of the tunnels' peers, one sentence or two each; `now_ms` since 1970. */
+  /** null: the backend has nothing to guard. */
+  get guard(): GuardStatus | null {
+    const { backend, isGuarded } = this.#options;
+    if (isGuarded) return this.#keeper.guard;
+    const isCarrying = !backend.carriesNothing && backend.commands === undefined;
+    return isCarrying ? { state: "off", drops: {} } : null;
+  }
+
+  /** What is to be known and is no problem, one sentence or two each; `now_ms` since 1970. */
   notices(now_ms: number): readonly string[] {
+    const { guardFault } = this.#keeper;
+    const guard = guardFault === null ? [] : [guardFault];
     const status = this.status();
-    if (status === null) return [];
+    if (status === null) return guard;
     const { tunnels } = this;
     const silent = this.#silentPeers?.silent ?? [];
-    return tunnelNotices({ status, peers: this.#plan.forwarding, silent, tunnels }, now_ms);
+    const peers = this.#plan.forwarding;
+    return [...guard, ...tunnelNotices({ status, peers, silent, tunnels }, now_ms)];
   }
 
   /** Counters since the data plane was last started; null where the kernel forwards. */

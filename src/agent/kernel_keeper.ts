@@ -25,6 +25,7 @@ import { logger } from "../log.ts";
 import type { Miss } from "../netlink/neighbour.ts";
 import { Retry } from "../retry.ts";
 import { Pace } from "./pace.ts";
+import type { GuardStatus } from "./status.ts";
 import { RepeatLog } from "./repeat_log.ts";
 
 const RETRY_FIRST_MS = 100;
@@ -63,9 +64,12 @@ export class KernelKeeper {
   readonly #timer = setInterval(() => this.check(), CHECK_MS);
   readonly #forwardTimer = setInterval(() => this.#checkForwarding(), FORWARD_CHECK_MS);
   #desired: KernelState = NO_KERNEL_STATE;
+  #guard: readonly DesiredTable[] = [];
   /** Made from the plan when notifications are to be judged. */
   #interest: Interest | null = null;
   #isActive = false;
+  /** Whether it was said that the rules are in place: peers come and go, and change the guard's. */
+  #isFirewallTold = false;
   /** Peers that the kernel does not take, and why. */
   #failed: readonly SkippedPeer[] = [];
   #problems: readonly string[] = [];
@@ -73,17 +77,22 @@ export class KernelKeeper {
   /** The same object while nothing of it changes. */
   #forwarding: DesiredForwarding = NO_FORWARDING;
   #forwardProblems: readonly string[] = [];
+  /** Why the guard is not there; null: it is, or is not desired. */
+  #guardFault: string | null = null;
 
   constructor(options: KernelKeeperOptions) {
     this.#options = options;
   }
 
-  /** Begins to keep the kernel so, or begins anew. */
-  begin(kernel: KernelState): void {
+  /**
+   * Begins to keep the kernel so, or begins anew. `guard`: firewall tables that change with the
+   * peers; they stand before a tunnel does.
+   */
+  begin(kernel: KernelState, guard: readonly DesiredTable[] = []): void {
     this.#isActive = true;
-    this.#setDesired(kernel);
-    this.#reconcileTables();
+    this.#setDesired(kernel, guard);
     this.#reconcileFirewall();
+    this.#reconcileTables();
     this.#reconcileForwarding();
     this.#settle();
   }
@@ -94,8 +103,9 @@ export class KernelKeeper {
   }
 
   /** Has the kernel be so from now on. */
-  change(kernel: KernelState): void {
-    this.#setDesired(kernel);
+  change(kernel: KernelState, guard: readonly DesiredTable[] = []): void {
+    this.#setDesired(kernel, guard);
+    if (guard.length > 0) this.#reconcileFirewall();
     this.#reconcileTables();
     this.#settle();
   }
@@ -105,7 +115,8 @@ export class KernelKeeper {
     this.#pace.run();
   }
 
-  #setDesired(kernel: KernelState): void {
+  #setDesired(kernel: KernelState, guard: readonly DesiredTable[]): void {
+    this.#guard = guard;
     const { sysctls, blackholes } = this.#options;
     const linkNames = kernel.links.map(({ name }) => name);
     if (`${linkNames}` !== `${this.#forwarding.linkNames}` || this.#forwarding === NO_FORWARDING) {
@@ -171,14 +182,19 @@ export class KernelKeeper {
   }
 
   #reconcileFirewall(isCheck = false): void {
-    const { firewall, firewallTables } = this.#options;
-    const { changeCount, problems } = firewall.reconcile(firewallTables);
+    const { firewall, firewallTables, arePeersKnown } = this.#options;
+    const tables = [...firewallTables, ...this.#guard];
+    const { changeCount, problems } = firewall.reconcile(tables, !arePeersKnown());
     if (changeCount > 0 && isCheck && this.#firewallProblems.length === 0) {
       this.#mendLog.tell("someone changed our firewall rules; they are as they should be again");
     } else if (changeCount > 0) {
-      const done = firewallTables.length > 0 ? "put in place" : "of an earlier run removed";
-      this.#log.info`firewall rules ${done}`;
+      const done = tables.length > 0 ? "put in place" : "of an earlier run removed";
+      if (!this.#isFirewallTold) this.#log.info`firewall rules ${done}`;
+      this.#isFirewallTold = true;
     }
+    const { guardFault } = firewall;
+    if (guardFault !== null && guardFault !== this.#guardFault) this.#log.warning`${guardFault}`;
+    this.#guardFault = guardFault;
     this.#tellNew(problems, this.#firewallProblems);
     this.#firewallProblems = problems;
   }
@@ -224,6 +240,23 @@ export class KernelKeeper {
   /** What is not as it should be, one sentence each; tried again by and by. */
   get problems(): readonly string[] {
     return [...this.#problems, ...this.#firewallProblems, ...this.#forwardProblems];
+  }
+
+  /** What the guard does; null: there is none to keep. */
+  get guard(): GuardStatus | null {
+    if (this.#guard.length === 0) return null;
+    if (this.#guardFault !== null) return { state: "missing", drops: {} };
+    try {
+      return { state: "on", drops: this.#options.firewall.readGuardDrops() };
+    } catch (error) {
+      this.#log.warning`cannot read the guard's counters: ${errorText(error)}`;
+      return { state: "on", drops: {} };
+    }
+  }
+
+  /** Why the guard is not there, with what to do; null: it is, or is not desired. */
+  get guardFault(): string | null {
+    return this.#guardFault;
   }
 
   /** Peers that the kernel does not take, and why; tried again by and by. */

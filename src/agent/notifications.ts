@@ -2,7 +2,7 @@
 import { NETLINK_NETFILTER, NETLINK_ROUTE } from "../../ffi/netlink_listener.ts";
 import type { Firewall } from "../kernel/firewall.ts";
 import type { ForwardAccepts } from "../kernel/forward_accept.ts";
-import { FIREWALL_TABLE } from "../kernel/firewall_state.ts";
+import { FIREWALL_TABLE, GUARD_TABLE } from "../kernel/firewall_state.ts";
 import { type Interest, judge, type Relevance } from "../kernel/relevance.ts";
 import { NetlinkDecodeError } from "../netlink/error.ts";
 import type { NetlinkMessage } from "../netlink/message.ts";
@@ -63,7 +63,8 @@ export function followTables(concerned: Concerned, signal: AbortSignal): Promise
 /** Whether another than the socket with this number changed a firewall table of ours. */
 export function isFirewallNews(message: NetlinkMessage, ownPortId: number): boolean {
   if (message.portId !== 0 && message.portId === ownPortId) return false;
-  return notifiedTable(message)?.name === FIREWALL_TABLE;
+  const name = notifiedTable(message)?.name;
+  return name === FIREWALL_TABLE || name === GUARD_TABLE;
 }
 
 /** Our firewall tables and the forward chains of others, until the signal is aborted. */

@@ -26,6 +26,8 @@ export interface RunOptions {
    * of others that drop by default; "own": only in ours; false: nowhere.
    */
   readonly forwardRules: boolean | "own";
+  /** Keep others out of the tunnel, and local users from sending to the peers' tunnels. */
+  readonly isGuarded: boolean;
   /** Switch the forwarding of IP packets on where it is off; else it is only told. */
   readonly setsSysctls: boolean;
   /** The network configuration to put into the embedded registry, or null to use what it has. */

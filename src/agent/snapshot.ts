@@ -130,6 +130,7 @@ export function snapshot(parts: SnapshotParts, now_ms: number): Status {
     skippedPeers: path?.skipped ?? [],
     store: parts.store,
     dataPlane: path?.status() ?? null,
+    guard: path?.guard ?? null,
     registry: parts.registry,
   };
 }

@@ -62,6 +62,8 @@ export interface Status {
   readonly skippedPeers: readonly { readonly key: string; readonly reason: string }[];
   readonly store: StoreState | null;
   readonly dataPlane: DataPlaneStatus | null;
+  /** What keeps others out of the tunnel; null: there is no tunnel, or nothing to guard. */
+  readonly guard: GuardStatus | null;
   readonly registry: { readonly listen: string; readonly fingerprint: string } | null;
 }
 
@@ -100,6 +102,13 @@ export interface PeerStatus {
   readonly lastHeard_ms: number | null;
   /** Of the largest inner packet, where the path to it carries less than the tunnel; else null. */
   readonly pathMtu_bytes: number | null;
+}
+
+export interface GuardStatus {
+  /** `missing`: this host cannot have it; a notice says why. */
+  readonly state: "on" | "off" | "missing";
+  /** Packets dropped since the rules were put in place, by reason, also those at 0. */
+  readonly drops: Readonly<Record<string, number>>;
 }
 
 export interface DataPlaneStatus {

@@ -17,5 +17,5 @@ export const allocBackend: Backend = {
     backendType: ALLOC_TYPE,
     backendData: {},
   }),
-  plan: () => ({ kernel: NO_KERNEL_STATE, forwarding: [], skipped: [] }),
+  plan: () => ({ kernel: NO_KERNEL_STATE, served: [], forwarding: [], skipped: [] }),
 };

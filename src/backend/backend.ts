@@ -76,6 +76,8 @@ export interface PlanInput {
 
 export interface Plan {
   readonly kernel: KernelState;
+  /** Peers that packets are carried to; empty where commands see to that. */
+  readonly served: readonly PeerEntry[];
   /** In the order of the subnets; no two overlap. Empty where the kernel forwards. */
   readonly forwarding: readonly ForwardingEntry[];
   /** Whom the user's commands see to, in the order of the subnets; none without commands. */
@@ -106,6 +108,8 @@ export interface Backend {
    * its own. Left out: it has not.
    */
   routesWholeNetwork?(config: NetworkConfig): boolean;
+  /** Whether packets between nodes may cross the outer link as they are; not given: never. */
+  isDirect?(config: NetworkConfig): boolean;
   /** Throws if this backend cannot do what the configuration asks for; null: over any link. */
   check(config: NetworkConfig, link: OuterLink | null): void;
   /** What to forward in user space, at most one a family; empty where the kernel does it. */

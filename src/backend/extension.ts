@@ -122,6 +122,6 @@ export const extensionBackend: Backend = {
     const families = input.config.ranges.map(({ family }) => family);
     const { entries, skipped } = planPeers(input, families, planPeer);
     const commandPeers = joinFamilies(entries);
-    return { kernel: NO_KERNEL_STATE, forwarding: [], commandPeers, skipped };
+    return { kernel: NO_KERNEL_STATE, served: [], forwarding: [], commandPeers, skipped };
   },
 };

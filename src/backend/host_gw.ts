@@ -48,9 +48,11 @@ export const hostGwBackend: Backend = {
     backendType: HOST_GW_TYPE,
     backendData: {},
   }),
+  isDirect: () => true,
   plan(input: PlanInput): Plan {
     const { entries, skipped } = planPeers(input, familiesOf(input.config), planPeer);
     const routes = entries.map((entry) => directRoute(entry, input.link.name));
-    return { kernel: { ...NO_KERNEL_STATE, routes }, forwarding: [], skipped };
+    const kernel = { ...NO_KERNEL_STATE, routes };
+    return { kernel, served: entries, forwarding: [], skipped };
   },
 };

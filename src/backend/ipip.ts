@@ -79,8 +79,10 @@ export const ipipBackend: Backend = {
     generation: null,
     isDirectRouting: booleanOption(config, "DirectRouting"),
   }),
+  isDirect: (config) => booleanOption(config, "DirectRouting"),
   plan(input: PlanInput): Plan {
     const { entries, skipped } = planPeers(input, [4], planPeer);
-    return { kernel: planKernel(input, entries), forwarding: [], skipped };
+    const kernel = planKernel(input, entries);
+    return { kernel, served: entries, forwarding: [], skipped };
   },
 };

@@ -1,10 +1,11 @@
 /** The rules by which containers reach the outside and each other, in flannel's order. */
 import { IpPrefix, ofFamily } from "../net/ip.ts";
-import type {
-  DesiredChain,
-  DesiredRule,
-  DesiredTable,
-  FirewallMatch,
+import {
+  type DesiredChain,
+  type DesiredRule,
+  type DesiredTable,
+  FIREWALL_TABLE,
+  type FirewallMatch,
 } from "../kernel/firewall_state.ts";
 
 /** What kube-proxy marks that it masquerades itself. */
@@ -73,6 +74,7 @@ export function planFirewall(input: FirewallPlanInput): DesiredTable[] {
       ...(ipMasq ? [masquerade(network, subnet, isFullyRandom)] : []),
       ...(forwardRules ? [forward(network)] : []),
     ];
-    return chains.length === 0 ? [] : [{ family: network.family, chains }];
+    const { family } = network;
+    return chains.length === 0 ? [] : [{ family, name: FIREWALL_TABLE, sets: [], chains }];
   });
 }

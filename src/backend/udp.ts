@@ -71,6 +71,6 @@ export const udpBackend: Backend = {
   },
   plan(input: PlanInput): Plan {
     const { entries, skipped } = planPeers(input, [4], planPeer);
-    return { kernel: planKernel(input), forwarding: entries, skipped };
+    return { kernel: planKernel(input), served: entries, forwarding: entries, skipped };
   },
 };

@@ -186,9 +186,10 @@ export const vxlanBackend: Backend = {
     const { generation, isDirectRouting } = readVxlanOptions(config);
     return { generation, isDirectRouting };
   },
+  isDirect: (config) => readVxlanOptions(config).isDirectRouting,
   plan(input: PlanInput): Plan {
     const { entries, skipped } = planVteps(input, routesWholeNetwork(input.config));
     const kernel = planKernel(input, entries, readVxlanOptions(input.config));
-    return { kernel, forwarding: [], skipped };
+    return { kernel, served: entries, forwarding: [], skipped };
   },
 };

@@ -75,6 +75,6 @@ export const userspaceVxlanBackend: Backend = {
     const { entries, skipped } = planVteps(input, true);
     const { port } = readVxlanOptions(input.config);
     const forwarding = entries.map((entry) => forwardingEntry(entry, port));
-    return { kernel: planKernel(input), forwarding, skipped };
+    return { kernel: planKernel(input), served: entries, forwarding, skipped };
   },
 };

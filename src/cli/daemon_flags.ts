@@ -27,6 +27,7 @@ export interface DaemonFlags extends LinkFlags {
   readonly ipBlackholeRoute?: boolean;
   readonly healthzIp: IpAddress;
   readonly healthzPort: number;
+  readonly guard?: boolean;
   readonly setSysctls?: boolean;
   readonly stateDir: string;
   readonly apiListen: HostPort | "off";
@@ -198,6 +199,11 @@ function addOwnFlags(command: Command, apiListen: string): void {
       env,
     }),
     boolFlag({
+      term: "guard",
+      description: "keep others out of the tunnel by firewall rules (nftables; default: true)",
+      env,
+    }),
+    boolFlag({
       term: "set-sysctls",
       description: "switch IP forwarding on where it is off (default: true)",
       env,
@@ -244,6 +250,7 @@ export function daemonOptions(flags: DaemonFlags): DaemonOptions {
     isMasqFullyRandom: !(flags.ipMasqFullyRandomDisable ?? false),
     forwardRules: flags.iptablesForwardRules ?? true,
     blackholeRoute: flags.ipBlackholeRoute ?? false,
+    isGuarded: flags.guard ?? true,
     setsSysctls: flags.setSysctls ?? true,
     stateDir: flags.stateDir,
     apiListen: flags.apiListen === "off" ? null : flags.apiListen,

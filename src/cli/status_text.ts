@@ -126,7 +126,7 @@ function phaseText({ phase, ready, problems }: Status): string {
 }
 
 function header(status: Status, now_ms: number): string {
-  const { interface: link, lease, backend, store, dataPlane, registry } = status;
+  const { interface: link, lease, backend, store, dataPlane, guard, registry } = status;
   const up = formatDuration(now_ms - status.started_ms);
   return renderPairs([
     ["Selvage", `${status.version}, pid ${status.pid}, up ${up}`],
@@ -144,6 +144,7 @@ function header(status: Status, now_ms: number): string {
     ["Offloads", dataPlane === null ? null : list(dataPlane.offloads)],
     ["Accepts", dataPlane === null ? null : acceptedText(dataPlane)],
     ["Workers", dataPlane === null ? null : workersText(dataPlane)],
+    ["Guard", guard === null ? null : guardText(guard)],
   ]);
 }
 
@@ -185,8 +186,20 @@ function peerTable({ peers, skippedPeers, dataPlane }: Status, now_ms: number): 
   }`;
 }
 
-function dropTable(plane: DataPlaneStatus, verbose: boolean): string {
-  const drops = Object.entries(plane.drops)
+function guardText({ state }: NonNullable<Status["guard"]>): string {
+  switch (state) {
+    case "on":
+      return "on";
+    case "off":
+      return "OFF (--guard=false): local users and containers can send into the tunnel";
+    case "missing":
+      return "MISSING: see below";
+  }
+}
+
+/** What the packet loops and the guard have dropped. */
+function dropTable({ dataPlane, guard }: Status, verbose: boolean): string {
+  const drops = Object.entries({ ...dataPlane?.drops, ...guard?.drops })
     .filter(([reason, count]) => verbose || (count > 0 && !HARMLESS_DROPS.has(reason)));
   if (drops.length === 0) return "";
   const columns = [{ title: "DROPPED" }, { title: "PACKETS", align: "right" }] as const;
@@ -213,5 +226,5 @@ export function statusText(status: Status, options: StatusTextOptions): string {
   return header(status, options.now_ms) +
     peerTable(status, options.now_ms) +
     (notes.length === 0 ? "" : `\n${notes.join("")}`) +
-    (status.dataPlane === null ? "" : dropTable(status.dataPlane, options.verbose));
+    dropTable(status, options.verbose);
 }

@@ -1,9 +1,10 @@
 /**
- * The only writer of firewall rules: holds our nftables tables to the desired state. Each is
- * replaced as a whole, in one transaction, so no packet meets half of one, or none.
+ * The only writer of firewall rules: holds our nftables tables to the desired state. One without
+ * sets is replaced as a whole, in one transaction, so no packet meets half of one, or none; one
+ * with sets is dealt with in `firewall_sets.ts`.
  */
 import { SystemError } from "../../ffi/errno.ts";
-import { type Family, ofFamily } from "../net/ip.ts";
+import type { Family } from "../net/ip.ts";
 import type { NetlinkConnection } from "../netlink/connection.ts";
 import { hasErrno, NetlinkDecodeError, NetlinkError } from "../netlink/error.ts";
 import { nftTransaction } from "../netlink/nftables/batch.ts";
@@ -17,13 +18,20 @@ import {
   type ActualTable,
   type ChainContent,
   isContent,
-  ownTable,
   tableContent,
 } from "./firewall_content.ts";
-import type { DesiredTable } from "./firewall_state.ts";
+import { reconcileSetTable } from "./firewall_sets.ts";
+import {
+  type DesiredTable,
+  FIREWALL_TABLE,
+  type FirewallTableName,
+  GUARD_TABLE,
+} from "./firewall_state.ts";
 import type { ReconcileResult } from "./problem.ts";
 
 const FAMILIES: readonly Family[] = [4, 6];
+/** The guard comes first: it is to stand before packets flow. */
+const TABLE_NAMES: readonly FirewallTableName[] = [GUARD_TABLE, FIREWALL_TABLE];
 /** Rounds of dump, comparison and replacement: a foreign hand may come in between. */
 const ROUNDS_MAX = 4;
 /** How often a table is read that changes meanwhile. */
@@ -31,6 +39,10 @@ const READS_MAX = 4;
 
 const NO_NFTABLES = "this kernel has no nftables, so nothing is masqueraded and no forwarding " +
   "accepted: load the module nf_tables, or make such rules yourself and switch ours off";
+/** What a host without the guard is open to, and what to do; after the reason. */
+const UNGUARDED = "so the tunnel is not guarded: local users, containers and other hosts can " +
+  "send packets into the overlay. Load the module nf_tables, or filter the tunnel's port " +
+  "yourself and switch the guard off (--guard=false)";
 const LOAD_MODULES = "load the modules nft_chain_nat and nft_masq, or switch masquerading off";
 
 /** The messages that put a table in place of one that may be there. */
@@ -42,7 +54,7 @@ function replaceRequests(table: TableName, content: readonly ChainContent[]): Ne
     addTableRequest(table),
     ...content.flatMap(({ chain, rules }) => [
       addChainRequest(chain),
-      ...rules.map((expressions, i) => addRuleRequest(table, chain.name, expressions, i + 1)),
+      ...rules.map(({ expressions }, i) => addRuleRequest(table, chain.name, expressions, i + 1)),
     ]),
   ];
 }
@@ -106,6 +118,14 @@ function isMasquerading({ chains }: DesiredTable): boolean {
   return chains.some(({ hook }) => hook === "nat postrouting");
 }
 
+function isGuard({ name }: DesiredTable): boolean {
+  return name === GUARD_TABLE;
+}
+
+function keepsChanging(name: TableName): string {
+  return `someone else keeps changing firewall table ${tableText(name)}`;
+}
+
 /** One sentence, with what to do; rethrows what is a defect of ours. */
 function problemOf(error: unknown): string {
   if (error instanceof SystemError || error instanceof NetlinkDecodeError) return error.message;
@@ -117,6 +137,9 @@ function problemOf(error: unknown): string {
 export class Firewall {
   readonly #connect: () => NetlinkConnection;
   #connection: NetlinkConnection | null = null;
+  #guardFault: string | null = null;
+  /** Families of which the kernel has refused the guard's first choice of chains. */
+  readonly #plainer = new Set<Family>();
 
   /**
    * `connect` opens a connection to NETLINK_NETFILTER, which is the firewall's to close. It is
@@ -137,22 +160,30 @@ export class Firewall {
   }
 
   /**
-   * Makes our tables as desired, at most one a family; of a family without one there is none
-   * afterwards. Compares all that is in them, and writes nothing where nothing differs; a change
-   * is one table put in place or removed. What cannot be done becomes a problem of the result, is
-   * tried again by the next call, and keeps no other table from being done; so does a kernel
-   * that lacks what it takes, if anything is to be masqueraded.
+   * Makes our tables as desired, at most one of a name and family; of those that are not desired
+   * there is none afterwards. Compares all that is in them, and writes nothing where nothing
+   * differs. With `keepsElements` no element of a set is deleted. What cannot be done becomes a
+   * problem of the result, is tried again by the next call, and keeps no other table from being
+   * done; so does a kernel that lacks what it takes, if anything is to be masqueraded. A kernel
+   * that lacks what the guard takes is told by `guardFault`.
    */
-  reconcile(desired: readonly DesiredTable[]): ReconcileResult {
+  reconcile(desired: readonly DesiredTable[], keepsElements = false): ReconcileResult {
+    this.#guardFault = null;
     try {
       getGeneration(this.#open());
     } catch (error) {
       if (error instanceof SystemError) this.close();
       if (!isUnsupported(error)) return { changeCount: 0, problems: [problemOf(error)] };
+      if (desired.some(isGuard)) this.#guardFault = `this kernel has no nftables, ${UNGUARDED}`;
       return { changeCount: 0, problems: desired.some(isMasquerading) ? [NO_NFTABLES] : [] };
     }
-    const results = FAMILIES.map((family) =>
-      this.#reconcileTable(family, ofFamily(desired, family) ?? null)
+    const results = TABLE_NAMES.flatMap((name) =>
+      FAMILIES.map((family) => {
+        const table = desired.find((one) => one.name === name && one.family === family);
+        return table !== undefined && table.sets.length > 0
+          ? this.#reconcileSets(table, keepsElements)
+          : this.#reconcileTable({ family, name }, table ?? null);
+      })
     );
     return {
       changeCount: results.reduce((sum, { changeCount }) => sum + changeCount, 0),
@@ -160,13 +191,53 @@ export class Firewall {
     };
   }
 
+  /** Why the guard is not there, with what to do; null: it is, or was not desired. */
+  get guardFault(): string | null {
+    return this.#guardFault;
+  }
+
+  /**
+   * How many packets the guard has dropped since it was put in place, by reason. Throws
+   * `NetlinkError` and `SystemError`.
+   */
+  readGuardDrops(): Record<string, number> {
+    const drops: Record<string, number> = {};
+    for (const family of FAMILIES) {
+      for (const rule of listRules(this.#open(), { family, name: GUARD_TABLE })) {
+        const counter = rule.expressions.find((one) => one.type === "counter");
+        if (counter === undefined || rule.comment === "") continue;
+        drops[rule.comment] = (drops[rule.comment] ?? 0) + counter.packetCount;
+      }
+    }
+    return drops;
+  }
+
   #open(): NetlinkConnection {
     return this.#connection ??= this.#connect();
   }
 
+  #reconcileSets(desired: DesiredTable, keepsElements: boolean): ReconcileResult {
+    const { chains, plainerChains } = desired;
+    const isPlainer = plainerChains !== undefined && this.#plainer.has(desired.family);
+    try {
+      const used = isPlainer ? plainerChains : chains;
+      const changeCount = reconcileSetTable(this.#open(), desired, used, keepsElements);
+      if (changeCount === null) return { changeCount: 0, problems: [keepsChanging(desired)] };
+      return { changeCount, problems: [] };
+    } catch (error) {
+      if (error instanceof SystemError) this.close();
+      if (!isLacking(error)) return { changeCount: 0, problems: [problemOf(error)] };
+      if (plainerChains !== undefined && !isPlainer) {
+        this.#plainer.add(desired.family);
+        return this.#reconcileSets(desired, keepsElements);
+      }
+      this.#guardFault = `${problemOf(error)}, ${UNGUARDED}`;
+      return { changeCount: 0, problems: [] };
+    }
+  }
+
   /** `desired` null: there must be no table of ours. */
-  #reconcileTable(family: Family, desired: DesiredTable | null): ReconcileResult {
-    const name = ownTable(family);
+  #reconcileTable(name: TableName, desired: DesiredTable | null): ReconcileResult {
     const content = desired === null ? null : tableContent(desired);
     let changeCount = 0;
     try {
@@ -179,8 +250,7 @@ export class Firewall {
         if (round === ROUNDS_MAX) break;
         if (writeTable(this.#open(), name, content)) changeCount += 1;
       }
-      const problem = `someone else keeps changing firewall table ${tableText(name)}`;
-      return { changeCount, problems: [problem] };
+      return { changeCount, problems: [keepsChanging(name)] };
     } catch (error) {
       if (error instanceof SystemError) this.close();
       const isHarmless = desired !== null && !isMasquerading(desired) && isLacking(error);

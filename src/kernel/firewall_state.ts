@@ -1,8 +1,25 @@
 /** Desired firewall rules, as plain data: what a plan asks for and the firewall brings about. */
 import type { Family, IpPrefix } from "../net/ip.ts";
 
-/** The name of our tables, one a family. Whatever is in a table of this name is ours. */
+/** The name of the tables that masquerade and accept. Whatever is in a table of it is ours. */
 export const FIREWALL_TABLE = "selvage";
+/** The name of the tables that guard the tunnels; the same holds for them. */
+export const GUARD_TABLE = "selvage-guard";
+export type FirewallTableName = typeof FIREWALL_TABLE | typeof GUARD_TABLE;
+
+/** Bytes of a packet, counted from its IP header or from what follows that. */
+export interface PacketField {
+  readonly base: "network" | "transport";
+  readonly offset_bytes: number;
+  readonly size_bytes: number;
+}
+
+/** One part of the key that is looked up in a set. */
+export interface KeyPart {
+  readonly field: PacketField;
+  /** So many leading bits count, the others are 0; null: all do. */
+  readonly prefixLength: number | null;
+}
 
 /** What a packet must be for a rule to hold. */
 export type FirewallMatch =
@@ -13,11 +30,54 @@ export type FirewallMatch =
     readonly isInside: boolean;
   }
   /** Of the mark's bits those of `mask` are `value`. */
-  | { readonly type: "mark"; readonly value: number; readonly mask: number };
+  | { readonly type: "mark"; readonly value: number; readonly mask: number }
+  /** Number of the protocol after the IP header, extension headers left out. */
+  | { readonly type: "protocol"; readonly value: number }
+  /** Name of the interface that the packet came in by, or goes out by. */
+  | {
+    readonly type: "link";
+    readonly direction: "in" | "out";
+    readonly name: string;
+    readonly isEqual: boolean;
+  }
+  /** Not the user of the local socket that sent it. No match for what no local socket sent. */
+  | { readonly type: "not_user"; readonly uid: number }
+  /** Whether the link layer brought it to this host alone: neither broadcast nor multicast. */
+  | { readonly type: "unicast"; readonly isUnicast: boolean }
+  /** Whether the first `prefixLength` bits of the field are `value`'s. */
+  | {
+    readonly type: "field";
+    readonly field: PacketField;
+    readonly value: Uint8Array;
+    readonly prefixLength: number;
+    readonly isEqual: boolean;
+  }
+  /** The field, read as a big-endian number, is between both, inclusive. */
+  | {
+    readonly type: "range";
+    readonly field: PacketField;
+    readonly first: Uint8Array;
+    readonly last: Uint8Array;
+  }
+  | {
+    readonly type: "member";
+    /** Name of a set of the table. */
+    readonly set: string;
+    readonly key: readonly KeyPart[];
+    readonly isMember: boolean;
+  }
+  /** Whether a packet to its source would leave by the interface that it came in by. */
+  | { readonly type: "reverse_path"; readonly isSame: boolean };
 
-/** What becomes of a packet that a rule holds for; no later rule of the chain sees it. */
+/** What becomes of a packet that a rule holds for; except for `mark` no later rule sees it. */
 export type FirewallVerdict =
   | { readonly type: "accept" }
+  /** Counted; the count is shown by this name, which is the rule's comment in nft's listing. */
+  | { readonly type: "drop"; readonly reason: string }
+  /** Goes on in another chain of the table, and comes back if that decides nothing. */
+  | { readonly type: "jump"; readonly chainName: string }
+  /** These bits of its mark are set. */
+  | { readonly type: "mark"; readonly bits: number }
   /** Left to the chain's policy, and to the next chain at the hook. */
   | { readonly type: "return" }
   /**
@@ -36,19 +96,38 @@ export interface DesiredRule {
 export type FirewallHook =
   /** Where source addresses are translated. */
   | "nat postrouting"
+  /** What has come in and is not routed yet. */
+  | "filter prerouting"
+  /** What is for this host. */
+  | "filter input"
   /** What is forwarded. */
-  | "filter forward";
+  | "filter forward"
+  /** What this host sends. */
+  | "filter output";
 
 /** A chain that accepts what its rules do not decide on. */
 export interface DesiredChain {
   readonly name: string;
-  readonly hook: FirewallHook;
+  /** null: only rules lead to it. */
+  readonly hook: FirewallHook | null;
   /** In their order. */
   readonly rules: readonly DesiredRule[];
 }
 
-/** Our table of one family. */
+/** A hash table of keys, which are addresses one after another. */
+export interface DesiredSet {
+  readonly name: string;
+  readonly key: readonly ("ipv4_addr" | "ipv6_addr")[];
+  /** No two are the same. */
+  readonly elements: readonly Uint8Array[];
+}
+
+/** Our table of one family and name. */
 export interface DesiredTable {
   readonly family: Family;
+  readonly name: FirewallTableName;
+  readonly sets: readonly DesiredSet[];
   readonly chains: readonly DesiredChain[];
+  /** For a kernel that lacks an expression of `chains`; not given: there is no other way. */
+  readonly plainerChains?: readonly DesiredChain[];
 }

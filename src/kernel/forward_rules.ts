@@ -102,10 +102,7 @@ export function readAccept(
   expressions: readonly NftExpression[],
   tableFamily: TableFamily,
 ): ForwardAccept | null {
-  const all = expressions.filter((one) =>
-    one.type !== "comment" && (one.type as string) !== "counter" &&
-    !(one.type === "other" && one.name === "counter")
-  );
+  const all = expressions.filter((one) => one.type !== "comment" && one.type !== "counter");
   const verdict = all.at(-1);
   if (verdict?.type !== "verdict" || verdict.code !== NF_ACCEPT) return null;
   const matches = all.slice(0, -1);

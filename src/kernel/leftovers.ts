@@ -16,7 +16,7 @@ import { addRouteRequest, deleteRouteRequest } from "../netlink/route_request.ts
 import { listLinks, listRoutes } from "../netlink/rtnetlink.ts";
 import { dumpKernel } from "./actual.ts";
 import { diffKernelState } from "./diff.ts";
-import { ownTable } from "./firewall_content.ts";
+import { FIREWALL_TABLE, GUARD_TABLE } from "./firewall_state.ts";
 import { FORWARD_COMMENT, listForwardAccepts } from "./forward_accept.ts";
 import { type KernelOperation, requestFor } from "./operation.ts";
 import { NO_KERNEL_STATE, RTPROT_SELVAGE } from "./state.ts";
@@ -96,7 +96,10 @@ function tablesThere(connection: NetlinkConnection, names: readonly TableName[])
 
 /** Our firewall tables, in the order in which they can go. */
 export function ownFirewallLeftovers(connection: NetlinkConnection): Leftover[] {
-  return [...tablesThere(connection, FAMILIES.map(ownTable)), ...forwardRules(connection)];
+  const names = [FIREWALL_TABLE, GUARD_TABLE].flatMap((name) =>
+    FAMILIES.map((family) => ({ family, name }))
+  );
+  return [...tablesThere(connection, names), ...forwardRules(connection)];
 }
 
 /** Our accept rules in forward chains of others, chain by chain. */

@@ -244,6 +244,14 @@ export class Attributes {
     return offset < 0 ? undefined : readU32be(this.source, offset);
   }
 
+  /** Of network byte order. */
+  u64be(type: number): bigint | undefined {
+    const offset = this.#sized(type, 8);
+    if (offset < 0) return undefined;
+    const high = readU32be(this.source, offset);
+    return (BigInt(high) << 32n) | BigInt(readU32be(this.source, offset + 4));
+  }
+
   /** Text up to its NUL. */
   text(type: number): string | undefined {
     const value = this.bytes(type);

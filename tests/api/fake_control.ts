@@ -308,6 +308,7 @@ export function sampleStatus(): Status {
       allowsOutsideSources: false,
       refusedSources: [],
     },
+    guard: null,
     registry: { listen: "192.0.2.1:8286", fingerprint: "sha256:0102" },
   };
 }

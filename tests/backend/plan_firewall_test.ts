@@ -14,6 +14,7 @@ const BOTH = {
 
 function matchText(match: FirewallMatch): string {
   if (match.type === "mark") return `mark ${match.value}/${match.mask}`;
+  assert.ok(match.type === "source" || match.type === "destination");
   return `${match.type}${match.isInside ? "" : " not"} ${match.prefix}`;
 }
 

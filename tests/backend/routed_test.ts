@@ -120,6 +120,10 @@ describe("host-gw", () => {
           via("fc00:0:0:9::/64", "2001:db8::9", key),
         ],
       },
+      served: [
+        { key, subnet: "10.210.9.0/24", address: "192.0.2.9" },
+        { key, subnet: "fc00:0:0:9::/64", address: "2001:db8::9" },
+      ],
       forwarding: [],
       skipped: [],
     });
@@ -183,6 +187,10 @@ describe("ipip", () => {
           via("10.210.8.0/24", "192.0.2.208", "10.210.8.0-24", "selvage.ipip"),
         ],
       },
+      served: [
+        { key: "10.210.7.0-24", subnet: "10.210.7.0/24", address: "192.0.2.7" },
+        { key: "10.210.8.0-24", subnet: "10.210.8.0/24", address: "192.0.2.208" },
+      ],
       forwarding: [],
       skipped: [],
     });
@@ -234,6 +242,7 @@ describe("alloc", () => {
     allocBackend.check(config, { ...LINK, addresses: [] });
     assert.deepEqual(allocBackend.plan(inputOf(config, [near, both])), {
       kernel: NO_KERNEL_STATE,
+      served: [],
       forwarding: [],
       skipped: [],
     });

@@ -28,6 +28,7 @@ test("flannel's defaults", async () => {
     forwardRules: true,
     allowsNetworkOverlap: false,
     blackholeRoute: false,
+    isGuarded: true,
     setsSysctls: true,
     netConfigFile: null,
     registryListen: null,

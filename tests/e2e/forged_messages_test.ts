@@ -24,6 +24,8 @@ import {
 import { type Lab, withLab } from "./lab.ts";
 import { takeLeases, vxlanLeaseValue } from "./simulated_peers.ts";
 
+/** The guard lets none of these frames in; here is what stands behind it. */
+const WITHOUT_GUARD = ["--guard=false"];
 const NETWORK = { Network: "10.210.0.0/16" };
 const DUAL = { ...NETWORK, EnableIPv6: true, IPv6Network: "fc00::/48" };
 const DEVICES: Readonly<Record<Family, string>> = { 4: "selvage.1", 6: "selvage-v6.1" };
@@ -123,7 +125,7 @@ describe("frames of strangers in VXLAN", () => {
     test(`kernel, generation ${generation}: no router is believed, no asker remembered`, () =>
       withLab(2, async (lab) => {
         const backend = { Type: "vxlan", Datapath: "kernel", Generation: generation };
-        const status = await lab.startRegistry({ ...NETWORK, Backend: backend });
+        const status = await lab.startRegistry({ ...NETWORK, Backend: backend }, WITHOUT_GUARD);
         await assertRouterIsNotBelieved(lab, 4);
         flood(lab, status, 4);
         await setTimeout(200);
@@ -145,7 +147,7 @@ describe("frames of strangers in VXLAN", () => {
     withLab(2, async (lab) => {
       [1, 2].forEach((host) => giveOuterV6(lab, host));
       const backend = { Type: "vxlan", Datapath: "kernel" };
-      const status = await lab.startRegistry({ ...DUAL, Backend: backend });
+      const status = await lab.startRegistry({ ...DUAL, Backend: backend }, WITHOUT_GUARD);
       for (const family of [4, 6] as const) await assertRouterIsNotBelieved(lab, family);
       flood(lab, status, 6);
       await until(
@@ -158,7 +160,10 @@ describe("frames of strangers in VXLAN", () => {
   test("user space, both families: no router is believed", () =>
     withLab(2, async (lab) => {
       [1, 2].forEach((host) => giveOuterV6(lab, host));
-      await lab.startRegistry({ ...DUAL, Backend: { Type: "vxlan", Datapath: "userspace" } });
+      await lab.startRegistry(
+        { ...DUAL, Backend: { Type: "vxlan", Datapath: "userspace" } },
+        WITHOUT_GUARD,
+      );
       const drops = (status: Status) =>
         Object.values(status.dataPlane!.drops).reduce((sum, count) => sum + count, 0);
       const before = drops(await lab.ready(1));
@@ -172,7 +177,10 @@ describe("frames of strangers in VXLAN", () => {
 
   test("a redirect is not obeyed", () =>
     withLab(2, async (lab) => {
-      const status = await lab.startRegistry({ ...NETWORK, Backend: { Type: "vxlan" } });
+      const status = await lab.startRegistry(
+        { ...NETWORK, Backend: { Type: "vxlan" } },
+        WITHOUT_GUARD,
+      );
       const values = [3, 4].map((n) => vxlanLeaseValue(`198.18.0.${n}`, `02:00:00:00:00:0${n}`));
       const [subnet, other] = await takeLeases(lab, values);
       await lab.untilPeers(2, 1);

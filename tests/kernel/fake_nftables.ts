@@ -35,12 +35,17 @@ interface FakeTable {
   readonly rules: Uint8Array[];
 }
 
+/** The name of the table that a message is about: attribute 1 in all of them. */
+function tableNameOf({ payload }: NetlinkMessage): string {
+  return Attributes.parse(payload.subarray(NFGENMSG_SIZE), "test").text(1) ?? "";
+}
+
 /** The family's tables are told apart by the first byte of a message. */
 const familyOf = ({ payload }: NetlinkMessage): 4 | 6 => payload[0] === AF_INET6 ? 6 : 4;
 
 export class FakeNftables {
   readonly socket: ScriptedSocket = new ScriptedSocket((message) => this.#answer(message));
-  /** Our tables by family. */
+  /** Our tables `selvage` by family; of other names it has none. */
   tables: Map<4 | 6, FakeTable> = new Map();
   generation = 1;
   /** Transactions that were committed. */
@@ -61,7 +66,8 @@ export class FakeNftables {
   #answer(message: NetlinkMessage): Incoming[] {
     const instead = this.intervene(message);
     if (instead !== null) return instead;
-    const table = this.tables.get(familyOf(message));
+    const isOurs = tableNameOf(message) === "selvage";
+    const table = isOurs ? this.tables.get(familyOf(message)) : undefined;
     switch (message.type) {
       case NFNL_MSG_BATCH_BEGIN:
         this.#open = [];

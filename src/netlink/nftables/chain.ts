@@ -1,15 +1,17 @@
-/** Base chains of nftables: those that the kernel calls at a hook. */
+/** Chains of nftables: base chains, which the kernel calls at a hook, and those that rules call. */
 import { Attributes, NLA_F_NESTED } from "../attribute.ts";
 import { NetlinkDecodeError } from "../error.ts";
 import { NLM_F_CREATE, NLM_F_EXCL } from "../message.ts";
 import type { NetlinkRequest } from "../request.ts";
 import {
   familyOf,
+  familyText,
   NFGENMSG_SIZE,
   NFT_MSG_DELCHAIN,
   NFT_MSG_GETCHAIN,
   NFT_MSG_NEWCHAIN,
   startPayload,
+  type TableFamily,
   type TableName,
   tableText,
 } from "./layout.ts";
@@ -30,7 +32,10 @@ export const NFTA_HOOK_PRIORITY = 2;
 const NFT_CHAIN_BASE = 1;
 
 /** enum nf_inet_hooks (`linux/netfilter.h`) */
+export const NF_INET_PRE_ROUTING = 0;
+export const NF_INET_LOCAL_IN = 1;
 export const NF_INET_FORWARD = 2;
+export const NF_INET_LOCAL_OUT = 3;
 export const NF_INET_POST_ROUTING = 4;
 
 /** `enum nf_ip_hook_priorities` (`linux/netfilter_ipv4.h`); IPv6 has the same. */
@@ -107,21 +112,34 @@ export function deleteChainRequest(table: TableName, name: string): NetlinkReque
   };
 }
 
+/** Asks for all chains of the family: the kernel leaves the choice of the table to the reader. */
+export function listChainsRequest(family: TableFamily): NetlinkRequest {
+  return {
+    type: NFT_MSG_GETCHAIN,
+    flags: 0,
+    payload: startPayload(family).finish(),
+    operation: "list firewall chains",
+    object: familyText(family),
+  };
+}
+
 /** Part of a transaction. ENOENT also where the kernel has no such type of chain. */
 export function addChainRequest(
-  { table, name, type, hook, priority, policy }: NftChain & { readonly hook: number },
+  { table, name, type, hook, priority, policy }: NftChain,
 ): NetlinkRequest {
   const writer = startPayload(table.family).attributeText(NFTA_CHAIN_TABLE, table.name)
     .attributeText(NFTA_CHAIN_NAME, name);
-  writer.nested(NLA_F_NESTED | NFTA_CHAIN_HOOK, () => {
-    writer.attributeU32be(NFTA_HOOK_HOOKNUM, hook).attributeU32be(NFTA_HOOK_PRIORITY, priority);
-  });
-  writer.attributeU32be(NFTA_CHAIN_POLICY, policy).attributeText(NFTA_CHAIN_TYPE, type);
+  if (hook !== null) {
+    writer.nested(NLA_F_NESTED | NFTA_CHAIN_HOOK, () => {
+      writer.attributeU32be(NFTA_HOOK_HOOKNUM, hook).attributeU32be(NFTA_HOOK_PRIORITY, priority);
+    });
+    writer.attributeU32be(NFTA_CHAIN_POLICY, policy).attributeText(NFTA_CHAIN_TYPE, type);
+  }
   return {
     type: NFT_MSG_NEWCHAIN,
     flags: NLM_F_CREATE | NLM_F_EXCL,
     payload: writer.finish(),
-    operation: `add firewall chain of type ${type}`,
+    operation: hook === null ? "add firewall chain" : `add firewall chain of type ${type}`,
     object: `${tableText(table)} ${name}`,
   };
 }

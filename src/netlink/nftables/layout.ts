@@ -32,6 +32,12 @@ export const NFT_MSG_DELCHAIN = nftMessage(5);
 export const NFT_MSG_NEWRULE = nftMessage(6);
 export const NFT_MSG_GETRULE = nftMessage(7);
 export const NFT_MSG_DELRULE = nftMessage(8);
+export const NFT_MSG_NEWSET = nftMessage(9);
+export const NFT_MSG_GETSET = nftMessage(10);
+export const NFT_MSG_DELSET = nftMessage(11);
+export const NFT_MSG_NEWSETELEM = nftMessage(12);
+export const NFT_MSG_GETSETELEM = nftMessage(13);
+export const NFT_MSG_DELSETELEM = nftMessage(14);
 export const NFT_MSG_NEWGEN = nftMessage(15);
 export const NFT_MSG_GETGEN = nftMessage(16);
 
@@ -65,9 +71,16 @@ function familyCode(family: TableFamily | null): number {
   return family === "inet" ? NFPROTO_INET : familyNumber(family);
 }
 
-/** A writer with `struct nfgenmsg` written; `resource` is 0 but for batches. */
-export function startPayload(family: TableFamily | null, resource = 0): PayloadWriter {
-  return new PayloadWriter(new Uint8Array(PAYLOAD_BYTES_MAX))
+/**
+ * A writer with `struct nfgenmsg` written, for at most `sizeMax_bytes`; `resource` is 0 except for
+ * batches.
+ */
+export function startPayload(
+  family: TableFamily | null,
+  resource = 0,
+  sizeMax_bytes = PAYLOAD_BYTES_MAX,
+): PayloadWriter {
+  return new PayloadWriter(new Uint8Array(sizeMax_bytes))
     .u8(familyCode(family)).u8(NFNETLINK_V0).u16be(resource);
 }
 

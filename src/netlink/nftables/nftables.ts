@@ -2,8 +2,9 @@
 import { Attributes } from "../attribute.ts";
 import type { NetlinkConnection } from "../connection.ts";
 import { hasErrno, NetlinkDecodeError } from "../error.ts";
+import type { NetlinkMessage } from "../message.ts";
 import type { NetlinkRequest } from "../request.ts";
-import { decodeChain, getChainRequest, type NftChain } from "./chain.ts";
+import { decodeChain, getChainRequest, listChainsRequest, type NftChain } from "./chain.ts";
 import {
   familyOf,
   NFGENMSG_SIZE,
@@ -11,11 +12,20 @@ import {
   NFT_MSG_NEWCHAIN,
   NFT_MSG_NEWGEN,
   NFT_MSG_NEWRULE,
+  NFT_MSG_NEWSET,
+  NFT_MSG_NEWSETELEM,
   NFT_MSG_NEWTABLE,
   startPayload,
   type TableName,
 } from "./layout.ts";
 import { decodeRule, listRulesRequest, type NftRule } from "./rule.ts";
+import {
+  decodeElements,
+  decodeSet,
+  listElementsRequest,
+  listSetsRequest,
+  type NftSet,
+} from "./set.ts";
 import { decodeTable, getTableRequest, type NftTable } from "./table.ts";
 
 /** enum nft_gen_attributes */
@@ -53,19 +63,60 @@ export function getChain(
   return getOne(connection, getChainRequest(table, name), NFT_MSG_NEWCHAIN, decodeChain);
 }
 
-/** The rules of a table, chain by chain, each in its order; none if there is no such table. */
-export function listRules(connection: NetlinkConnection, table: TableName): NftRule[] {
+/** A dump of what is in a table; nothing if there is no such table or set. */
+function listIn<T>(
+  connection: NetlinkConnection,
+  request: NetlinkRequest,
+  decode: (message: NetlinkMessage) => T | null,
+): T[] {
   try {
-    return connection.dump(listRulesRequest(table), ({ type, payload }) => {
-      const rule = type === NFT_MSG_NEWRULE ? decodeRule(payload) : null;
-      // Older kernels leave the choice of the table to the reader.
-      if (rule?.table.family !== table.family || rule.table.name !== table.name) return null;
-      return rule;
-    });
+    return connection.dump(request, decode);
   } catch (error) {
     if (hasErrno(error, "ENOENT")) return [];
     throw error;
   }
+}
+
+/** The chains of a table; none if there is no such table. */
+export function listChains(connection: NetlinkConnection, table: TableName): NftChain[] {
+  return listIn(connection, listChainsRequest(table.family), ({ type, payload }) => {
+    const chain = type === NFT_MSG_NEWCHAIN ? decodeChain(payload) : null;
+    if (chain?.table.family !== table.family || chain.table.name !== table.name) return null;
+    return chain;
+  });
+}
+
+/** The rules of a table, chain by chain, each in its order; none if there is no such table. */
+export function listRules(connection: NetlinkConnection, table: TableName): NftRule[] {
+  return listIn(connection, listRulesRequest(table), ({ type, payload }) => {
+    const rule = type === NFT_MSG_NEWRULE ? decodeRule(payload) : null;
+    // Older kernels leave the choice of the table to the reader.
+    if (rule?.table.family !== table.family || rule.table.name !== table.name) return null;
+    return rule;
+  });
+}
+
+/** The sets of a table; none if there is no such table. */
+export function listSets(connection: NetlinkConnection, table: TableName): NftSet[] {
+  return listIn(connection, listSetsRequest(table), ({ type, payload }) => {
+    const set = type === NFT_MSG_NEWSET ? decodeSet(payload) : null;
+    if (set === null || set.tableName !== table.name) return null;
+    const { name, keyType, keySize_bytes, flags } = set;
+    return { name, keyType, keySize_bytes, flags };
+  });
+}
+
+/** The keys in a set; none if there is no such set. */
+export function listElements(
+  connection: NetlinkConnection,
+  table: TableName,
+  setName: string,
+): Uint8Array[] {
+  return listIn(
+    connection,
+    listElementsRequest(table, setName),
+    ({ type, payload }) => type === NFT_MSG_NEWSETELEM ? decodeElements(payload) : null,
+  ).flat();
 }
 
 /**

@@ -7,7 +7,6 @@ import {
   decodeExpression,
   type KnownExpression,
   type NftExpression,
-  writeCounter,
   writeExpression,
 } from "./expression.ts";
 import {
@@ -42,6 +41,11 @@ export interface NftRule {
   /** What nft or iptables-nft was given as its comment; empty: nothing. */
   readonly comment: string;
   readonly expressions: readonly NftExpression[];
+}
+
+function encodeComment(comment: string): Uint8Array {
+  const text = new TextEncoder().encode(`${comment}\0`);
+  return Uint8Array.of(NFTNL_UDATA_RULE_COMMENT, text.length, ...text);
 }
 
 /** The comment in a rule's own data (libnftnl's `udata.h`); empty: there is none. */
@@ -106,6 +110,24 @@ export function listRulesRequest(table: TableName): NetlinkRequest {
   };
 }
 
+/** The payload of a new rule; `comment` empty: it has none. */
+function rulePayload(
+  table: TableName,
+  chainName: string,
+  expressions: readonly KnownExpression[],
+  comment: string,
+): Uint8Array {
+  const writer = startPayload(table.family).attributeText(NFTA_RULE_TABLE, table.name)
+    .attributeText(NFTA_RULE_CHAIN, chainName);
+  writer.nested(NLA_F_NESTED | NFTA_RULE_EXPRESSIONS, () => {
+    for (const expression of expressions) {
+      writer.nested(NLA_F_NESTED | NFTA_LIST_ELEM, () => writeExpression(writer, expression));
+    }
+  });
+  if (comment !== "") writer.attribute(NFTA_RULE_USERDATA, encodeComment(comment));
+  return writer.finish();
+}
+
 /**
  * Part of a transaction. Puts a rule before all others of its chain, in the form of iptables-nft:
  * it counts what it holds for, right before its verdict. The comment, of at most 127 bytes, is
@@ -117,49 +139,43 @@ export function insertRuleRequest(
   expressions: readonly KnownExpression[],
   comment: string,
 ): NetlinkRequest {
-  const text = new TextEncoder().encode(`${comment}\0`);
-  const writer = startPayload(table.family).attributeText(NFTA_RULE_TABLE, table.name)
-    .attributeText(NFTA_RULE_CHAIN, chainName);
-  writer.nested(NLA_F_NESTED | NFTA_RULE_EXPRESSIONS, () => {
-    for (const [i, expression] of expressions.entries()) {
-      if (i === expressions.length - 1) {
-        writer.nested(NLA_F_NESTED | NFTA_LIST_ELEM, () => writeCounter(writer));
-      }
-      writer.nested(NLA_F_NESTED | NFTA_LIST_ELEM, () => writeExpression(writer, expression));
-    }
-  });
-  writer.attribute(
-    NFTA_RULE_USERDATA,
-    Uint8Array.of(NFTNL_UDATA_RULE_COMMENT, text.length, ...text),
-  );
+  const counted = expressions.toSpliced(-1, 0, { type: "counter", packetCount: 0 });
   return {
     type: NFT_MSG_NEWRULE,
     flags: NLM_F_CREATE,
-    payload: writer.finish(),
+    payload: rulePayload(table, chainName, counted, comment),
     operation: "insert firewall rule",
     object: `into ${tableText(table)} ${chainName}`,
   };
 }
 
-/** Part of a transaction. Adds a rule after the chain's last; `number` is for errors. */
+/**
+ * Part of a transaction. Adds a rule after the chain's last; `number` is for errors. nft shows
+ * `comment`, which has at most 127 bytes; empty: none.
+ */
 export function addRuleRequest(
   table: TableName,
   chainName: string,
   expressions: readonly KnownExpression[],
   number: number,
+  comment = "",
 ): NetlinkRequest {
-  const writer = startPayload(table.family).attributeText(NFTA_RULE_TABLE, table.name)
-    .attributeText(NFTA_RULE_CHAIN, chainName);
-  writer.nested(NLA_F_NESTED | NFTA_RULE_EXPRESSIONS, () => {
-    for (const expression of expressions) {
-      writer.nested(NLA_F_NESTED | NFTA_LIST_ELEM, () => writeExpression(writer, expression));
-    }
-  });
   return {
     type: NFT_MSG_NEWRULE,
     flags: NLM_F_CREATE | NLM_F_APPEND,
-    payload: writer.finish(),
+    payload: rulePayload(table, chainName, expressions, comment),
     operation: `add firewall rule ${number}`,
     object: `to ${tableText(table)} ${chainName}`,
+  };
+}
+
+/** Part of a transaction. Deletes all rules of the table; its chains stay. */
+export function deleteRulesRequest(table: TableName): NetlinkRequest {
+  return {
+    type: NFT_MSG_DELRULE,
+    flags: 0,
+    payload: startPayload(table.family).attributeText(NFTA_RULE_TABLE, table.name).finish(),
+    operation: "delete firewall rules",
+    object: tableText(table),
   };
 }

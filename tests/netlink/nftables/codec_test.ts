@@ -131,7 +131,7 @@ describe("nftables messages in", () => {
     assert.deepEqual(decodeRule(embed(COUNTED))!.expressions, [
       { type: "payload", register: 1, base: 1, offset: 12, size_bytes: 4 },
       { type: "cmp", register: 1, isEqual: true, value: hex("0a050001") },
-      { type: "other", name: "counter" },
+      { type: "counter", packetCount: 0 },
       { type: "verdict", code: -5 },
     ]);
     assert.equal(decodeRule(hex("00 00 0000")), null);
@@ -139,7 +139,7 @@ describe("nftables messages in", () => {
 
   test("what looks like ours and does something else is none of ours", () => {
     const others = {
-      "meta that sets the mark": ["meta", "0800 0200 00000003 0800 0300 00000001"],
+      "meta without a register": ["meta", "0800 0200 00000003"],
       "payload that writes": [
         "payload",
         "0800 0500 00000001 0800 0200 00000001 0800 0300 00000010 0800 0400 00000004",

@@ -1,0 +1,513 @@
+/**
+ * The guard: firewall rules that let into a tunnel only what its peers send, and let nobody on this
+ * host but the tunnel send to the peers' tunnels. Pure.
+ *
+ * The kernel's tunnels trust every sender and every inner packet, so both are checked before the
+ * kernel takes the packet out. Packet loops in user space check both themselves, and report
+ * senders that are no peers by address; so nothing is kept from their sockets.
+ */
+import type { NetworkConfig } from "../config/network_config.ts";
+import {
+  type DesiredChain,
+  type DesiredRule,
+  type DesiredSet,
+  type DesiredTable,
+  type FirewallMatch,
+  GUARD_TABLE,
+  type KeyPart,
+  type PacketField,
+} from "../kernel/firewall_state.ts";
+import type { OuterLink } from "../kernel/outer_link.ts";
+import type { DesiredLink } from "../kernel/state.ts";
+import type { Lease } from "../lease/lease.ts";
+import {
+  ETHERNET_HEADER_BYTES,
+  UDP_HEADER_BYTES,
+  VXLAN_HEADER_BYTES,
+} from "../net/header_length.ts";
+import { bitsOf, type Family, type IpAddress, IpPrefix, ofFamily } from "../net/ip.ts";
+import type { PeerEntry, Tunnel } from "./backend.ts";
+
+/**
+ * Set on packets that local users send through the kernel's tunnel: the outer packet keeps the
+ * mark, and the sender's socket too, so its user tells nothing there. Ordinary users cannot set
+ * marks. Kubernetes (0xc000), Calico and Cilium (0xffff0f00) and Tailscale (0xff0000) use others.
+ */
+export const GUARD_MARK = 0x1000;
+
+/** Names of the counters. */
+export const GUARD_REASONS = {
+  notUnicast: "guard_not_unicast",
+  sourceNotPeer: "guard_source_not_peer",
+  innerProtocol: "guard_inner_protocol",
+  destinationNotOurs: "guard_destination_not_ours",
+  sourceOutsideSubnet: "guard_source_outside_subnet",
+  outsideTunnel: "guard_outside_tunnel",
+  sourceNotOwn: "guard_source_not_own",
+  forwarded: "guard_forwarded",
+  localUser: "guard_local_user",
+} as const;
+
+const IPPROTO_IPIP = 4;
+const IPPROTO_UDP = 17;
+const ETHERTYPES: Readonly<Record<Family, number>> = { 4: 0x0800, 6: 0x86dd };
+/** In the IP header (RFC 791, RFC 8200). */
+const SOURCE_OFFSETS: Readonly<Record<Family, number>> = { 4: 12, 6: 8 };
+const KEY_TYPES = { 4: "ipv4_addr", 6: "ipv6_addr" } as const;
+const LOOPBACK = IpPrefix.parse("127.0.0.0/8");
+/** No host's, or of one link alone (RFC 6890): such a source says nothing. */
+const SPECIAL: Readonly<Record<Family, readonly IpPrefix[]>> = {
+  4: ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"].map((text) =>
+    IpPrefix.parse(text)
+  ),
+  6: ["::/127", "fe80::/10", "ff00::/8"].map((text) => IpPrefix.parse(text)),
+};
+
+/** The port that the packet is for. */
+const DESTINATION_PORT: PacketField = { base: "transport", offset_bytes: 2, size_bytes: 2 };
+const VNI_BITS = 24;
+const VNI: PacketField = {
+  base: "transport",
+  offset_bytes: UDP_HEADER_BYTES + 4,
+  size_bytes: 4,
+};
+const INNER_FRAME_OFFSET_BYTES = UDP_HEADER_BYTES + VXLAN_HEADER_BYTES;
+const INNER_ETHERTYPE: PacketField = {
+  base: "transport",
+  offset_bytes: INNER_FRAME_OFFSET_BYTES + ETHERNET_HEADER_BYTES - 2,
+  size_bytes: 2,
+};
+
+export interface GuardInput {
+  readonly config: NetworkConfig;
+  readonly link: OuterLink;
+  readonly lease: Pick<Lease, "subnets">;
+  /** Every lease of the network except for our own. */
+  readonly peers: readonly Lease[];
+  /** Those of them that packets are carried to. */
+  readonly served: readonly PeerEntry[];
+  /** In user space. */
+  readonly tunnels: readonly Tunnel[];
+  /** The kernel's devices are among them. */
+  readonly links: readonly DesiredLink[];
+  /** Whether packets between nodes may cross the outer link as they are. */
+  readonly isDirect: boolean;
+  /** As in `RunOptions`, for the kernel's tunnels. */
+  readonly trustsUnderlay: boolean;
+  readonly allowsOutsideSources: boolean;
+  /** The user that this process runs as. */
+  readonly uid: number;
+}
+
+/** What packets of one family are carried in. */
+type KernelCarrier =
+  | {
+    readonly type: "vxlan";
+    readonly device: string;
+    readonly port: number;
+    readonly vni: number;
+  }
+  | { readonly type: "ipip"; readonly device: string };
+type Carrier =
+  | KernelCarrier
+  | { readonly type: "userspace"; readonly device: string; readonly port: number };
+
+/** The facts of one family. */
+interface FamilyInput extends GuardInput {
+  readonly family: Family;
+  readonly subnet: IpPrefix;
+  /** null: packets are not encapsulated. */
+  readonly carrier: Carrier | null;
+}
+
+function addressField(
+  family: Family,
+  side: "source" | "destination",
+  base: PacketField["base"] = "network",
+  headerOffset_bytes = 0,
+): PacketField {
+  const size_bytes = bitsOf(family) / 8;
+  const offset = SOURCE_OFFSETS[family] + (side === "source" ? 0 : size_bytes);
+  return { base, offset_bytes: headerOffset_bytes + offset, size_bytes };
+}
+
+const whole = (field: PacketField): KeyPart => ({ field, prefixLength: null });
+const drop = (reason: string, ...matches: FirewallMatch[]): DesiredRule => ({
+  matches,
+  verdict: { type: "drop", reason },
+});
+const accept = (...matches: FirewallMatch[]): DesiredRule => ({
+  matches,
+  verdict: { type: "accept" },
+});
+const leave = (...matches: FirewallMatch[]): DesiredRule => ({
+  matches,
+  verdict: { type: "return" },
+});
+const jump = (chainName: string, ...matches: FirewallMatch[]): DesiredRule => ({
+  matches,
+  verdict: { type: "jump", chainName },
+});
+
+function link(direction: "in" | "out", name: string, isEqual = true): FirewallMatch {
+  return { type: "link", direction, name, isEqual };
+}
+
+function equals(
+  field: PacketField,
+  value: Uint8Array,
+  isEqual = true,
+  prefixLength = 8 * value.length,
+): FirewallMatch {
+  return { type: "field", field, value, prefixLength, isEqual };
+}
+
+/** A number of as many bytes as the field has. */
+function numberIs(field: PacketField, value: number, isEqual = true): FirewallMatch {
+  const bytes = new Uint8Array(field.size_bytes);
+  for (let i = 0; i < bytes.length; i++) bytes[bytes.length - 1 - i] = value >>> 8 * i;
+  return equals(field, bytes, isEqual);
+}
+
+function inPrefix(field: PacketField, prefix: IpPrefix, isInside = true): FirewallMatch {
+  return equals(field, prefix.address.toBytes(), isInside, prefix.length);
+}
+
+/** The public addresses of all nodes except for our own. */
+const HOSTS = "hosts";
+
+function isHost(family: Family, side: "source" | "destination", isMember = true): FirewallMatch {
+  return { type: "member", set: HOSTS, key: [whole(addressField(family, side))], isMember };
+}
+
+/** A hash of the elements, each once. */
+function setOf(
+  name: string,
+  family: Family,
+  keySize: number,
+  elements: Iterable<Uint8Array>,
+): DesiredSet {
+  const unique = new Map<string, Uint8Array>();
+  for (const element of elements) unique.set(String.fromCharCode(...element), element);
+  const key = new Array<"ipv4_addr" | "ipv6_addr">(keySize).fill(KEY_TYPES[family]);
+  return { name, key, elements: [...unique.values()] };
+}
+
+function hostsSet({ family, peers, link: outer }: FamilyInput): DesiredSet {
+  const own = [...outer.addresses, ...outer.publicAddresses];
+  const addresses = peers.flatMap(({ publicAddresses }) => ofFamily(publicAddresses, family) ?? [])
+    .filter((address) => address.isHost() && !own.some((one) => one.equals(address)));
+  return setOf(HOSTS, family, 1, addresses.map((address) => address.toBytes()));
+}
+
+/** The lengths of the peers' subnets; the network's own first, also where nobody has it yet. */
+function lengthsOf({ family, config, served }: FamilyInput): number[] {
+  const usual = ofFamily(config.ranges, family)!.subnetLength;
+  const lengths = served.filter(({ subnet }) => subnet.family === family)
+    .map(({ subnet }) => subnet.length);
+  return [...new Set([usual, ...lengths.sort((a, b) => b - a)])];
+}
+
+/** What a set is to hold of the peers whose subnets have this length. */
+function peersOf({ family, served }: FamilyInput, length: number): readonly PeerEntry[] {
+  return served.filter(({ subnet }) => subnet.family === family && subnet.length === length);
+}
+
+function joined(...addresses: readonly IpAddress[]): Uint8Array {
+  return Uint8Array.from(addresses.flatMap((address) => [...address.toBytes()]));
+}
+
+/** Which inner subnet comes from which address: one set for each length of subnets. */
+const sourcesName = (length: number) => `sources_${length}`;
+/** The subnets of peers, likewise. */
+const subnetsName = (length: number) => `subnets_${length}`;
+
+function isKernels(carrier: Carrier | null): carrier is KernelCarrier {
+  return carrier !== null && carrier.type !== "userspace";
+}
+
+function setsOf(input: FamilyInput): DesiredSet[] {
+  const { family, carrier, isDirect } = input;
+  const lengths = lengthsOf(input);
+  const hasSources = isKernels(carrier) && !input.trustsUnderlay;
+  const sources = !hasSources ? [] : lengths.map((length) =>
+    setOf(
+      sourcesName(length),
+      family,
+      2,
+      peersOf(input, length).map(({ address, subnet }) => joined(address, subnet.address)),
+    )
+  );
+  const hasSubnets = isDirect || (isKernels(carrier) && input.trustsUnderlay);
+  const subnets = !hasSubnets ? [] : lengths.map((length) =>
+    setOf(
+      subnetsName(length),
+      family,
+      1,
+      peersOf(input, length).map(({ subnet }) => subnet.address.toBytes()),
+    )
+  );
+  return [hostsSet(input), ...sources, ...subnets];
+}
+
+/** Of IPv4 the highest address of a subnet is its broadcast address. */
+function isNotBroadcast(field: PacketField, { family, subnet }: FamilyInput): FirewallMatch[] {
+  return family === 4 && subnet.length <= 30 ? [equals(field, subnet.last.toBytes(), false)] : [];
+}
+
+/** The rules for what reaches the kernel's tunnel: the usual packet meets one that accepts it. */
+function kernelRules(
+  input: FamilyInput,
+  headerOffset_bytes: number,
+  framing: readonly FirewallMatch[],
+): DesiredRule[] {
+  const { family, subnet, trustsUnderlay, allowsOutsideSources, config } = input;
+  const source = addressField(family, "source", "transport", headerOffset_bytes);
+  const destination = addressField(family, "destination", "transport", headerOffset_bytes);
+  const isForUs: readonly FirewallMatch[] = [
+    { type: "unicast", isUnicast: true },
+    ...framing,
+    inPrefix(destination, subnet),
+    ...isNotBroadcast(destination, input),
+  ];
+  const accepts = lengthsOf(input).map((length) => {
+    const inner: KeyPart = { field: source, prefixLength: length };
+    const [set, key] = trustsUnderlay
+      ? [subnetsName(length), [inner]]
+      : [sourcesName(length), [whole(addressField(family, "source")), inner]];
+    return accept(...isForUs, { type: "member", set, key, isMember: true });
+  });
+  const { network } = ofFamily(config.ranges, family)!;
+  const outside = !allowsOutsideSources ? [] : [
+    ...SPECIAL[family].map((prefix) =>
+      drop(GUARD_REASONS.sourceOutsideSubnet, ...isForUs, inPrefix(source, prefix))
+    ),
+    accept(...isForUs, inPrefix(source, network, false)),
+  ];
+  return [
+    ...accepts,
+    drop(GUARD_REASONS.notUnicast, { type: "unicast", isUnicast: false }),
+    ...(trustsUnderlay ? [] : [drop(GUARD_REASONS.sourceNotPeer, isHost(family, "source", false))]),
+    ...outside,
+  ];
+}
+
+const TUNNEL_CHAIN = "tunnel";
+
+/** Decides on what this host gets for its tunnel. */
+function tunnelChain(input: FamilyInput, carrier: KernelCarrier): DesiredChain {
+  const { family, subnet } = input;
+  const { innerProtocol, destinationNotOurs, sourceOutsideSubnet } = GUARD_REASONS;
+  const rules = () => {
+    switch (carrier.type) {
+      case "ipip": {
+        const destination = addressField(family, "destination", "transport");
+        return [
+          // Other tunnels of the host; what the kernel gives to ours is dropped after it.
+          leave(inPrefix(destination, subnet, false)),
+          ...kernelRules(input, 0, []),
+          drop(destinationNotOurs, equals(destination, subnet.last.toBytes())),
+          drop(sourceOutsideSubnet),
+        ];
+      }
+      case "vxlan": {
+        const offset_bytes = INNER_FRAME_OFFSET_BYTES + ETHERNET_HEADER_BYTES;
+        const destination = addressField(family, "destination", "transport", offset_bytes);
+        const vni = Uint8Array.of(carrier.vni >>> 16, carrier.vni >>> 8, carrier.vni, 0);
+        const isFamily = (isEqual: boolean) =>
+          numberIs(INNER_ETHERTYPE, ETHERTYPES[family], isEqual);
+        return [
+          // Other devices of the host that share the port.
+          leave(equals(VNI, vni, false, VNI_BITS)),
+          ...kernelRules(input, offset_bytes, [isFamily(true)]),
+          drop(innerProtocol, isFamily(false)),
+          drop(destinationNotOurs, inPrefix(destination, subnet, false)),
+          ...isNotBroadcast(destination, input).map((match) =>
+            drop(destinationNotOurs, { ...match, isEqual: true } as FirewallMatch)
+          ),
+          drop(sourceOutsideSubnet),
+        ];
+      }
+    }
+  };
+  return { name: TUNNEL_CHAIN, hook: null, rules: rules() };
+}
+
+/** What carries the packets of our tunnel, on the outside. */
+function outerMatches(carrier: Carrier): FirewallMatch[] {
+  if (carrier.type === "ipip") return [{ type: "protocol", value: IPPROTO_IPIP }];
+  return [
+    { type: "protocol", value: IPPROTO_UDP },
+    numberIs(DESTINATION_PORT, carrier.port),
+  ];
+}
+
+/** Packets from the overlay's range that come in by the outer link without a tunnel. */
+function fromRange({ family, config, link: outer, subnet }: FamilyInput): FirewallMatch[] {
+  const range = ofFamily(config.ranges, family)!;
+  const source = addressField(family, "source");
+  const last = IpPrefix.of(range.subnetMax, range.subnetLength).last;
+  return [
+    link("in", outer.name),
+    { type: "range", field: source, first: range.subnetMin.toBytes(), last: last.toBytes() },
+    // Containers of our own may be on the same link.
+    inPrefix(source, subnet, false),
+  ];
+}
+
+const DIRECT_CHAIN = "direct";
+
+/** Lets back only what comes from the subnet of a peer. */
+function directChain(input: FamilyInput): DesiredChain {
+  const source = addressField(input.family, "source");
+  const returns = lengthsOf(input).map((length) =>
+    leave({
+      type: "member",
+      set: subnetsName(length),
+      key: [{ field: source, prefixLength: length }],
+      isMember: true,
+    })
+  );
+  const rules = [...returns, drop(GUARD_REASONS.sourceNotPeer)];
+  return { name: DIRECT_CHAIN, hook: null, rules };
+}
+
+function inputChain(input: FamilyInput): DesiredChain {
+  const { family, carrier, isDirect, subnet } = input;
+  const destination = addressField(family, "destination");
+  const { destinationNotOurs, notUnicast, outsideTunnel } = GUARD_REASONS;
+  const unencapsulated = isDirect
+    ? [
+      ...(family === 4
+        ? [drop(destinationNotOurs, ...fromRange(input), inPrefix(destination, LOOPBACK))]
+        : []),
+      drop(notUnicast, ...fromRange(input), { type: "unicast", isUnicast: false }),
+      jump(DIRECT_CHAIN, ...fromRange(input)),
+    ]
+    : [drop(outsideTunnel, ...fromRange(input), inPrefix(destination, subnet))];
+  const rules = [
+    ...(isKernels(carrier) ? [jump(TUNNEL_CHAIN, ...outerMatches(carrier))] : []),
+    ...unencapsulated,
+  ];
+  return { name: "input", hook: "filter input", rules };
+}
+
+const FORWARDED_CHAIN = "forwarded";
+
+/** What of another host may be forwarded to a tunnel: a node may be behind this one. */
+function forwardedChain({ family, link: outer }: FamilyInput, hasFib: boolean): DesiredChain {
+  const way: FirewallMatch = hasFib
+    ? { type: "reverse_path", isSame: true }
+    : link("in", outer.name);
+  const rules = [accept(isHost(family, "source"), way), drop(GUARD_REASONS.forwarded)];
+  return { name: FORWARDED_CHAIN, hook: null, rules };
+}
+
+function forwardChain(input: FamilyInput): DesiredChain {
+  const { family, carrier, isDirect, subnet, link: outer, config } = input;
+  const source = addressField(family, "source");
+  const destination = addressField(family, "destination");
+  const range = ofFamily(config.ranges, family)!;
+  const last = IpPrefix.of(range.subnetMax, range.subnetLength).last.toBytes();
+  const { sourceNotOwn, destinationNotOurs, outsideTunnel } = GUARD_REASONS;
+  const devices = [
+    ...(carrier === null ? [] : [carrier.device]),
+    ...(isDirect ? [outer.name] : []),
+  ];
+  const rules = [
+    // Containers that send from an address of another node's.
+    ...devices.map((device) =>
+      drop(
+        sourceNotOwn,
+        link("out", device),
+        inPrefix(source, subnet, false),
+        { type: "range", field: source, first: range.subnetMin.toBytes(), last },
+        ...devices.map((one) => link("in", one, false)),
+      )
+    ),
+    ...(carrier === null
+      ? []
+      : [jump(FORWARDED_CHAIN, ...outerMatches(carrier), isHost(family, "destination"))]),
+    ...(isDirect
+      ? [
+        jump(DIRECT_CHAIN, ...fromRange(input)),
+        drop(destinationNotOurs, ...fromRange(input), inPrefix(destination, subnet, false)),
+      ]
+      : [drop(outsideTunnel, ...fromRange(input), inPrefix(destination, subnet))]),
+  ];
+  return { name: "forward", hook: "filter forward", rules };
+}
+
+/** Packets that no local socket sent are no match for a user, and pass at the first look. */
+function outputChain({ family, uid }: FamilyInput, carrier: Carrier): DesiredChain {
+  const users: FirewallMatch[] = [...new Set([0, uid])].map((one) => ({
+    type: "not_user",
+    uid: one,
+  }));
+  const rules: DesiredRule[] = [
+    ...(isKernels(carrier)
+      ? [{
+        matches: [...users, link("out", carrier.device)],
+        verdict: { type: "mark", bits: GUARD_MARK } as const,
+      }]
+      : []),
+    drop(
+      GUARD_REASONS.localUser,
+      ...users,
+      ...outerMatches(carrier),
+      ...(isKernels(carrier) ? [{ type: "mark", value: 0, mask: GUARD_MARK } as const] : []),
+      isHost(family, "destination"),
+    ),
+  ];
+  return { name: "output", hook: "filter output", rules };
+}
+
+/** What the kernel gives to the ipip device, which is for every sender that no other takes. */
+function ipipChain({ family, subnet }: FamilyInput, device: string): DesiredChain {
+  const destination = addressField(family, "destination");
+  const { destinationNotOurs } = GUARD_REASONS;
+  const rules = [
+    drop(destinationNotOurs, link("in", device), inPrefix(destination, subnet, false)),
+  ];
+  return { name: "prerouting", hook: "filter prerouting", rules };
+}
+
+function chainsOf(input: FamilyInput, hasFib: boolean): DesiredChain[] {
+  const { carrier, isDirect } = input;
+  return [
+    ...(isKernels(carrier) ? [tunnelChain(input, carrier)] : []),
+    ...(carrier === null ? [] : [forwardedChain(input, hasFib)]),
+    ...(isDirect ? [directChain(input)] : []),
+    inputChain(input),
+    forwardChain(input),
+    ...(carrier === null ? [] : [outputChain(input, carrier)]),
+    ...(carrier?.type === "ipip" ? [ipipChain(input, carrier.device)] : []),
+  ];
+}
+
+function carrierOf({ tunnels, links }: GuardInput, family: Family): Carrier | null {
+  const tunnel = ofFamily(tunnels, family);
+  if (tunnel !== undefined) {
+    return { type: "userspace", device: tunnel.device, port: tunnel.port };
+  }
+  for (const one of links) {
+    if (one.kind === "tun" || one.local.family !== family) continue;
+    const { name: device } = one;
+    if (one.kind === "ipip") return { type: "ipip", device };
+    return { type: "vxlan", device, port: one.port, vni: one.vni };
+  }
+  return null;
+}
+
+/** The guard's tables, one for each family whose packets this node carries. */
+export function planGuard(input: GuardInput): DesiredTable[] {
+  return input.config.ranges.flatMap(({ family }) => {
+    const subnet = ofFamily(input.lease.subnets, family);
+    const carrier = carrierOf(input, family);
+    if (subnet === undefined || (carrier === null && !input.isDirect)) return [];
+    const one = { ...input, family, subnet, carrier };
+    const chains = chainsOf(one, true);
+    const table = { family, name: GUARD_TABLE, sets: setsOf(one), chains } as const;
+    return carrier === null ? [table] : [{ ...table, plainerChains: chainsOf(one, false) }];
+  });
+}

@@ -18,7 +18,7 @@ import {
   reservationView,
 } from "./views.ts";
 import { watchLines } from "./watch_lines.ts";
-import { WatcherPool, watchStream } from "./watch_stream.ts";
+import { WATCH_MEDIA_TYPE, WatcherPool, watchStream } from "./watch_stream.ts";
 
 /** How long a request waits for the store. */
 export const STORE_TIMEOUT_MS = 10_000;
@@ -176,7 +176,7 @@ function readingRoutes(control: AgentControl, options: ApiOptions) {
       return context.json(await leasesView(control, read));
     })
     .get("/v1/leases/watch", (context) => {
-      context.header("content-type", "application/x-ndjson");
+      context.header("content-type", WATCH_MEDIA_TYPE);
       if (context.req.method === "HEAD") return context.body(null);
       const { store } = control;
       const stream = watchStream((signal) => watchLines(store, signal), {

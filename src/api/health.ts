@@ -28,6 +28,6 @@ export function listenHealth(control: AgentControl, where: HostPort): Promise<Ap
     what: "health address",
     hint: "Choose another with --healthz-ip and --healthz-port.",
     // Probes come one by one.
-    limits: { ...LISTENER_LIMITS, connection_count_max: 16 },
+    limits: { ...LISTENER_LIMITS, countMax: 16, unprovenCountMax: 16, unprovenPerSourceMax: 8 },
   });
 }

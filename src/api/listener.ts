@@ -1,44 +1,41 @@
 /** Where the API listens: a Unix socket with all of it, and TCP with what its guard lets pass. */
-import { createServer, type Server, type ServerOptions } from "node:http";
-import { createServer as createTlsServer } from "node:https";
-import type { AddressInfo, Socket } from "node:net";
-import { getRequestListener } from "@hono/node-server";
 import { errorText, SelvageError } from "../errors.ts";
 import { logger } from "../log.ts";
 import { formatHostPort, type HostPort } from "../net/host_port.ts";
+import { type HttpLimits, HttpServer, type ListenerLoad } from "../net/http_server.ts";
 import { IpAddress } from "../net/ip.ts";
-import { problemResponse, toProblem } from "../net/problem.ts";
 import { createApi } from "./app.ts";
 import type { AgentControl } from "./control.ts";
 import { type GuardOptions, isLoopbackAuthority } from "./guard.ts";
 import { placeSocket } from "./socket_path.ts";
-import type { WatcherPool } from "./watch_stream.ts";
+import { WATCH_MEDIA_TYPE, type WatcherPool } from "./watch_stream.ts";
 
-/** What one client may take of a listener. */
-export interface ListenerLimits {
-  readonly connection_count_max: number;
-  /** From the connection to the end of the request's header. */
-  readonly header_timeout_ms: number;
-  /** From the connection to the end of the request's body. */
-  readonly request_timeout_ms: number;
-  readonly keepAlive_timeout_ms: number;
-  readonly header_size_max_bytes: number;
-  /** How long running requests may go on when the listener closes. */
-  readonly close_grace_ms: number;
-}
+/** What clients may take of a listener. */
+export const LISTENER_LIMITS: HttpLimits = {
+  countMax: 128,
+  // The rest is for those that have shown a token, or that watch.
+  unprovenCountMax: 96,
+  unprovenPerSourceMax: 32,
+  shedPerSecondMax: 100,
+  headerTimeout_ms: 10_000,
+  requestTimeout_ms: 20_000,
+  keepAliveTimeout_ms: 5_000,
+  stallTimeout_ms: 30_000,
+  unprovenTimeout_ms: 30_000,
+  headerSizeMax_bytes: 16 * 1024,
+  closeGrace_ms: 1_000,
+};
 
-export const LISTENER_LIMITS: ListenerLimits = {
-  connection_count_max: 128,
-  header_timeout_ms: 10_000,
-  request_timeout_ms: 20_000,
-  keepAlive_timeout_ms: 5_000,
-  header_size_max_bytes: 16 * 1024,
-  close_grace_ms: 1_000,
+/** On loopback all clients have one address, and no TLS state to pay for. */
+const LOOPBACK_LIMITS: HttpLimits = {
+  ...LISTENER_LIMITS,
+  unprovenPerSourceMax: LISTENER_LIMITS.unprovenCountMax,
+  shedPerSecondMax: 10_000,
 };
 
 export interface ListenOptions {
   readonly watchers: WatcherPool;
-  readonly limits?: Partial<ListenerLimits>;
+  readonly limits?: Partial<HttpLimits>;
 }
 
 /** The certificate and key of a TLS listener, in PEM. */
@@ -52,82 +49,18 @@ export interface ApiListener {
   readonly location: string;
   /** The port of a TCP listener; null for a socket. */
   readonly port: number | null;
+  readonly load: ListenerLoad;
   /** Ends the watch streams, lets requests finish within the grace, frees the address. */
   close(): Promise<void>;
 }
 
-/** The answer to what is no HTTP, or too slow or too long: Node parses these, not the app. */
-function onClientError(error: Error & { code?: string }, socket: Socket): void {
-  if (!socket.writable || error.code === "ECONNRESET") {
-    socket.destroy();
-    return;
-  }
-  const slow = error.code === "ERR_HTTP_REQUEST_TIMEOUT";
-  const large = error.code === "HPE_HEADER_OVERFLOW";
-  const status = slow ? 408 : large ? 431 : 400;
-  const reason = slow ? "the request took too long" : large ? "header too large" : "not HTTP/1.1";
-  const code = large ? "too_large" : "invalid_argument";
-  const body = `${JSON.stringify(toProblem(new SelvageError(code, reason), status))}\n`;
-  socket.end(
-    `HTTP/1.1 ${status} Refused\r\nConnection: close\r\n` +
-      `Content-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n` +
-      `\r\n${body}`,
-    () => socket.destroy(),
-  );
+function onError(error: unknown): void {
+  logger("api").debug("listener: {error}", { error: errorText(error) });
 }
 
-function makeServer(
-  fetch: (request: Request) => Response | Promise<Response>,
-  limits: ListenerLimits,
-  certificate: ListenerCertificate | null,
-): Server {
-  const serverOptions: ServerOptions = {
-    headersTimeout: limits.header_timeout_ms,
-    requestTimeout: limits.request_timeout_ms,
-    keepAliveTimeout: limits.keepAlive_timeout_ms,
-    connectionsCheckingInterval: Math.min(1_000, limits.header_timeout_ms),
-    maxHeaderSize: limits.header_size_max_bytes,
-    // Notices a watching client whose host is gone.
-    keepAlive: true,
-  };
-  const listener = getRequestListener((request) => fetch(request), {
-    hostname: "localhost",
-    overrideGlobalObjects: false,
-    errorHandler: (error) => {
-      // The adapter's own refusals, such as a Host header that is no authority.
-      logger("api").debug("request refused: {error}", { error: errorText(error) });
-      return problemResponse(new SelvageError("invalid_argument", "not a valid request"));
-    },
-  });
-  const server = certificate === null
-    ? createServer(serverOptions, listener)
-    : createTlsServer({ ...serverOptions, ...certificate, minVersion: "TLSv1.2" }, listener);
-  server.maxConnections = limits.connection_count_max;
-  server.on("clientError", onClientError);
-  return server as Server;
-}
-
-/** Listens, or rejects with the system's error. Later errors of the server are only logged. */
-function listen(server: Server, where: { path: string } | HostPort): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(where, () => {
-      server.off("error", reject);
-      server.on("error", (error) => {
-        logger("api").warn("listener: {error}", { error: errorText(error) });
-      });
-      resolve();
-    });
-  });
-}
-
-async function closeServer(server: Server, shutdown: AbortController, grace_ms: number) {
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  shutdown.abort();
-  server.closeIdleConnections();
-  const timer = setTimeout(() => server.closeAllConnections(), grace_ms);
-  await closed;
-  clearTimeout(timer);
+/** A watch is held for long, and the pool of watchers bounds how many there are. */
+function isWatch(response: Response): boolean {
+  return response.ok && response.headers.get("content-type") === WATCH_MEDIA_TYPE;
 }
 
 /** Serves the whole API at a Unix socket of mode 0600. Throws what `placeSocket` throws. */
@@ -136,22 +69,32 @@ export async function listenUnix(
   path: string,
   options: ListenOptions,
 ): Promise<ApiListener> {
-  const limits = { ...LISTENER_LIMITS, ...options.limits };
   const shutdown = new AbortController();
   const { watchers } = options;
   const api = createApi(control, { guard: null, shutdown: shutdown.signal, watchers });
-  const server = makeServer((request) => api.fetch(request), limits, null);
-  const placed = await placeSocket(path, (bindPath) => listen(server, { path: bindPath }))
-    .catch((error) => {
-      server.close();
+  const server = new HttpServer({
+    fetch: (request) => api.fetch(request),
+    certificate: null,
+    limits: { ...LISTENER_LIMITS, ...options.limits },
+    // Whoever may open the socket may do everything.
+    provesClient: () => true,
+    onError,
+  });
+  const placed = await placeSocket(path, (bindPath) => server.listen({ path: bindPath }))
+    .catch(async (error) => {
+      await server.close();
       throw error;
     });
   return {
     location: placed.path,
     port: null,
+    get load() {
+      return server.load;
+    },
     async close() {
       placed.remove();
-      await closeServer(server, shutdown, limits.close_grace_ms);
+      shutdown.abort();
+      await server.close();
     },
   };
 }
@@ -182,7 +125,7 @@ export interface PlainListenOptions {
   /** What the address is, for errors, and how to choose another. */
   readonly what: string;
   readonly hint: string;
-  readonly limits: ListenerLimits;
+  readonly limits: HttpLimits;
 }
 
 /** Serves `fetch` over plain HTTP. Throws `conflict` if the address is in use. */
@@ -191,15 +134,24 @@ export async function listenPlain(
   where: HostPort,
   { what, hint, limits }: PlainListenOptions,
 ): Promise<ApiListener> {
-  const server = makeServer(fetch, limits, null);
-  await listen(server, where).catch((error) => {
+  const server = new HttpServer({
+    fetch,
+    certificate: null,
+    limits,
+    provesClient: () => false,
+    onError,
+  });
+  await server.listen({ ...where }).catch((error) => {
     throw listenError(`${what} ${formatHostPort(where)}`, hint, error);
   });
-  const { port } = server.address() as AddressInfo;
+  const { port } = server;
   return {
     location: `http://${formatHostPort({ host: where.host, port })}`,
     port,
-    close: () => closeServer(server, new AbortController(), limits.close_grace_ms),
+    get load() {
+      return server.load;
+    },
+    close: () => server.close(),
   };
 }
 
@@ -223,7 +175,7 @@ export async function listenTcp(
     });
   }
   let port = where.port;
-  const limits = { ...LISTENER_LIMITS, ...options.limits };
+  const limits = { ...(loopback ? LOOPBACK_LIMITS : LISTENER_LIMITS), ...options.limits };
   const shutdown = new AbortController();
   const rules: GuardOptions = {
     scheme: certificate === null ? "http" : "https",
@@ -233,15 +185,27 @@ export async function listenTcp(
   };
   const { watchers } = options;
   const api = createApi(control, { guard: rules, shutdown: shutdown.signal, watchers });
-  const server = makeServer((request) => api.fetch(request), limits, certificate);
-  await listen(server, where).catch((error) => {
+  const server = new HttpServer({
+    fetch: (request) => api.fetch(request),
+    certificate: certificate && { ...certificate, minVersion: "TLSv1.2" },
+    limits,
+    provesClient: loopback ? isWatch : (response) => response.ok,
+    onError,
+  });
+  await server.listen({ ...where }).catch((error) => {
     const hint = "Choose another with --api-listen ADDR:PORT, or turn it off: --api-listen=off.";
     throw listenError(`API address ${shown}`, hint, error);
   });
-  port = (server.address() as AddressInfo).port;
+  port = server.port;
   return {
     location: `${rules.scheme}://${formatHostPort({ host: where.host, port })}`,
     port,
-    close: () => closeServer(server, shutdown, limits.close_grace_ms),
+    get load() {
+      return server.load;
+    },
+    async close() {
+      shutdown.abort();
+      await server.close();
+    },
   };
 }

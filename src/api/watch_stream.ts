@@ -2,6 +2,9 @@
 import { SelvageError } from "../errors.ts";
 import type { ChangeLine } from "./views.ts";
 
+/** Of a stream of JSON lines. */
+export const WATCH_MEDIA_TYPE = "application/x-ndjson";
+
 /** How many clients may watch at once, unless it is said otherwise. */
 export const WATCHER_COUNT_MAX = 64;
 

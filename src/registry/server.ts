@@ -1,10 +1,9 @@
 /** The registry's TLS listener. */
-import { createServer, type Server } from "node:https";
-import type { AddressInfo } from "node:net";
-import { getRequestListener } from "@hono/node-server";
+import { readFileSync } from "node:fs";
 import { errorText, SelvageError } from "../errors.ts";
+import { logger } from "../log.ts";
 import { formatHostPort, type HostPort } from "../net/host_port.ts";
-import { problemResponse } from "../net/problem.ts";
+import { type HttpLimits, HttpServer, type ListenerLoad } from "../net/http_server.ts";
 import type { EmbeddedStore } from "../store/embedded_store.ts";
 import { createRegistryApp } from "./app.ts";
 import type { RegistryCertificate } from "./certificate.ts";
@@ -13,20 +12,13 @@ import { WatchStreams } from "./watch_streams.ts";
 import { HEARTBEAT_MS } from "./wire.ts";
 
 /** What clients may take of the registry. */
-export interface RegistryLimits {
+export interface RegistryLimits extends Omit<HttpLimits, "countMax"> {
   readonly watcherCountMax: number;
   /** Connections beside those of watchers. */
   readonly connectionCountMax: number;
   readonly heartbeat_ms: number;
   /** A watching client that has not read for so long loses its connection. */
   readonly stall_ms: number;
-  /** From the connection to the end of the TLS handshake, and to the end of a request's header. */
-  readonly headerTimeout_ms: number;
-  /** To the end of a request's body. */
-  readonly requestTimeout_ms: number;
-  readonly keepAliveTimeout_ms: number;
-  /** How long running requests may go on when the server closes. */
-  readonly closeGrace_ms: number;
 }
 
 /** Enough for ten thousand hosts. */
@@ -35,11 +27,48 @@ export const REGISTRY_LIMITS: RegistryLimits = {
   connectionCountMax: 2_000,
   heartbeat_ms: HEARTBEAT_MS,
   stall_ms: 60_000,
+  unprovenCountMax: 1_024,
+  // Hosts behind one address that come back at the same time, as after a restart, are let in
+  // this many at a time; the others try again.
+  unprovenPerSourceMax: 256,
+  shedPerSecondMax: 100,
   headerTimeout_ms: 10_000,
   requestTimeout_ms: 20_000,
   keepAliveTimeout_ms: 60_000,
+  stallTimeout_ms: 60_000,
+  unprovenTimeout_ms: 30_000,
+  headerSizeMax_bytes: 16 * 1024,
   closeGrace_ms: 1_000,
 };
+
+/** Descriptors for everything but the registry's connections: the API, files, tunnels, netlink. */
+const DESCRIPTOR_RESERVE = 512;
+/** Of the connections, those that are not for watchers. */
+const SHORT_SHARE = 1 / 6;
+const CONNECTION_COUNT_MIN = 64;
+
+/** How many files this process may have open (`proc_pid_limits(5)`). */
+function descriptorLimit(): number {
+  try {
+    const limit = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1];
+    return Number(limit ?? Infinity);
+  } catch {
+    return Infinity;
+  }
+}
+
+/** The limits as far as the process's limit of open files allows them. */
+function fitDescriptors(limits: RegistryLimits): RegistryLimits {
+  const room = Math.max(CONNECTION_COUNT_MIN, descriptorLimit() - DESCRIPTOR_RESERVE);
+  if (room >= limits.watcherCountMax + limits.connectionCountMax) return limits;
+  const connectionCountMax = Math.ceil(room * SHORT_SHARE);
+  const watcherCountMax = room - connectionCountMax;
+  const advice = "raise it with LimitNOFILE= of the service, or ulimit -n";
+  logger("registry")
+    .warning`the limit of open files leaves room for ${watcherCountMax} hosts: ${advice}`;
+  const unprovenCountMax = Math.min(limits.unprovenCountMax, connectionCountMax);
+  return { ...limits, connectionCountMax, watcherCountMax, unprovenCountMax };
+}
 
 /** Where to listen, and what to serve. */
 export interface RegistryServerOptions {
@@ -59,6 +88,7 @@ export interface RegistryServer {
   readonly fingerprint: string;
   /** How many hosts watch. */
   readonly watcherCount: number;
+  readonly load: ListenerLoad;
   /** Ends the watch streams, lets requests finish within the grace, frees the address. */
   close(): Promise<void>;
 }
@@ -81,76 +111,13 @@ function listenError(where: string, error: unknown): SelvageError {
   return new SelvageError("unavailable", `registry address ${where}: ${errorText(error)}`, options);
 }
 
-function makeServer(
-  fetch: Parameters<typeof getRequestListener>[0],
-  certificate: RegistryCertificate,
-  limits: RegistryLimits,
-): Server {
-  const listener = getRequestListener(fetch, {
-    hostname: "localhost",
-    overrideGlobalObjects: false,
-    // The adapter's own refusals, such as a Host header that is no authority.
-    errorHandler: () => problemResponse(new SelvageError("invalid_argument", "no valid request")),
-  });
-  const server = createServer({
-    cert: certificate.certificatePem,
-    key: certificate.privateKeyPem,
-    minVersion: "TLSv1.3",
-    handshakeTimeout: limits.headerTimeout_ms,
-    headersTimeout: limits.headerTimeout_ms,
-    requestTimeout: limits.requestTimeout_ms,
-    connectionsCheckingInterval: Math.min(1_000, limits.headerTimeout_ms),
-    keepAliveTimeout: limits.keepAliveTimeout_ms,
-    maxHeaderSize: 16 * 1024,
-    // Notices a watching client whose host is gone.
-    keepAlive: true,
-  }, listener);
-  boundConnections(server, limits.watcherCountMax + limits.connectionCountMax);
-  // A client that breaks off its handshake is nothing to die of.
-  server.on("tlsClientError", () => {});
-  return server;
-}
-
-/** Past `countMax` connections, new ones are closed at once. */
-function boundConnections(server: Server, countMax: number): void {
-  server.maxConnections = countMax;
-  // Bun does not keep to that property.
-  let count = 0;
-  server.on("secureConnection", (socket) => {
-    count++;
-    socket.once("close", () => count--);
-    if (count > countMax) socket.destroy();
-  });
-}
-
-/** Resolves once it listens; rejects with the system's error. */
-function listen(server: Server, where: HostPort): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.listen({ host: where.host, port: where.port }, () => {
-      server.off("error", reject);
-      // One connection that could not be accepted does not end the others.
-      server.on("error", () => {});
-      resolve();
-    });
-  });
-}
-
-async function closeServer(server: Server, grace_ms: number): Promise<void> {
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  server.closeIdleConnections();
-  const timer = setTimeout(() => server.closeAllConnections(), grace_ms);
-  await closed;
-  clearTimeout(timer);
-}
-
 /**
  * Serves the store to the hosts that joined. Store and tokens stay the caller's. Throws
  * `conflict` if the address is in use, `invalid_argument` if this host does not have it,
  * `permission` if it may not listen there.
  */
 export async function listenRegistry(options: RegistryServerOptions): Promise<RegistryServer> {
-  const limits = { ...REGISTRY_LIMITS, ...options.limits };
+  const limits = fitDescriptors({ ...REGISTRY_LIMITS, ...options.limits });
   const { store, tokens, certificate } = options;
   const streams = new WatchStreams(store, tokens, {
     heartbeat_ms: limits.heartbeat_ms,
@@ -158,18 +125,25 @@ export async function listenRegistry(options: RegistryServerOptions): Promise<Re
     stall_ms: limits.stall_ms,
   });
   const app = createRegistryApp({ store, tokens, streams });
-  const server = makeServer(
-    (request, env) => app.fetch(request, env as never),
-    certificate,
-    limits,
-  );
+  const server = new HttpServer({
+    fetch: (request, context) => app.fetch(request, context),
+    certificate: {
+      cert: certificate.certificatePem,
+      key: certificate.privateKeyPem,
+      minVersion: "TLSv1.3",
+    },
+    limits: { ...limits, countMax: limits.watcherCountMax + limits.connectionCountMax },
+    // Without a token every request is refused.
+    provesClient: (response) => response.ok,
+    onError: (error) => logger("registry").debug("listener: {error}", { error: errorText(error) }),
+  });
   try {
-    await listen(server, options.listen);
+    await server.listen({ ...options.listen });
   } catch (error) {
     streams.close();
     throw listenError(formatHostPort(options.listen), error);
   }
-  const { port } = server.address() as AddressInfo;
+  const { port } = server;
   return {
     location: formatHostPort({ host: options.listen.host, port }),
     port,
@@ -177,9 +151,12 @@ export async function listenRegistry(options: RegistryServerOptions): Promise<Re
     get watcherCount() {
       return streams.count;
     },
+    get load() {
+      return server.load;
+    },
     async close() {
       // Nobody new is taken before those who watch are let go: they would be back at once.
-      const closed = closeServer(server, limits.closeGrace_ms);
+      const closed = server.close();
       streams.close();
       await closed;
     },

@@ -5,16 +5,12 @@ import { request as httpRequest, type RequestOptions } from "node:http";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import {
-  type ApiListener,
-  type ListenerLimits,
-  listenTcp,
-  listenUnix,
-} from "../../src/api/listener.ts";
+import { type ApiListener, listenTcp, listenUnix } from "../../src/api/listener.ts";
 import { isLoopbackAuthority } from "../../src/api/guard.ts";
 import { placeSocket } from "../../src/api/socket_path.ts";
 import { WatcherPool } from "../../src/api/watch_stream.ts";
 import { hasCode, SelvageError } from "../../src/errors.ts";
+import type { HttpLimits } from "../../src/net/http_server.ts";
 import { createFetch } from "../../src/net/node_fetch.ts";
 import { API_TOKEN, FakeControl, FakeStore, JOIN_TOKEN, lease } from "./fake_control.ts";
 
@@ -32,7 +28,7 @@ function newControl() {
   return new FakeControl(new FakeStore([lease("10.5.7.0/24", "192.0.2.2")]));
 }
 
-async function tcp(limits: Partial<ListenerLimits> = {}, control = newControl()) {
+async function tcp(limits: Partial<HttpLimits> = {}, control = newControl()) {
   const where = { host: "127.0.0.1", port: 0 };
   const listener = await listenTcp(control, where, { watchers: new WatcherPool(), limits });
   open.push(listener);
@@ -262,7 +258,7 @@ describe("TCP: bounds", () => {
   });
 
   test("a header and a body that never end are cut off", async () => {
-    const { port } = await tcp({ header_timeout_ms: 100, request_timeout_ms: 200 });
+    const { port } = await tcp({ headerTimeout_ms: 100, requestTimeout_ms: 200 });
     const started_ms = Date.now();
     const [header, body] = await Promise.all([
       raw(port, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "),
@@ -278,7 +274,7 @@ describe("TCP: bounds", () => {
   });
 
   test("more connections than the bound are turned away, the others stay", async () => {
-    const { port } = await tcp({ connection_count_max: 2 });
+    const { port } = await tcp({ countMax: 2 });
     const headers = { host: `127.0.0.1:${port}` };
     const options = { host: "127.0.0.1", port, path: "/v1/leases/watch", headers };
     const held = await Promise.all([holdStream(options), holdStream(options)]);
@@ -287,7 +283,7 @@ describe("TCP: bounds", () => {
   });
 
   test("what is no HTTP, and headers too large, are refused; the server lives on", async () => {
-    const { port } = await tcp({ header_size_max_bytes: 4096 });
+    const { port } = await tcp({ headerSizeMax_bytes: 4096 });
     assert.match(await raw(port, "\x16\x03\x01 hello\r\n\r\n"), /^(HTTP\/1.1 400|$)/);
     const large = `GET / HTTP/1.1\r\nHost: x\r\nX: ${"y".repeat(20_000)}\r\n\r\n`;
     assert.match(await raw(port, large), /^(HTTP\/1.1 4(00|31)|$)/);

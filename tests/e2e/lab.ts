@@ -147,19 +147,20 @@ export class Lab {
   }
 
   /** Starts host 1 with the registry, without waiting for it. */
-  launchRegistry(config: unknown, flags: readonly string[] = []): void {
+  launchRegistry(config: unknown, flags: readonly string[] = [], self = this.self): void {
     const file = join(this.directory, "net-conf.json");
     writeFileSync(file, JSON.stringify(config));
     const listen = `${this.network(1).outerAddress}:${REGISTRY_PORT}`;
-    this.launch(1, [`--net-config=${file}`, `--registry-listen=${listen}`, ...flags]);
+    this.launch(1, [`--net-config=${file}`, `--registry-listen=${listen}`, ...flags], self);
   }
 
   /** Starts host 1 with the registry and waits until it is ready. */
   async startRegistry(
     config: unknown = { Network: "10.210.0.0/16" },
     flags: readonly string[] = [],
+    self = this.self,
   ): Promise<Status> {
-    this.launchRegistry(config, flags);
+    this.launchRegistry(config, flags, self);
     return await this.ready(1);
   }
 

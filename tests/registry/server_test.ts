@@ -161,28 +161,37 @@ describe("the registry server", () => {
     garbage.destroy();
   });
 
-  test("bounds its connections, and takes new ones when old ones have gone", async () => {
-    const held: TLSSocket[] = [];
-    const closedFirst = new Promise<number>((resolve) => {
-      // Six connections are allowed: those of two watchers and four others.
-      const open = async () => {
-        for (let i = 0; i < 7; i++) {
-          const socket = await openSocket().catch(() => null);
-          // A handshake that is refused is as good.
-          if (socket === null) return resolve(i);
-          socket.on("error", () => {});
-          socket.once("close", () => resolve(i));
-          socket.resume();
-          held.push(socket);
-        }
-      };
-      void open();
-    });
-    assert.equal(await closedFirst, 6);
-    for (const socket of held) socket.destroy();
-    while ((await request("/leases").catch(() => null))?.status !== 200) {
+  test("closes the oldest stranger for a newcomer, and keeps those who watch", async () => {
+    const path = `/watch?id=${registry.store.registryId}&revision=1`;
+    const abort = new AbortController();
+    const watches = await Promise.all([1, 2].map(() => request(path, { signal: abort.signal })));
+    const closed: number[] = [];
+    // Six connections are allowed: those of the two watchers, and four others.
+    const strangers: TLSSocket[] = [];
+    for (let i = 0; i < 6; i++) {
+      const socket = await openSocket();
+      socket.on("error", () => {}).once("close", () => closed.push(i)).resume();
+      strangers.push(socket);
+    }
+    while (closed.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.deepEqual(closed, [0, 1]);
+    assert.equal((await request("/leases")).status, 200);
+    assert.equal(registry.server.watcherCount, watches.length);
+    const { load } = registry.server;
+    assert.deepEqual([load.connectionCountMax, load.shedCount, load.refusedCount], [6, 3, 0]);
+    abort.abort();
+    for (const socket of strangers) socket.destroy();
+  });
+
+  test("counts connections that never begin a TLS handshake", async () => {
+    const sockets = Array.from({ length: 40 }, () => connectTcp(registry.server.port, "127.0.0.1"));
+    for (const socket of sockets) socket.on("error", () => {}).resume();
+    while (registry.server.load.shedCount < 34) {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
+    assert.equal(registry.server.load.connectionCount, 6);
+    assert.equal((await request("/leases")).status, 200);
+    for (const socket of sockets) socket.destroy();
   });
 
   test("names the address that is in use", async () => {

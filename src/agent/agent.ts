@@ -148,7 +148,10 @@ export class Agent {
       this.#outerLink = this.#watchOuterLink(this.#kernel);
       const link = this.#link;
       this.#log.info`interface ${link.name}, address ${link.addresses.join(", ")}`;
-      this.#opened = await openStore(this.#options, { link, host: this.#kernel.features });
+      this.#opened = await openStore(this.#options, {
+        link: () => this.#link,
+        host: this.#kernel.features,
+      });
       this.#vtepMacs = loadVtepMacs(this.#options.stateDir, link.publicAddresses);
       this.#stateKeeper = this.#keepState(this.#opened);
       const { stateDir } = this.#options;

@@ -1,19 +1,18 @@
 /** Opens the lease store that the flags ask for, and the registry's listener where it is wanted. */
 import { existsSync, mkdirSync } from "node:fs";
-import type { CreatedToken, TokenAdmin, TokenRequest } from "../api/control.ts";
+import type { TokenAdmin } from "../api/control.ts";
 import { errorText, SelvageError } from "../errors.ts";
 import type { EtcdOptions } from "../etcd/options.ts";
 import type { HostFeatures } from "../backend/select.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
-import { type HostPort, parseHostPort } from "../net/host_port.ts";
-import { IpAddress } from "../net/ip.ts";
-import { formatJoinString, type JoinString } from "../registry/join_string.ts";
+import type { JoinString } from "../registry/join_string.ts";
 import type { RegistryCertificate } from "../registry/certificate.ts";
 import type { RegistryServer } from "../registry/server.ts";
 import { tokensPath, TokenStore } from "../registry/tokens.ts";
 import { logger } from "../log.ts";
 import type { LeaseStore, StoreState } from "../store/store.ts";
 import { ConfigFile } from "./config_file.ts";
+import { HostTokens } from "./host_tokens.ts";
 import { judgeNetwork, type Network } from "./network.ts";
 import type { RunOptions } from "./options.ts";
 import { KeptFile, type KeptPart } from "./state_keeper.ts";
@@ -28,7 +27,7 @@ export interface OpenedStore {
   /** The configuration of `--net-config`, judged, not yet in force; null: there is nothing new. */
   readonly newConfig: { readonly network: Network; put(): void } | null;
   /** What is to be known of the store and is no problem, one sentence each. */
-  notices(): readonly string[];
+  readonly notices: () => readonly string[];
   /** Makes a text the network's configuration, naming its source in errors; null: not from here. */
   readonly setConfig: ((text: string, where: string) => Promise<void>) | null;
   /** Makes the text of a backup; null: the leases are kept elsewhere. */
@@ -38,81 +37,10 @@ export interface OpenedStore {
   close(): Promise<void>;
 }
 
-/** Where others reach a registry that listens everywhere: at the public address. */
-function reachableAddress(listen: HostPort, link: OuterLink, port: number): HostPort {
-  const address = IpAddress.parse(listen.host);
-  if (!address.isUnspecified()) return { host: listen.host, port };
-  const publicAddress = link.publicAddresses[0];
-  if (publicAddress !== undefined) return { host: publicAddress.toString(), port };
-  throw new SelvageError("unsupported", `interface ${link.name} has no address to join at`, {
-    hint: "Say it: selvage token create --address ADDR:PORT.",
-  });
-}
-
-/** The tokens of this host, and the join strings made of them where it has a registry. */
-class HostTokens implements TokenAdmin {
-  readonly #tokens: TokenStore;
-  readonly #server: RegistryServer | null;
-  readonly #listen: HostPort | null;
-  readonly #link: OuterLink;
-
-  constructor(
-    tokens: TokenStore,
-    server: RegistryServer | null,
-    listen: HostPort | null,
-    link: OuterLink,
-  ) {
-    this.#tokens = tokens;
-    this.#server = server;
-    this.#listen = listen;
-    this.#link = link;
-  }
-
-  #joinAddress(request: TokenRequest, server: RegistryServer): HostPort {
-    if (request.address !== null) return parseHostPort(request.address, "address");
-    return reachableAddress(this.#listen!, this.#link, server.port);
-  }
-
-  // deno-lint-ignore require-await -- so that a refusal is a rejection
-  async create(request: TokenRequest): Promise<CreatedToken> {
-    const { scope, description } = request;
-    if (scope === "api") {
-      const { info, token } = this.#tokens.create(scope, description);
-      return { token: info, secret: token };
-    }
-    const server = this.#server;
-    if (server === null) {
-      throw new SelvageError("unsupported", "this host serves no registry to join", {
-        hint: "Ask on the registry's host, or start this one with --registry-listen ADDR:PORT.",
-      });
-    }
-    const address = this.#joinAddress(request, server);
-    const { info, token } = this.#tokens.create(scope, description);
-    const { fingerprint } = server;
-    return {
-      token: info,
-      secret: formatJoinString({ addresses: [address], token, fingerprint }),
-    };
-  }
-
-  // deno-lint-ignore require-await -- so that a failure is a rejection
-  async list() {
-    return this.#tokens.list();
-  }
-
-  // deno-lint-ignore require-await -- so that a refusal is a rejection
-  async revoke(id: string): Promise<void> {
-    this.#tokens.revoke(id);
-  }
-
-  verify(bearer: string) {
-    return this.#tokens.verify(bearer);
-  }
-}
-
 /** What a configuration is held against. */
 export interface ThisHost {
-  readonly link: OuterLink;
+  /** The outer interface as it is now. */
+  readonly link: () => OuterLink;
   readonly host: HostFeatures;
 }
 
@@ -124,7 +52,7 @@ async function openEmbedded(
   const { link, host } = thisHost;
   const file = options.netConfigFile === null
     ? null
-    : new ConfigFile(options.netConfigFile, (config) => judgeNetwork(config, link, host));
+    : new ConfigFile(options.netConfigFile, (config) => judgeNetwork(config, link(), host));
   // SQLite is loaded by hosts that keep a registry alone.
   const { EmbeddedStore, registryPath } = await import("../store/embedded_store.ts");
   const { formatBackup, storedCertificate } = await import("../registry/backup.ts");
@@ -155,7 +83,11 @@ async function openEmbedded(
         ...served?.files ?? [],
       ],
       identity: null,
-      tokens: new HostTokens(tokens, server, options.registryListen, thisHost.link),
+      tokens: new HostTokens(
+        tokens,
+        server && { server, listen: options.registryListen!, link },
+        "Start selvage here with --registry-listen ADDR:PORT, so that other hosts can join.",
+      ),
       registry: server && { listen: server.location, fingerprint: server.fingerprint },
       newConfig: newNetwork && { network: newNetwork, put: () => file!.apply(store) },
       notices: () => [notice()].filter((text) => text !== null),
@@ -222,7 +154,6 @@ function logState(state: StoreState, before: StoreState | null): void {
 
 async function openRemote(
   join: JoinString,
-  link: OuterLink,
   tokens: TokenStore,
 ): Promise<OpenedStore> {
   const { RemoteStore } = await import("../registry/remote_store.ts");
@@ -230,7 +161,12 @@ async function openRemote(
   return {
     store,
     identity: `registry ${join.fingerprint}`,
-    tokens: new HostTokens(tokens, null, null, link),
+    tokens: new HostTokens(
+      tokens,
+      null,
+      `This host joined the registry at ${store.state().location}: tokens to join with are made, ` +
+        "listed and revoked on that host.",
+    ),
     registry: null,
     newConfig: null,
     notices: () => [],
@@ -243,7 +179,6 @@ async function openRemote(
 
 async function openEtcd(
   etcd: EtcdOptions,
-  link: OuterLink,
   tokens: TokenStore,
 ): Promise<OpenedStore> {
   // What speaks gRPC takes memory that hosts without etcd need not pay for.
@@ -252,7 +187,11 @@ async function openEtcd(
   return {
     store,
     identity: `etcd ${[...etcd.endpoints].sort().join(",")} ${etcd.prefix}`,
-    tokens: new HostTokens(tokens, null, null, link),
+    tokens: new HostTokens(
+      tokens,
+      null,
+      "The leases are kept in etcd: there is no registry to join, and hosts need no token.",
+    ),
     registry: null,
     newConfig: null,
     notices: () => [],
@@ -269,8 +208,8 @@ function openChosen(
   tokens: TokenStore,
 ): Promise<OpenedStore> {
   const { etcd, join } = options;
-  if (etcd !== null) return openEtcd(etcd, thisHost.link, tokens);
-  if (join !== null) return openRemote(join, thisHost.link, tokens);
+  if (etcd !== null) return openEtcd(etcd, tokens);
+  if (join !== null) return openRemote(join, tokens);
   return openEmbedded(options, thisHost, tokens);
 }
 
@@ -291,6 +230,11 @@ function makeStateDir(path: string): void {
  * cannot be used, or a port in use.
  */
 export async function openStore(options: RunOptions, thisHost: ThisHost): Promise<OpenedStore> {
+  // A start that is refused makes no files.
+  if (options.registryListen !== null) {
+    const { requireListenable } = await import("../registry/listen_address.ts");
+    await requireListenable(options.registryListen);
+  }
   makeStateDir(options.stateDir);
   const tokens = new TokenStore(tokensPath(options.stateDir));
   try {

@@ -220,10 +220,13 @@ function changingRoutes(control: AgentControl, options: ApiOptions) {
       await withDeadline(context, timeout_ms, (signal) => control.store.revoke(key, signal));
       return context.body(null, 204);
     })
-    .get("/v1/tokens", async (context) => context.json({ tokens: await control.tokens.list() }))
+    .get("/v1/tokens", async (context) => {
+      const { tokens } = control;
+      return context.json({ tokens: await tokens.list(), note: tokens.note });
+    })
     .post("/v1/tokens", jsonBody(tokenSchema), async (context) => {
-      const { scope, description, address } = context.req.valid("json");
-      const request = { scope, description, address: address ?? null };
+      const { scope, description, address = [] } = context.req.valid("json");
+      const request = { scope, description, addresses: [address].flat() };
       return context.json(await control.tokens.create(request), 201);
     })
     .delete("/v1/tokens/:id", async (context) => {

@@ -50,9 +50,13 @@ export function forceQuery({ force }: { force?: string | string[] }): { force?: 
   throw new SelvageError("invalid_argument", `query: force must be true or false`);
 }
 
+/** HOST:PORT; a DNS name has 253 characters at most. */
+const joinAddress = z.string().min(1).max(260);
+
 /** The body of POST /v1/tokens. */
 export const tokenSchema = z.strictObject({
   scope: z.enum(["join", "api"]).default("join"),
   description: z.string().max(200).default(""),
-  address: z.string().min(1).max(128).optional(),
+  /** One, or several to be tried in this order. */
+  address: z.union([joinAddress, z.array(joinAddress).min(1).max(16)]).optional(),
 });

@@ -20,10 +20,10 @@ export interface TokenRequest {
   readonly scope: TokenScope;
   readonly description: string;
   /**
-   * ADDR:PORT under which others reach this registry, for the join string; null: the registry's
-   * own. Means nothing for an `api` token.
+   * HOST:PORT under which others reach this registry, for the join string, to be tried in this
+   * order; empty: the registry's own. Means nothing for an `api` token.
    */
-  readonly address: string | null;
+  readonly addresses: readonly string[];
 }
 
 export interface CreatedToken {
@@ -34,6 +34,8 @@ export interface CreatedToken {
 
 /** The tokens of the registry on this host. Throws `unsupported` on a host that joined another. */
 export interface TokenAdmin {
+  /** Why hosts cannot join here, and where they can, as whole sentences; null: they can. */
+  readonly note: string | null;
   create(request: TokenRequest): Promise<CreatedToken>;
   list(): Promise<TokenView[]>;
   /** Throws `not_found` if there is no such token. */

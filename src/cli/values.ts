@@ -1,5 +1,5 @@
 /** Texts of flags and environment variables as values. Each throws an Error that says why not. */
-import { type HostPort, parseHostPort } from "../net/host_port.ts";
+import { type HostPort, parseHostPort, parseNamedHostPort } from "../net/host_port.ts";
 import { type Family, IpAddress } from "../net/ip.ts";
 
 /** As Go's strconv.ParseBool. */
@@ -74,6 +74,20 @@ export function hostPort(portDefault?: number): (text: string) => HostPort {
       // Worded without the text: the flag's reader quotes it.
       throw new Error(
         "must be ADDRESS:PORT with a literal address, such as 192.0.2.1:8286 or [2001:db8::1]:8286",
+      );
+    }
+  };
+}
+
+/** `HOST:PORT`, where the host may be a DNS name; the port may be left out. */
+export function namedHostPort(portDefault: number): (text: string) => HostPort {
+  return (text) => {
+    const bare = !text.includes(":") || text.endsWith("]");
+    try {
+      return parseNamedHostPort(bare ? `${text}:${portDefault}` : text, "");
+    } catch {
+      throw new Error(
+        "must be HOST:PORT, such as 192.0.2.1:8286, [2001:db8::1]:8286 or registry.example:8286",
       );
     }
   };

@@ -31,6 +31,8 @@ function connectError(error: unknown, where: string): SelvageError {
     ETIMEDOUT: "the connection timed out",
     EHOSTUNREACH: "no route to host",
     ENETUNREACH: "network unreachable",
+    ENOTFOUND: "the name cannot be resolved",
+    EAI_AGAIN: "the name cannot be resolved",
   };
   const reason = typeof code === "string" ? reasons[code] : undefined;
   return new SelvageError("unavailable", `${where}: ${reason ?? errorText(error)}`, {

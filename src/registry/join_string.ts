@@ -9,11 +9,11 @@ import { z } from "zod";
 import { errorText, SelvageError } from "../errors.ts";
 import { readFileBounded } from "../files.ts";
 import { checkedJson } from "../net/checked.ts";
-import { formatHostPort, type HostPort, parseHostPort } from "../net/host_port.ts";
+import { formatHostPort, type HostPort, parseNamedHostPort } from "../net/host_port.ts";
 
 /** What a join string says. */
 export interface JoinString {
-  /** Where the registry listens, to be tried in this order; at least one. */
+  /** Where the registry is reached, by address or DNS name, in this order; at least one. */
   readonly addresses: readonly HostPort[];
   /** A token of scope "join". */
   readonly token: string;
@@ -23,7 +23,8 @@ export interface JoinString {
 
 const VERSION = 1;
 const CHECKSUM_SIZE_BYTES = 4;
-const ADDRESS_COUNT_MAX = 16;
+/** Addresses in one join string. */
+export const ADDRESS_COUNT_MAX = 16;
 
 const schema = z.object({
   addresses: z.array(z.string()).min(1).max(ADDRESS_COUNT_MAX),
@@ -72,7 +73,9 @@ export function parseJoinString(text: string): JoinString {
   const body = bytes.subarray(0, -CHECKSUM_SIZE_BYTES);
   if (!checksumOf(body).every((byte, i) => byte === bytes[body.length + i])) throw damaged;
   const value = checkedJson(schema, body.toString(), "the join string");
-  const addresses = value.addresses.map((address) => parseHostPort(address, "the join string"));
+  const addresses = value.addresses.map((address) =>
+    parseNamedHostPort(address, "the join string")
+  );
   return { ...value, addresses };
 }
 

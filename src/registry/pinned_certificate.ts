@@ -10,6 +10,13 @@ function toPem(der: Uint8Array): string {
   return `-----BEGIN CERTIFICATE-----\n${lines.join("\n")}\n-----END CERTIFICATE-----\n`;
 }
 
+/** Why there is no connection. */
+function reasonOf(error: unknown): string {
+  const code = String((error as { code?: unknown }).code);
+  const isName = code === "ENOTFOUND" || code === "EAI_AGAIN" || code === "ENODATA";
+  return isName ? `the name cannot be resolved (${code})` : errorText(error);
+}
+
 /** The certificate that the machine at the other end proved to have the key of, in DER form. */
 function handshake(address: HostPort, signal: AbortSignal): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
@@ -36,7 +43,7 @@ function handshake(address: HostPort, signal: AbortSignal): Promise<Uint8Array> 
     });
     socket.on("error", (cause) => {
       finish(() =>
-        reject(new SelvageError("unavailable", `${where}: ${errorText(cause)}`, { cause }))
+        reject(new SelvageError("unavailable", `${where}: ${reasonOf(cause)}`, { cause }))
       );
     });
     socket.once("close", () => {

@@ -1,12 +1,13 @@
 /** The registry's TLS listener. */
 import { readFileSync } from "node:fs";
-import { errorText, SelvageError } from "../errors.ts";
+import { errorText } from "../errors.ts";
 import { logger } from "../log.ts";
 import { formatHostPort, type HostPort } from "../net/host_port.ts";
 import { type HttpLimits, HttpServer, type ListenerLoad } from "../net/http_server.ts";
 import type { EmbeddedStore } from "../store/embedded_store.ts";
 import { createRegistryApp } from "./app.ts";
 import type { RegistryCertificate } from "./certificate.ts";
+import { registryListenError, resolveListenAddress } from "./listen_address.ts";
 import type { TokenStore } from "./tokens.ts";
 import { WatchStreams } from "./watch_streams.ts";
 import { HEARTBEAT_MS } from "./wire.ts";
@@ -93,24 +94,6 @@ export interface RegistryServer {
   close(): Promise<void>;
 }
 
-function listenError(where: string, error: unknown): SelvageError {
-  const code = (error as { code?: unknown }).code;
-  const hint = "Choose another with --registry-listen ADDR:PORT.";
-  const options = { cause: error, hint };
-  if (code === "EADDRINUSE") {
-    return new SelvageError("conflict", `registry address ${where} is in use`, options);
-  }
-  // Deno says EINVAL.
-  if (code === "EADDRNOTAVAIL" || code === "EINVAL") {
-    const text = `registry address ${where}: this host does not have it`;
-    return new SelvageError("invalid_argument", text, options);
-  }
-  if (code === "EACCES" || code === "EPERM") {
-    return new SelvageError("permission", `registry address ${where}: permission denied`, options);
-  }
-  return new SelvageError("unavailable", `registry address ${where}: ${errorText(error)}`, options);
-}
-
 /**
  * Serves the store to the hosts that joined. Store and tokens stay the caller's. Throws
  * `conflict` if the address is in use, `invalid_argument` if this host does not have it,
@@ -138,10 +121,10 @@ export async function listenRegistry(options: RegistryServerOptions): Promise<Re
     onError: (error) => logger("registry").debug("listener: {error}", { error: errorText(error) }),
   });
   try {
-    await server.listen({ ...options.listen });
+    await server.listen({ ...await resolveListenAddress(options.listen) });
   } catch (error) {
     streams.close();
-    throw listenError(formatHostPort(options.listen), error);
+    throw registryListenError(options.listen, error);
   }
   const { port } = server;
   return {

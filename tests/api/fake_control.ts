@@ -171,6 +171,7 @@ export const API_TOKEN = "api-secret-1";
 export const JOIN_TOKEN = "join-secret-1";
 
 export class FakeTokens {
+  note: string | null = null;
   readonly views = new Map<string, TokenView>();
   lastRequest: TokenRequest | null = null;
 
@@ -179,7 +180,9 @@ export class FakeTokens {
     const { scope, description } = request;
     const token = { id: `t${this.views.size + 1}`, scope, description, created_ms: NOW_MS };
     this.views.set(token.id, token);
-    const secret = scope === "join" ? `slv1.${request.address ?? "default"}.x` : API_TOKEN;
+    const secret = scope === "join"
+      ? `slv1.${request.addresses.join("+") || "default"}.x`
+      : API_TOKEN;
     return Promise.resolve({ token, secret });
   }
   list(): Promise<TokenView[]> {

@@ -58,7 +58,7 @@ describe("the join string", () => {
       { ...SAMPLE, addresses: [] },
       { ...SAMPLE, token: "" },
       { ...SAMPLE, fingerprint: "0F".repeat(32) },
-      { ...SAMPLE, addresses: [{ host: "example.org", port: 1 }] },
+      { ...SAMPLE, addresses: [{ host: "example..org", port: 1 }] },
       { ...SAMPLE, addresses: [{ host: "10.0.0.1", port: 65_536 }] },
     ];
     for (const join of wrong) {

@@ -10,7 +10,7 @@ import { addEtcdFlags, type EtcdFlags, etcdOptions } from "../etcd_flags.ts";
 import { boolFlag, valueFlag } from "../flags.ts";
 import { linkChoice, type LinkFlags, linkFlags } from "../link_flags.ts";
 import { EXIT, UsageError } from "../usage_error.ts";
-import { hostPort, nonEmpty } from "../values.ts";
+import { hostPort, namedHostPort, nonEmpty } from "../values.ts";
 
 interface CheckFlags extends LinkFlags, EtcdFlags {
   readonly json?: boolean;
@@ -40,7 +40,7 @@ function addPlaceFlags(command: Command): void {
     valueFlag({
       term: "registry-listen <addr:port>",
       description: "as of selvage run",
-      parse: hostPort(DEFAULTS.registryPort),
+      parse: namedHostPort(DEFAULTS.registryPort),
       env: "selvage",
     }),
   ];

@@ -9,7 +9,7 @@ import { addDaemonFlags, type DaemonFlags, daemonOptions } from "../daemon_flags
 import { addEtcdFlags, type EtcdFlags, etcdOptions } from "../etcd_flags.ts";
 import { valueFlag } from "../flags.ts";
 import { UsageError } from "../usage_error.ts";
-import { hostPort, nonEmpty } from "../values.ts";
+import { namedHostPort, nonEmpty } from "../values.ts";
 
 interface RunFlags extends DaemonFlags, EtcdFlags {
   readonly netConfig?: string;
@@ -31,7 +31,7 @@ function addStoreFlags(command: Command): void {
       term: "registry-listen <addr:port>",
       description:
         `serve the registry to other hosts here, over TLS; port ${DEFAULTS.registryPort}`,
-      parse: hostPort(DEFAULTS.registryPort),
+      parse: namedHostPort(DEFAULTS.registryPort),
       env,
     }),
     valueFlag({

@@ -1,18 +1,20 @@
 /** `selvage token`: what lets other hosts join, and programs use the API. */
 import type { Command } from "commander";
 import type { TokenScope, TokenView } from "../../api/control.ts";
-import { printableJson } from "../../printable.ts";
+import { DEFAULTS } from "../../agent/options.ts";
+import { formatHostPort, type HostPort } from "../../net/host_port.ts";
+import { printable, printableJson } from "../../printable.ts";
 import { addClientFlags, type ClientFlags, openClient, succeeded } from "../client.ts";
 import type { CommandContext } from "../context.ts";
-import { boolFlag, valueFlag } from "../flags.ts";
+import { boolFlag, listFlag, valueFlag } from "../flags.ts";
 import { renderTable } from "../table.ts";
 import { formatTime } from "../units.ts";
 import { UsageError } from "../usage_error.ts";
-import { nonEmpty, oneOf } from "../values.ts";
+import { namedHostPort, nonEmpty, oneOf } from "../values.ts";
 
 interface CreateFlags extends ClientFlags {
   readonly scope: TokenScope;
-  readonly address?: string;
+  readonly address?: readonly HostPort[];
   readonly description?: string;
   readonly json?: boolean;
 }
@@ -37,10 +39,10 @@ function addCreate(token: Command, { io }: CommandContext): void {
       parse: oneOf(SCOPES),
       default: "join" as TokenScope,
     }))
-    .addOption(valueFlag({
+    .addOption(listFlag({
       term: "address <host:port>",
-      description: "where other hosts reach the registry, if not where it listens",
-      parse: nonEmpty,
+      description: "where other hosts reach the registry, if not where it listens; repeatable",
+      parse: namedHostPort(DEFAULTS.registryPort),
     }))
     .addOption(valueFlag({
       term: "description <text>",
@@ -53,9 +55,11 @@ function addCreate(token: Command, { io }: CommandContext): void {
     if (scope === "api" && address !== undefined) {
       throw new UsageError("--address means nothing with --scope api");
     }
+    const [first, ...rest] = (address ?? []).map(formatHostPort);
     const json = {
       scope,
-      ...(address === undefined ? {} : { address }),
+      // One as a text, which older daemons know.
+      ...(first === undefined ? {} : { address: rest.length === 0 ? first : [first, ...rest] }),
       ...(description === undefined ? {} : { description }),
     };
     const created = await (await succeeded(openClient(flags).v1.tokens.$post({ json }))).json();
@@ -79,7 +83,8 @@ function addList(token: Command, { io }: CommandContext): void {
     .description("show the tokens there are, without their secrets")
     .addOption(boolFlag({ term: "json", description: "as JSON" }));
   addClientFlags(command).action(async (flags: ListFlags) => {
-    const { tokens } = await (await succeeded(openClient(flags).v1.tokens.$get())).json();
+    const { tokens, note } = await (await succeeded(openClient(flags).v1.tokens.$get())).json();
+    if (note !== null) io.err(`${printable(note)}\n`);
     io.out(flags.json === true ? printableJson(tokens) : tokenTable(tokens));
   });
 }
@@ -98,7 +103,7 @@ function addRevoke(token: Command, { io }: CommandContext): void {
 const EXAMPLES = `
 Examples:
   (umask 077; selvage token create > join)
-  selvage token create --address 203.0.113.5:8286
+  selvage token create --address registry.example:8286 --address 203.0.113.5:8286
   selvage token create --scope api --description monitoring
   selvage token list
 `;

@@ -27,6 +27,8 @@ export class TunnelSupervisor {
   #supervision: Promise<void> = Promise.resolve();
   #lastStatus: DataplaneStatus | null = null;
   #restartCount = 0;
+  /** As last read. */
+  #queueDrops = 0;
 
   constructor(options: TunnelSupervisorOptions) {
     this.#options = options;
@@ -105,7 +107,20 @@ export class TunnelSupervisor {
   status(): DataPlaneStatus | null {
     const counters = this.dataplane?.status() ?? this.#lastStatus;
     if (counters === null) return null;
-    return { ...counters, running: this.#open !== null, restartCount: this.#restartCount };
+    const drops = { ...counters.drops, egress_tun_queue_full: this.#countQueueDrops() };
+    return { ...counters, drops, running: this.#open !== null, restartCount: this.#restartCount };
+  }
+
+  /** Packets that the kernel dropped because no loop read its device's queue fast enough. */
+  #countQueueDrops(): number {
+    const { reconciler, tunnels } = this.#options;
+    if (this.#open === null) return this.#queueDrops;
+    try {
+      this.#queueDrops = tunnels.reduce((sum, { device }) => sum + reconciler.txDropped(device), 0);
+    } catch (error) {
+      this.#log.debug`cannot read how many packets were dropped: ${errorText(error)}`;
+    }
+    return this.#queueDrops;
   }
 
   /** Ends the loops; the devices go with their descriptors. Throws if a loop hangs. */

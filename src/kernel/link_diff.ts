@@ -42,13 +42,22 @@ function isAsMade(link: Link, desired: DesiredLink): boolean {
   }
 }
 
+/**
+ * Packets that may wait in a TUN until its loop reads them. The kernel's 500 are too few for a
+ * burst: a VXLAN device inside the overlay cuts 64 KiB into 45 packets at once, over and over.
+ */
+export const TUN_QUEUE_LENGTH = 2000;
+
 /** What to change of a device; empty if it is as desired. */
 function changeOf(link: Link, desired: DesiredLink): LinkChange {
   const isMacOurs = desired.kind === "vxlan" && link.macAddress !== `${desired.macAddress}`;
+  const isQueueOther = desired.kind === "tun" && link.queueLength !== null &&
+    link.queueLength !== TUN_QUEUE_LENGTH;
   const lacksArp = desired.kind === "vxlan" && !link.hasArp;
   return {
     ...(link.name === desired.name ? {} : { newName: desired.name }),
     ...(link.mtu_bytes === desired.mtu_bytes ? {} : { mtu_bytes: desired.mtu_bytes }),
+    ...(isQueueOther ? { queueLength: TUN_QUEUE_LENGTH } : {}),
     ...(isMacOurs ? { macAddress: `${desired.macAddress}` } : {}),
     ...(link.masterIndex === null ? {} : { masterIndex: null }),
     ...(lacksArp ? { hasArp: true } : {}),

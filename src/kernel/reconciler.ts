@@ -6,7 +6,7 @@ import { SelvageError } from "../errors.ts";
 import type { NetlinkConnection } from "../netlink/connection.ts";
 import type { Link } from "../netlink/link.ts";
 import type { Miss } from "../netlink/neighbour.ts";
-import { deleteLink, getLink } from "../netlink/rtnetlink.ts";
+import { deleteLink, getLink, getTxDropped } from "../netlink/rtnetlink.ts";
 import { dumpKernel } from "./actual.ts";
 import { reconcileDeviceSysctls } from "./device_sysctls.ts";
 import { diffKernelState, type KernelDiff } from "./diff.ts";
@@ -59,6 +59,11 @@ export class Reconciler {
   /** The first few changes that the kernel took in the last call, each in a few words. */
   get lastChanges(): readonly string[] {
     return this.#lastChanges;
+  }
+
+  /** How many packets the kernel dropped that it was to send through a device; 0 without it. */
+  txDropped(linkName: string): number {
+    return getTxDropped(this.#connection, linkName) ?? 0;
   }
 
   /** What notifications of the kernel may concern, when this is what it should be. */

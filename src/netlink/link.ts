@@ -33,11 +33,15 @@ export const IFLA_MASTER = 10;
 export const IFLA_TXQLEN = 13;
 export const IFLA_OPERSTATE = 16;
 export const IFLA_LINKINFO = 18;
+const IFLA_STATS64 = 23;
 export const IFLA_NET_NS_FD = 28;
 
 // IFLA_INFO_*: in IFLA_LINKINFO
 export const IFLA_INFO_KIND = 1;
 export const IFLA_INFO_DATA = 2;
+
+/** In `struct rtnl_link_stats64`, all u64: packets that were to be sent and were dropped. */
+const TX_DROPPED_OFFSET = 56;
 
 /** In IFLA_INFO_DATA of kind "veth" (`linux/veth.h`): a `struct ifinfomsg`, then attributes. */
 export const VETH_INFO_PEER = 1;
@@ -87,6 +91,8 @@ export interface Link {
   readonly isLoopback: boolean;
   /** Largest packet above the link layer. */
   readonly mtu_bytes: number;
+  /** Packets that may wait to be sent (`txqueuelen`); null where the kernel does not say. */
+  readonly queueLength: number | null;
   /** The MAC address in lower case with colons; null where the link has none. */
   readonly macAddress: string | null;
   /** The index of the bridge or bond it belongs to. */
@@ -120,6 +126,16 @@ function decodeTunInfo(data: Attributes | undefined): TunInfo | null {
 }
 
 /**
+ * How many packets the kernel was to send through a link and dropped, as of an RTM_NEWLINK message;
+ * 0 where it does not say. Throws `NetlinkDecodeError`.
+ */
+export function decodeTxDropped(payload: Uint8Array): number {
+  const stats = Attributes.parse(payload.subarray(IFINFOMSG_SIZE), "link").bytes(IFLA_STATS64);
+  if (stats === undefined || stats.length < TX_DROPPED_OFFSET + 8) return 0;
+  return Number(viewOf(stats).getBigUint64(TX_DROPPED_OFFSET, HOST_LITTLE_ENDIAN));
+}
+
+/**
  * Reads the payload of an RTM_NEWLINK message; the result shares no bytes with it. Throws
  * `NetlinkDecodeError`.
  */
@@ -143,6 +159,7 @@ export function decodeLink(payload: Uint8Array): Link {
     isUp: (flags & IFF_UP) !== 0,
     isLoopback: (flags & IFF_LOOPBACK) !== 0,
     mtu_bytes: attributes.u32(IFLA_MTU) ?? 0,
+    queueLength: attributes.u32(IFLA_TXQLEN) ?? null,
     macAddress: mac === undefined || mac.length === 0 ? null : formatMacAddress(mac),
     masterIndex: attributes.u32(IFLA_MASTER) ?? null,
     operState: OPER_STATES[attributes.u8(IFLA_OPERSTATE) ?? 0] ?? "unknown",

@@ -35,6 +35,8 @@ export interface LinkChange {
   readonly isUp?: boolean;
   readonly hasArp?: boolean;
   readonly mtu_bytes?: number;
+  /** Packets that may wait to be sent. */
+  readonly queueLength?: number;
   /** null: belongs to no bridge any more. */
   readonly masterIndex?: number | null;
   readonly macAddress?: string;
@@ -179,13 +181,15 @@ export function setLinkRequest(
   change: LinkChange,
   writer: PayloadWriter = new PayloadWriter(),
 ): NetlinkRequest {
-  const { isUp, hasArp, mtu_bytes, masterIndex, macAddress, newName, netnsFd } = change;
+  const { isUp, hasArp, mtu_bytes, queueLength, masterIndex, macAddress, newName, netnsFd } =
+    change;
   writeHeader(writer, {
     index,
     flags: (isUp ? link.IFF_UP : 0) | (hasArp === false ? link.IFF_NOARP : 0),
     change: (isUp === undefined ? 0 : link.IFF_UP) | (hasArp === undefined ? 0 : link.IFF_NOARP),
   });
   if (mtu_bytes !== undefined) writer.attributeU32(link.IFLA_MTU, mtu_bytes);
+  if (queueLength !== undefined) writer.attributeU32(link.IFLA_TXQLEN, queueLength);
   if (masterIndex !== undefined) writer.attributeU32(link.IFLA_MASTER, masterIndex ?? 0);
   if (macAddress !== undefined) {
     writer.attribute(link.IFLA_ADDRESS, MacAddress.parse(macAddress).toBytes());

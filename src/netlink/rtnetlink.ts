@@ -3,7 +3,7 @@ import type { Family, IpAddress } from "../net/ip.ts";
 import * as address from "./address.ts";
 import type { NetlinkConnection } from "./connection.ts";
 import { hasErrno, NetlinkDecodeError } from "./error.ts";
-import { decodeLink, type Link, RTM_NEWLINK } from "./link.ts";
+import { decodeLink, decodeTxDropped, type Link, RTM_NEWLINK } from "./link.ts";
 import * as linkRequest from "./link_request.ts";
 import {
   decodeFdbEntry,
@@ -31,17 +31,31 @@ export function listLinks(connection: NetlinkConnection): Link[] {
   return links.sort((a, b) => a.index - b.index);
 }
 
-/** The link of this name, or null if there is none. */
-export function getLink(connection: NetlinkConnection, name: string): Link | null {
+/** What `decode` reads of the link of this name, or null if there is none. */
+function readLink<T>(
+  connection: NetlinkConnection,
+  name: string,
+  decode: (payload: Uint8Array) => T,
+): T | null {
   try {
     const messages = connection.request(linkRequest.getLinkRequest(name));
     const found = messages.find(({ type }) => type === RTM_NEWLINK);
     if (found === undefined) throw new NetlinkDecodeError("link", `${name}: an empty answer`);
-    return decodeLink(found.payload);
+    return decode(found.payload);
   } catch (error) {
     if (hasErrno(error, "ENODEV")) return null;
     throw error;
   }
+}
+
+/** The link of this name, or null if there is none. */
+export function getLink(connection: NetlinkConnection, name: string): Link | null {
+  return readLink(connection, name, decodeLink);
+}
+
+/** How many packets to be sent through the link were dropped; null if there is no such link. */
+export function getTxDropped(connection: NetlinkConnection, name: string): number | null {
+  return readLink(connection, name, decodeTxDropped);
 }
 
 export function createBridge(connection: NetlinkConnection, bridge: linkRequest.NewLink): void {

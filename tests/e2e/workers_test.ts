@@ -105,3 +105,33 @@ test("TCP transfers over several queues, hashed at both ends", () =>
     }
     assert.match(lab.run(1, ["status"]).stdout, /^Workers\s+3 pairs a tunnel$/m);
   }));
+
+test("packets that the kernel drops because no loop reads its queue are counted", () =>
+  withLab(2, async (lab) => {
+    await startTwo(lab, "1", "1");
+    lab.assertPings([1, 2]);
+    const { stdout } = lab.exec(lab.network(1).host, "ip", "-o", "link", "show", "selvage0");
+    assert.match(stdout, /qlen 2000\b/);
+    const drops = async () => (await lab.host(1).status())!.dataPlane!.drops;
+    assert.equal((await drops())["egress_tun_queue_full"], 0);
+    const sender = withNetns(
+      lab.network(1).container,
+      () => openUdpSocket(lab.containers[0]!.toBytes(), 0),
+    );
+    const name = sockaddrIn(lab.containers[1]!.toBytes(), PORT);
+    const bytes = new Uint8Array(64);
+    // A stopped process stands for loops that get no processor time.
+    lab.signal(1, "SIGSTOP");
+    try {
+      for (let i = 0; i < 2_600; i++) {
+        libc.sendto(sender, bytes, bytes.length, 0, name, name.length);
+      }
+    } finally {
+      lab.signal(1, "SIGCONT");
+      closeFd(sender);
+    }
+    const dropped = (await drops())["egress_tun_queue_full"]!;
+    assert.ok(dropped > 0 && dropped <= 700, `${dropped} packets`);
+    assert.match(lab.run(1, ["status"]).stdout, /^egress_tun_queue_full +[1-9]/m);
+    lab.assertPings([1, 2]);
+  }));

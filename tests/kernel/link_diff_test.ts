@@ -170,6 +170,15 @@ describe("the difference of devices", () => {
     });
   });
 
+  test("a tunnel of ours has the queue that bursts need, where the kernel says what it has", () => {
+    const desired = { name: "selvage0", kind: "tun", family: 4, mtu_bytes: 1472 } as const;
+    const link = linkOf({ index: 7, name: "selvage0", kind: "tun", mtu_bytes: 1472, isUp: true });
+    const operations = (queueLength: number | null) =>
+      diff([{ ...link, queueLength }], [desired]).operations;
+    assert.deepEqual(operations(500), ['set #7 {"queueLength":2000}']);
+    assert.deepEqual([operations(2000), operations(null)], [[], []]);
+  });
+
   test("one that was renamed gets its name back", () => {
     const renamed = vxlan({ name: "mine0" });
     assert.deepEqual(diff([renamed], [VXLAN], { "selvage.1": 9 }), {

@@ -44,6 +44,7 @@ describe("links", () => {
       isUp: true,
       isLoopback: false,
       mtu_bytes: 1472,
+      queueLength: null,
       macAddress: null,
       masterIndex: null,
       operState: "up",

@@ -14,7 +14,7 @@ import { probeWritable } from "../files.ts";
 import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
 import { whyNotMade } from "../kernel/probe.ts";
 import { isReservable } from "../lease/allocator.ts";
-import { type Lease, type LeaseAttributes, leaseKey } from "../lease/lease.ts";
+import { type Lease, type LeaseAttributes, leaseKey, type NodeMark } from "../lease/lease.ts";
 import { readPreviousSubnets, type SubnetFile, writeSubnetFile } from "../lease/subnet_file.ts";
 import { logger } from "../log.ts";
 import type { Family, IpPrefix } from "../net/ip.ts";
@@ -39,6 +39,7 @@ import {
   type Network,
 } from "./network.ts";
 import { NodeControl } from "./node_control.ts";
+import { keepNodeId, loadNodeId, nodeIdPath, randomId } from "./node_id.ts";
 import { NodeMemory, type RememberedStart, startNotice } from "./node_memory.ts";
 import { followFirewall, followTables } from "./notifications.ts";
 import { type OpenedStore, openStore } from "./open_store.ts";
@@ -78,6 +79,8 @@ export class Agent {
   #kernel: HostKernel | null = null;
   #outerLink: OuterLinkWatch | null = null;
   #vtepMacs: VtepMacs | null = null;
+  /** By which this run is told from other daemons in the store. */
+  #mark: NodeMark | null = null;
   #opened: OpenedStore | null = null;
   #stateKeeper: StateKeeper | null = null;
   #memory: NodeMemory | null = null;
@@ -153,6 +156,7 @@ export class Agent {
         host: this.#kernel.features,
       });
       this.#vtepMacs = loadVtepMacs(this.#options.stateDir, link.publicAddresses);
+      this.#mark = { id: loadNodeId(this.#options.stateDir), run: randomId() };
       this.#stateKeeper = this.#keepState(this.#opened);
       const { stateDir } = this.#options;
       const { identity: storeIdentity } = this.#opened;
@@ -171,7 +175,8 @@ export class Agent {
     const vtepFile = new KeptFile(vtepMacsPath(stateDir), () => {
       keepVtepMacs(stateDir, this.#link.publicAddresses, this.#vtepMacs!);
     });
-    return new StateKeeper([...kept, vtepFile]);
+    const idFile = new KeptFile(nodeIdPath(stateDir), () => keepNodeId(stateDir, this.#mark!.id));
+    return new StateKeeper([...kept, vtepFile, idFile]);
   }
 
   /** null: nothing is held against the network. */
@@ -323,7 +328,7 @@ export class Agent {
   /** What this host publishes of itself under the configuration. */
   #attributes({ backend, config }: Network): LeaseAttributes {
     const attributes = backend.attributes(config, this.#link, this.#vtepMacs!);
-    return withCommandData(attributes, this.#commandData);
+    return { ...withCommandData(attributes, this.#commandData), node: this.#mark! };
   }
 
   /** Runs what the network's configuration names for before a lease is asked for. */

@@ -2,6 +2,7 @@
 import { type Lease, type LeaseAttributes, leaseKey } from "../lease/lease.ts";
 import { formatLeaseValue } from "../lease/lease_value.ts";
 import { printable } from "../printable.ts";
+import { NODE_ID_FILE } from "./node_id.ts";
 
 /** It is told of for so long after it was last seen: twice the longest of our own delays. */
 const MEMORY_MS = 2 * 60_000;
@@ -17,6 +18,11 @@ function says(shown: LeaseAttributes, ours: LeaseAttributes): boolean {
 }
 
 export class LeaseRival {
+  /**
+   * Whether the store has shown our mark: a registry of an older Selvage leaves marks out, and then
+   * a value without one may be ours.
+   */
+  #keepsMarks = false;
   /** What the store says of us and we did not write. */
   #word: LeaseAttributes | null = null;
   /** The last one that stood, and when, by the clock that never jumps. */
@@ -29,7 +35,11 @@ export class LeaseRival {
 
   /** Takes what the store shows of us, who say one of `ours`. Whether another's word stands. */
   note(shown: Lease, ours: readonly LeaseAttributes[]): boolean {
-    this.#word = ours.some((one) => says(shown, one)) ? null : shown;
+    const isOurs = ours.some((one) => says(shown, one));
+    if (isOurs && shown.node !== undefined) this.#keepsMarks = true;
+    const isUnmarked = shown.node === undefined && !this.#keepsMarks &&
+      ours.some(({ node: _mark, ...rest }) => says(shown, rest));
+    this.#word = isOurs || isUnmarked ? null : shown;
     return this.isThere;
   }
 
@@ -47,12 +57,17 @@ export class LeaseRival {
   }
 
   /** What to say of it, where our lease is this one; null: there was none in the last minutes. */
-  problem(lease: Lease, { publicAddresses }: LeaseAttributes): string | null {
+  problem(lease: Lease, { publicAddresses, node: ours }: LeaseAttributes): string | null {
     if (this.#last === null || !this.isKnown) return null;
-    const { backendType, backendData } = this.#last.word;
-    const said = printable(`${backendType} ${JSON.stringify(Object.values(backendData))}`);
+    const { backendType, backendData, node } = this.#last.word;
+    const data = JSON.stringify(Object.values(backendData));
+    const isCopy = node !== undefined && node.id === ours?.id;
+    const said = printable(`${backendType} ${data}, ${node ? `node ${node.id}` : "no node id"}`);
     return `another daemon with the public address ${publicAddresses.join(", ")} publishes our ` +
       `lease ${leaseKey(lease.subnets)} as its own (${said}): packets may go there; give each ` +
-      "host an address of its own (--public-ip), or stop one of the two";
+      "host an address of its own (--public-ip), or stop one of the two" +
+      (isCopy
+        ? `. Both have our node id: remove ${NODE_ID_FILE} from a copied state directory`
+        : "");
   }
 }

@@ -13,6 +13,16 @@ export interface LeaseAttributes {
   readonly backendType: string;
   /** The backend's own data by family (flannel: BackendData, BackendV6Data), as parsed JSON. */
   readonly backendData: Readonly<Partial<Record<Family, unknown>>>;
+  /** Which daemon says so; not given: a flannel node, or a reservation whose host has not come. */
+  readonly node?: NodeMark;
+}
+
+/** What tells two daemons apart that publish the same address. */
+export interface NodeMark {
+  /** Random, kept in the node's state directory. */
+  readonly id: string;
+  /** Random, of one run of the daemon: a copied state directory has the same id. Empty: unknown. */
+  readonly run: string;
 }
 
 export interface Lease extends LeaseAttributes {

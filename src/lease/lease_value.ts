@@ -6,7 +6,7 @@ import { z } from "zod";
 import { SelvageError } from "../errors.ts";
 import { checked, isObject, parseJson } from "../net/checked.ts";
 import { type Family, IpAddress, ofFamily } from "../net/ip.ts";
-import type { LeaseAttributes } from "./lease.ts";
+import type { LeaseAttributes, NodeMark } from "./lease.ts";
 
 /** A node publishes some hundred bytes; this is what a store will take. */
 export const LEASE_VALUE_SIZE_MAX_BYTES = 16 * 1024;
@@ -14,13 +14,20 @@ export const LEASE_VALUE_SIZE_MAX_BYTES = 16 * 1024;
 /** The longest backend type; flannel's longest is "wireguard". */
 const BACKEND_TYPE_LENGTH_MAX = 64;
 
-/** The shape of a value. Older writers leave out PublicIPv6, udp and alloc leave out the type. */
+/** The longest part of a node's mark. */
+const MARK_LENGTH_MAX = 64;
+
+/**
+ * The shape of a value. Older writers leave out PublicIPv6, udp and alloc leave out the type. Node
+ * is ours: flannel passes over members that it does not know.
+ */
 export const leaseValueSchema = z.object({
   PublicIP: z.string().nullish(),
   PublicIPv6: z.string().nullish(),
   BackendType: z.string().max(BACKEND_TYPE_LENGTH_MAX).nullish(),
   BackendData: z.unknown().optional(),
   BackendV6Data: z.unknown().optional(),
+  Node: z.unknown().optional(),
 });
 
 /** A value after its shape was checked. */
@@ -55,6 +62,14 @@ function readBackendData(value: LeaseValue): LeaseAttributes["backendData"] {
   return { ...(v4 === undefined ? {} : { 4: v4 }), ...(v6 === undefined ? {} : { 6: v6 }) };
 }
 
+/** A node's mark; what is none is passed over, since nothing but the rivals' check reads it. */
+function readMark(value: unknown): NodeMark | null {
+  if (!isObject(value)) return null;
+  const { ID, Run } = value;
+  const isPart = (one: unknown) => typeof one === "string" && one.length <= MARK_LENGTH_MAX;
+  return isPart(ID) ? { id: ID as string, run: isPart(Run) ? Run as string : "" } : null;
+}
+
 /** The attributes in a value. Throws `invalid_argument`; `what` names the value in it. */
 export function readLeaseValue(value: LeaseValue, what: string): LeaseAttributes {
   const publicAddresses = [
@@ -65,7 +80,9 @@ export function readLeaseValue(value: LeaseValue, what: string): LeaseAttributes
     throw new SelvageError("invalid_argument", `${what}: neither PublicIP nor PublicIPv6`);
   }
   const backendType = (value.BackendType || "udp").toLowerCase();
-  return { publicAddresses, backendType, backendData: readBackendData(value) };
+  const node = readMark(value.Node);
+  const attributes = { publicAddresses, backendType, backendData: readBackendData(value) };
+  return node === null ? attributes : { ...attributes, node };
 }
 
 /** The attributes in a value's JSON text. Throws `invalid_argument`; `what` names it. */
@@ -78,13 +95,14 @@ export function parseLeaseValue(text: string, what: string): LeaseAttributes {
  * there; here it is written, for without it the lease would read as one of udp.
  */
 export function toLeaseValue(attributes: LeaseAttributes): LeaseValue {
-  const { publicAddresses, backendType, backendData } = attributes;
+  const { publicAddresses, backendType, backendData, node } = attributes;
   return {
     PublicIP: ofFamily(publicAddresses, 4)?.toString() ?? null,
     PublicIPv6: ofFamily(publicAddresses, 6)?.toString() ?? null,
     ...(backendType === "udp" ? {} : { BackendType: backendType }),
     ...(backendData[4] === undefined ? {} : { BackendData: backendData[4] }),
     ...(backendData[6] === undefined ? {} : { BackendV6Data: backendData[6] }),
+    ...(node === undefined ? {} : { Node: { ID: node.id, Run: node.run } }),
   };
 }
 

@@ -505,6 +505,41 @@ describe("lease keeper", () => {
     assert.ok(!problem.includes("\u001b"));
   });
 
+  const MARK = { id: "a1", run: "b2" };
+
+  /** What a keeper with our mark says after the store has shown these values of its lease. */
+  async function problemAfter(...shown: Partial<Lease>[]): Promise<string | null> {
+    const store = new ScriptedStore([lease("10.1.0.0-24")], [lease("10.1.0.0-24")]);
+    const keeper = new LeaseKeeper({
+      store: store as unknown as LeaseStore,
+      attributes: { ...ATTRIBUTES, node: MARK },
+      renewMargin_ms: 3600_000,
+      onWaiting: () => {},
+    });
+    await keeper.acquire([], new AbortController().signal);
+    await whileKeeping(keeper, async () => {
+      for (const one of shown) keeper.observe(table(lease("10.1.0.0-24", one)));
+      await new Promise((resolve) => setTimeout(resolve, 1_100));
+    });
+    return keeper.rivalProblem;
+  }
+
+  test("another daemon that publishes the same is told by its mark", async () => {
+    const other = await problemAfter({ node: { id: "c3", run: "d4" } });
+    assert.match(other!, /another daemon .*node c3.*--public-ip/);
+    assert.doesNotMatch(other!, /node_id/);
+    const copy = await problemAfter({ node: { ...MARK, run: "d4" } });
+    assert.match(copy!, /another daemon .*node a1.*remove node_id from a copied state directory/);
+    const flannel = await problemAfter({ node: MARK }, {});
+    assert.match(flannel!, /another daemon .*no node id/);
+  });
+
+  test("our own mark, or none from a store that keeps none, is no other daemon's", async () => {
+    assert.equal(await problemAfter({ node: MARK }), null);
+    assert.equal(await problemAfter({}, {}), null);
+    assert.match((await problemAfter({ backendType: "vxlan" }))!, /another daemon/);
+  });
+
   test("our own word that comes late is no other daemon's", async () => {
     const store = new ScriptedStore([lease("10.1.0.0-24")]);
     const keeper = keeperOf(store);

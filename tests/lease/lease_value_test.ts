@@ -23,6 +23,19 @@ describe("the lease value", () => {
     assert.deepEqual(parseLeaseValue(formatLeaseValue(vxlan), "v"), vxlan);
   });
 
+  test("carries the node's mark behind flannel's members", () => {
+    const marked = { ...node("192.0.2.1"), node: { id: "a1", run: "b2" } };
+    const text = '{"PublicIP":"192.0.2.1","PublicIPv6":null,"Node":{"ID":"a1","Run":"b2"}}';
+    assert.equal(formatLeaseValue(marked), text);
+    assert.deepEqual(parseLeaseValue(text, "v"), marked);
+    const newer = '{"PublicIP":"192.0.2.1","Node":{"ID":"a1","Name":"host1"}}';
+    assert.deepEqual(parseLeaseValue(newer, "v").node, { id: "a1", run: "" });
+    for (const bad of ["null", '"a1"', "[]", '{"ID":1}', `{"ID":"${"a".repeat(65)}"}`]) {
+      const value = `{"PublicIP":"192.0.2.1","Node":${bad}}`;
+      assert.deepEqual(parseLeaseValue(value, "v"), node("192.0.2.1"), bad);
+    }
+  });
+
   test("is read from what older and newer writers leave out or add", () => {
     const rows = [
       '{"PublicIP":"192.0.2.1"}',

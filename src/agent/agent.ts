@@ -428,6 +428,10 @@ export class Agent {
       workerUrl: this.#workerUrl,
       peers: () => this.#leases.peers(this.#keeper),
       arePeersKnown: () => this.#leases.isKnown,
+      signal: this.#signal!,
+      onLate: (text) => {
+        if (this.#path === null) this.#wait(text);
+      },
       onFatal: this.#fatal.reject,
       onChecked: () => {
         restSoon();

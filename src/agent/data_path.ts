@@ -39,6 +39,10 @@ export interface DataPathOptions extends Network, Omit<KernelKeeperOptions, "out
   readonly workerUrl: URL;
   /** Every lease but our own, as of now. */
   readonly peers: () => readonly Lease[];
+  /** Ends the opening. */
+  readonly signal: AbortSignal;
+  /** Told what the opening waits for, if it takes long. */
+  readonly onLate: (text: string) => void;
   /** Told of a failure that only a new process can mend. */
   readonly onFatal: (error: unknown) => void;
   /** See `RunOptions`. */

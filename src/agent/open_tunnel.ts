@@ -6,7 +6,7 @@ import { addTunQueue, openTun } from "../../ffi/tun.ts";
 import { enableUdpOffloads, openUdpSocket } from "../../ffi/udp_socket.ts";
 import type { Tunnel } from "../backend/backend.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
-import { Dataplane, LoopHangs } from "../dataplane/dataplane.ts";
+import { Dataplane, type DataplaneOptions, LoopHangs } from "../dataplane/dataplane.ts";
 import type { Overlay, Queue } from "../dataplane/lanes.ts";
 import type { Offload } from "../dataplane/offloads.ts";
 import { SelvageError } from "../errors.ts";
@@ -23,7 +23,7 @@ export interface OpenTunnels {
 }
 
 /** Link, lease and configuration have each tunnel's family. */
-export interface TunnelOptions {
+export interface TunnelOptions extends Pick<DataplaneOptions, "signal" | "onLate"> {
   /** At least one. */
   readonly tunnels: readonly Tunnel[];
   readonly link: OuterLink;
@@ -150,7 +150,7 @@ function openOverlay(tunnel: Tunnel, options: TunnelOptions, own: Own): Overlay 
 
 /** Starts the loops. Throws, with all of it given back to the kernel, if one thing fails. */
 export async function openTunnels(options: TunnelOptions): Promise<OpenTunnels> {
-  const { tunnels, workerUrl } = options;
+  const { tunnels, workerUrl, signal, onLate } = options;
   const fds: number[] = [];
   const own = (fd: number): number => {
     fds.push(fd);
@@ -164,7 +164,7 @@ export async function openTunnels(options: TunnelOptions): Promise<OpenTunnels> 
         throw explain(error, tunnel, options.link);
       }
     });
-    const dataplane = await Dataplane.start({ workerUrl, overlays });
+    const dataplane = await Dataplane.start({ workerUrl, overlays, signal, onLate });
     return { dataplane, fds };
   } catch (error) {
     // A loop that hangs still has them: another file under their number would be its next.

@@ -4,6 +4,7 @@ import type { Offload } from "../dataplane/offloads.ts";
 import { errorText } from "../errors.ts";
 import type { Reconciler } from "../kernel/reconciler.ts";
 import { logger } from "../log.ts";
+import { LinkedSignal } from "../net/linked_signal.ts";
 import { Backoff, pause } from "../retry.ts";
 import { closeTunnels, type OpenTunnels, openTunnels, type TunnelOptions } from "./open_tunnel.ts";
 import type { DataPlaneStatus } from "./status.ts";
@@ -34,11 +35,23 @@ export class TunnelSupervisor {
     this.#options = options;
   }
 
-  /** Throws, with nothing left behind, if a name or port is taken or a privilege is missing. */
+  /**
+   * Throws, with nothing left behind, if a name or port is taken or a privilege is missing, or if
+   * the signal is aborted before the loops run.
+   */
   async open(): Promise<void> {
     const { reconciler, tunnels, onOpen } = this.#options;
     for (const { device } of tunnels) reconciler.ensureNameFree(device);
-    this.#open = await openTunnels(this.#options);
+    const link = new LinkedSignal([this.#options.signal, this.#closing.signal]);
+    const onLate = (text: string) => {
+      this.#log.warning`${text}`;
+      this.#options.onLate?.(text);
+    };
+    try {
+      this.#open = await openTunnels({ ...this.#options, signal: link.signal, onLate });
+    } finally {
+      link.dispose();
+    }
     this.#reportOffloads(this.#open.dataplane.status().offloads);
     onOpen();
   }

@@ -16,8 +16,11 @@ import { readRefusedSources } from "./refused_sources.ts";
 import type { WorkerMessage, WorkerStart } from "./worker_protocol.ts";
 
 const ROLES: readonly Role[] = ["egress", "ingress"];
-/** Loading the module and instantiating the loops takes some ten milliseconds. */
-const START_WAIT_MS = 10_000;
+/**
+ * Loading the module and instantiating the loops takes some ten milliseconds; on a busy machine or
+ * a slow disk much longer. After so long it is reported.
+ */
+const START_LATE_MS = 10_000;
 /** A loop ends within one batch; one that takes longer hangs in the kernel. */
 const STOP_WAIT_MS = 5000;
 
@@ -26,6 +29,11 @@ export interface DataplaneOptions {
   readonly workerUrl: URL;
   /** At most one of each family. */
   readonly overlays: readonly Overlay[];
+  /** Ends the wait for workers that have not started yet. */
+  readonly signal?: AbortSignal;
+  /** Told what is awaited, if workers have not started after a while; `late_ms` is for tests. */
+  readonly onLate?: (text: string) => void;
+  readonly late_ms?: number;
 }
 
 /** How a loop ended that nobody had asked to. */
@@ -74,6 +82,8 @@ interface LoopWorker {
   readonly ready: Promise<void>;
   /** Resolves in any case, once the loop is no longer running. */
   readonly ended: Promise<LoopEnd>;
+  /** Ends a worker that has not started yet; call it when the loops are to stop. */
+  giveUp(): void;
 }
 
 function endOf(role: Role, errno: number, error: string | null): LoopEnd {
@@ -90,15 +100,11 @@ function startWorker(url: URL, start: WorkerStart): LoopWorker {
     ended.resolve(loopEnd);
     ready.reject(new SelvageError("internal", loopEnd.reason));
   };
-  const timer = setTimeout(() => {
-    worker.terminate();
-    end(0, `its worker did not start within ${START_WAIT_MS / 1000} s`);
-  }, START_WAIT_MS);
-  ended.promise.then(() => clearTimeout(timer));
+  let isReady = false;
   worker.onmessage = ({ data }: MessageEvent<WorkerMessage>) => {
     if (data.type === "loaded") worker.postMessage(start);
     else if (data.type === "ready") {
-      clearTimeout(timer);
+      isReady = true;
       ready.resolve();
     } else end(data.errno, data.error);
   };
@@ -107,7 +113,12 @@ function startWorker(url: URL, start: WorkerStart): LoopWorker {
     event.preventDefault();
     end(0, `its worker failed: ${event.message}`);
   };
-  return { worker, ready: ready.promise, ended: ended.promise };
+  const giveUp = (): void => {
+    if (isReady) return;
+    worker.terminate();
+    end(0, "its worker had not started yet");
+  };
+  return { worker, ready: ready.promise, ended: ended.promise, giveUp };
 }
 
 /** Of one peer, in both families. */
@@ -157,10 +168,26 @@ export class Dataplane {
     this.ended = unasked.promise;
   }
 
-  /** Starts all loops over empty tables. Throws, with nothing left running, if one cannot. */
+  /**
+   * Starts all loops over empty tables, and waits for them as long as it takes, or until the signal
+   * is aborted. Throws, with nothing left running, if one cannot start.
+   */
   static async start(options: DataplaneOptions): Promise<Dataplane> {
+    const { signal, onLate, late_ms = START_LATE_MS } = options;
     const dataplane = new Dataplane(options);
+    // What fails there is reported by those that are waited for.
+    const giveUp = () => void dataplane.stop().catch(() => {});
+    signal?.addEventListener("abort", giveUp, { once: true });
+    if (signal?.aborted) giveUp();
+    const timer = setTimeout(() => {
+      onLate?.(
+        `the workers of the packet loops have not started after ${late_ms / 1000} s; they ` +
+          "are waited for. This machine, or its disk, may be busy",
+      );
+    }, late_ms);
     const ready = await Promise.allSettled(dataplane.#workers.map((worker) => worker.ready));
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", giveUp);
     const failed = ready.find((result) => result.status === "rejected");
     if (failed !== undefined) {
       await dataplane.stop();
@@ -238,6 +265,7 @@ export class Dataplane {
   async #stop(): Promise<void> {
     Atomics.store(this.#shared.u32, STOP_FLAG_OFFSET / 4, 1);
     signalEventFd(this.#wake_fd);
+    for (const worker of this.#workers) worker.giveUp();
     const late = Promise.withResolvers<never>();
     const timer = setTimeout(() => {
       const seconds = STOP_WAIT_MS / 1000;

@@ -29,7 +29,8 @@ import {
 } from "./report.ts";
 import { type HostNetwork, Topology } from "./topology.ts";
 
-const READY_TIMEOUT_MS = 30_000;
+/** So long a daemon may stand still; one that gets on is waited for. */
+const STUCK_TIMEOUT_MS = 30_000;
 const REGISTRY_PORT = 8286;
 const NETWORK = "10.210.0.0/16";
 
@@ -148,8 +149,12 @@ class Demo {
   }
 
   #untilReady(host: DemoHost): Promise<Status> {
-    const isReady = (status: Status) => status.phase === "ready";
-    return host.until("not ready", isReady, READY_TIMEOUT_MS, this.#signal);
+    return this.#until(host, "not ready", (status) => status.phase === "ready");
+  }
+
+  #until(host: DemoHost, what: string, isReached: (status: Status) => boolean): Promise<Status> {
+    const onLate = (text: string) => this.#progress.late(text);
+    return host.untilStuck(what, isReached, STUCK_TIMEOUT_MS, this.#signal, onLate);
   }
 
   async #startFirst(): Promise<void> {
@@ -182,9 +187,7 @@ class Demo {
     const peerCount = this.#options.hosts - 1;
     const knowsAll = (status: Status) => status.backend?.peerCount === peerCount;
     return Promise.all(
-      this.#hosts.map((host) =>
-        host.until("peers missing", knowsAll, READY_TIMEOUT_MS, this.#signal)
-      ),
+      this.#hosts.map((host) => this.#until(host, "peers missing", knowsAll)),
     );
   }
 

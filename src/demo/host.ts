@@ -1,6 +1,6 @@
 /** One host of the demo: a real `selvage run`, in the host's namespace. */
 import type { ChildProcess } from "node:child_process";
-import { closeSync, openSync, readFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Status } from "../agent/status.ts";
 import { openClient } from "../cli/client.ts";
@@ -99,13 +99,65 @@ export class DemoHost {
       signal.throwIfAborted();
       const status = await this.status();
       if (status !== null && isReached(status)) return status;
-      const ended = this.#child.exitCode !== null || this.#child.signalCode !== null;
-      if (ended || performance.now() > end_ms) {
-        const why = ended ? "selvage run ended" : `not within ${timeout_ms / 1000} s`;
+      if (this.hasEnded || performance.now() > end_ms) {
+        const why = this.hasEnded ? "selvage run ended" : `not within ${timeout_ms / 1000} s`;
         const text = `${this.network.name}: ${what}: ${why}; its log ends with\n${this.logTail()}`;
         throw new SelvageError("unavailable", text);
       }
       await pause(POLL_MS, signal);
+    }
+  }
+
+  /**
+   * What changes while the daemon gets on: what it says of itself and in its log; until it answers,
+   * the processor time and the disk reads (major faults) of its process.
+   */
+  async progressMark(): Promise<string> {
+    const status = await this.status();
+    const said = status === null
+      ? this.#processMark()
+      : JSON.stringify([status.phase, status.waitingFor, status.backend?.peerCount]);
+    return `${statSync(this.#logFile).size} ${said}`;
+  }
+
+  /** Of `/proc/PID/stat` (proc_pid_stat(5)), after the name, which may hold blanks. */
+  #processMark(): string {
+    try {
+      const fields = readFileSync(`/proc/${this.pid}/stat`, "utf8").replace(/^.*\) /, "").split(
+        " ",
+      );
+      const [majorFaults, userTicks, systemTicks] = [fields[9], fields[11], fields[12]];
+      return `${majorFaults} ${userTicks} ${systemTicks}`;
+    } catch {
+      return "";
+    }
+  }
+
+  get hasEnded(): boolean {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
+  /**
+   * As `until`, for as long as the daemon gets on: it rejects when nothing of it has changed for
+   * `timeout_ms`. `onLate` is told what the daemon says that it waits for.
+   */
+  async untilStuck(
+    what: string,
+    isReached: (status: Status) => boolean,
+    timeout_ms: number,
+    signal: AbortSignal,
+    onLate: (text: string) => void,
+  ): Promise<Status> {
+    for (let mark = await this.progressMark();;) {
+      try {
+        return await this.until(what, isReached, timeout_ms, signal);
+      } catch (error) {
+        const now = await this.progressMark();
+        if (signal.aborted || this.hasEnded || now === mark) throw error;
+        mark = now;
+        const waitingFor = (await this.status())?.waitingFor ?? "it is still starting";
+        onLate(`${this.network.name} takes long: ${waitingFor}`);
+      }
     }
   }
 

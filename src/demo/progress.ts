@@ -28,6 +28,12 @@ export class Progress {
     if (this.#stream.isTTY) this.#stream.write(`\r\x1b[K  … ${this.#text}: ${text}`);
   }
 
+  /** That the running step takes long, and why; on a terminal in place of its detail. */
+  late(text: string): void {
+    if (this.#stream.isTTY) this.detail(text);
+    else this.say([`  … ${this.#text}: ${text}`]);
+  }
+
   #finish(mark: string, start_ms: number): void {
     const seconds = ((performance.now() - start_ms) / 1000).toFixed(1);
     const clear = this.#stream.isTTY ? "\r\x1b[K" : "";

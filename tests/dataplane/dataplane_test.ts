@@ -15,7 +15,7 @@ import { sockaddrIn } from "../../ffi/socket_address.ts";
 import { openRawSocket } from "../../ffi/raw_socket.ts";
 import { openTun } from "../../ffi/tun.ts";
 import { openUdpSocket } from "../../ffi/udp_socket.ts";
-import { Dataplane } from "../../src/dataplane/dataplane.ts";
+import { Dataplane, type DataplaneOptions } from "../../src/dataplane/dataplane.ts";
 import type { Overlay, Queue } from "../../src/dataplane/lanes.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import { entry } from "../wasm/scripted_io.ts";
@@ -72,7 +72,7 @@ async function withHosts(
     b: Host,
     start: (
       host: Host,
-      change?: Partial<Overlay & Queue & { workerUrl: URL }>,
+      change?: Partial<Overlay & Queue & Omit<DataplaneOptions, "overlays">>,
     ) => Promise<Dataplane>,
   ) => Promise<void>,
 ): Promise<void> {
@@ -106,8 +106,9 @@ async function withHosts(
         offloads: [],
         ...change,
       };
-      const workerUrl = change.workerUrl ?? WORKER_URL;
-      const plane = await Dataplane.start({ workerUrl, overlays: [overlay] });
+      const { workerUrl = WORKER_URL, signal, onLate, late_ms } = change;
+      const options = { workerUrl, overlays: [overlay], signal, onLate };
+      const plane = await Dataplane.start({ ...options, ...(late_ms && { late_ms }) });
       planes.push(plane);
       return plane;
     });
@@ -257,6 +258,31 @@ describe("life of the loops", () => {
       assert.ok(performance.now() - start_ms < 2000);
       assert.ok(!hasEnded);
       assert.equal(plane.status().peerCount, 0);
+    });
+  });
+
+  test("workers that start late are waited for, and what is awaited is said once", async () => {
+    await withHosts(async (a, _, start) => {
+      const told: string[] = [];
+      const workerUrl = new URL("./late_worker.ts", import.meta.url);
+      const onLate = (text: string) => void told.push(text);
+      const plane = await start(a, { workerUrl, onLate, late_ms: 100 });
+      assert.match(
+        told.join("\n"),
+        /^the workers .* not started after 0\.1 s; they are waited for/,
+      );
+      assert.equal(told.length, 1);
+      assert.equal(plane.status().sentPackets, 0);
+    });
+  });
+
+  test("the wait for workers that never start ends with the signal", async () => {
+    await withHosts(async (a, _, start) => {
+      const workerUrl = new URL("./silent_worker.ts", import.meta.url);
+      const ending = new AbortController();
+      const onLate = () => ending.abort();
+      const started = start(a, { workerUrl, onLate, late_ms: 50, signal: ending.signal });
+      await assert.rejects(started, /its worker had not started yet/);
     });
   });
 

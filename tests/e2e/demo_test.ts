@@ -9,13 +9,15 @@ import {
   readFileSync,
   readlinkSync,
   rmSync,
+  writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import type { SelfCommand } from "../../src/demo/host.ts";
+import type { DemoHost, SelfCommand } from "../../src/demo/host.ts";
+import type { Status } from "../../src/agent/status.ts";
 import type { DemoReport } from "../../src/demo/report.ts";
-import { EXECUTABLE, UNDER_DENO } from "./lab.ts";
+import { EXECUTABLE, UNDER_DENO, withLab } from "./lab.ts";
 
 const TIMEOUT_MS = 60_000;
 const ATTACHED = /containers attached/;
@@ -198,4 +200,38 @@ describe("selvage demo", () => {
       assert.match(stderr, /^selvage: /);
     });
   }
+});
+
+/** A daemon that a shell script starts. */
+const started = (script: string): SelfCommand => ({ command: "sh", args: ["-c", script, "sh"] });
+const STUCK_MS = 1_000;
+const isReady = (status: Status) => status.phase === "ready";
+
+describe("a daemon that takes long to start", () => {
+  const wait = (host: DemoHost, said: string[]) =>
+    host.untilStuck("not ready", isReady, STUCK_MS, AbortSignal.timeout(TIMEOUT_MS), (text) => {
+      said.push(text);
+    });
+
+  test("is waited for while it gets on", () =>
+    withLab(1, async (lab) => {
+      const network = join(lab.directory, "net-conf.json");
+      writeFileSync(network, '{"Network":"10.210.0.0/16"}');
+      // Three times as long as it may stand still, with work all the while.
+      const busy = "end=$(($(date +%s) + 4)); while [ $(date +%s) -lt $end ]; do :; done";
+      const script = `${busy}; exec ${EXECUTABLE.command} "$@"`;
+      const host = lab.launch(1, [`--net-config=${network}`], started(script));
+      const said: string[] = [];
+      assert.equal((await wait(host, said)).phase, "ready");
+      assert.match(said[0]!, /^host1 takes long: it is still starting$/);
+    }));
+
+  test("is given up when it stands still, or has ended", () =>
+    withLab(1, async (lab) => {
+      const stuck = lab.launch(1, [], started("exec sleep 60"));
+      await assert.rejects(wait(stuck, []), /not ready: not within 1 s/);
+      await stuck.stop();
+      const ended = lab.launch(1, [], started("exit 3"));
+      await assert.rejects(wait(ended, []), /selvage run ended/);
+    }));
 });

@@ -1,0 +1,2 @@
+/** A worker that never says anything. */
+setInterval(() => {}, 1_000);

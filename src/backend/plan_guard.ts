@@ -27,6 +27,7 @@ import {
 } from "../net/header_length.ts";
 import { bitsOf, type Family, type IpAddress, IpPrefix, ofFamily } from "../net/ip.ts";
 import type { PeerEntry, Tunnel } from "./backend.ts";
+import { pathMtuRules } from "./path_mtu_guard.ts";
 
 /**
  * Set on packets that local users send through the kernel's tunnel: the outer packet keeps the
@@ -46,6 +47,7 @@ export const GUARD_REASONS = {
   sourceNotOwn: "guard_source_not_own",
   forwarded: "guard_forwarded",
   localUser: "guard_local_user",
+  pathMtu: "guard_path_mtu",
 } as const;
 
 const IPPROTO_IPIP = 4;
@@ -213,6 +215,27 @@ function peersOf({ family, served }: FamilyInput, length: number): readonly Peer
   return served.filter(({ subnet }) => subnet.family === family && subnet.length === length);
 }
 
+/**
+ * The lengths of the inner sources that the kernel's tunnel accepts: of the peers' subnets, and of
+ * single addresses. A host answers from its own address what containers sent to it there, and that
+ * is not masqueraded everywhere.
+ */
+function sourceLengthsOf(input: FamilyInput): number[] {
+  return [...new Set([...lengthsOf(input), bitsOf(input.family)])];
+}
+
+/** What the set of inner sources of this length is to hold: outer address, inner prefix. */
+function sourcesOf(input: FamilyInput, length: number): Uint8Array[] {
+  const { family, served } = input;
+  const subnets = peersOf(input, length).map(({ address, subnet }) =>
+    joined(address, subnet.address)
+  );
+  if (length !== bitsOf(family)) return subnets;
+  const hosts = served.filter(({ address }) => address.family === family)
+    .map(({ address }) => joined(address, address));
+  return [...subnets, ...hosts];
+}
+
 function joined(...addresses: readonly IpAddress[]): Uint8Array {
   return Uint8Array.from(addresses.flatMap((address) => [...address.toBytes()]));
 }
@@ -230,14 +253,11 @@ function setsOf(input: FamilyInput): DesiredSet[] {
   const { family, carrier, isDirect } = input;
   const lengths = lengthsOf(input);
   const hasSources = isKernels(carrier) && !input.trustsUnderlay;
-  const sources = !hasSources ? [] : lengths.map((length) =>
-    setOf(
-      sourcesName(length),
-      family,
-      2,
-      peersOf(input, length).map(({ address, subnet }) => joined(address, subnet.address)),
-    )
-  );
+  const sources = !hasSources
+    ? []
+    : sourceLengthsOf(input).map((length) =>
+      setOf(sourcesName(length), family, 2, sourcesOf(input, length))
+    );
   const hasSubnets = isDirect || (isKernels(carrier) && input.trustsUnderlay);
   const subnets = !hasSubnets ? [] : lengths.map((length) =>
     setOf(
@@ -270,7 +290,8 @@ function kernelRules(
     inPrefix(destination, subnet),
     ...isNotBroadcast(destination, input),
   ];
-  const accepts = lengthsOf(input).map((length) => {
+  const lengths = trustsUnderlay ? lengthsOf(input) : sourceLengthsOf(input);
+  const accepts = lengths.map((length) => {
     const inner: KeyPart = { field: source, prefixLength: length };
     const [set, key] = trustsUnderlay
       ? [subnetsName(length), [inner]]
@@ -386,7 +407,12 @@ function inputChain(input: FamilyInput): DesiredChain {
     ]
     : [drop(outsideTunnel, ...fromRange(input), inPrefix(destination, subnet))];
   const rules = [
-    ...(isKernels(carrier) ? [jump(TUNNEL_CHAIN, ...outerMatches(carrier))] : []),
+    ...(isKernels(carrier)
+      ? [
+        jump(TUNNEL_CHAIN, ...outerMatches(carrier)),
+        ...pathMtuRules(family, carrier.type, HOSTS, GUARD_REASONS.pathMtu),
+      ]
+      : []),
     ...unencapsulated,
   ];
   return { name: "input", hook: "filter input", rules };

@@ -3,7 +3,12 @@
  * our own probes, echo requests in datagrams as long as the question is.
  */
 import type { Encapsulation, ForwardingEntry } from "../backend/backend.ts";
-import { ipHeaderBytes, UDP_HEADER_BYTES } from "../net/header_length.ts";
+import {
+  ETHERNET_HEADER_BYTES,
+  ipHeaderBytes,
+  UDP_HEADER_BYTES,
+  VXLAN_HEADER_BYTES,
+} from "../net/header_length.ts";
 import { internetChecksum } from "../net/internet_checksum.ts";
 import { bitsOf, type Family, IpAddress } from "../net/ip.ts";
 
@@ -21,7 +26,7 @@ const IPPROTO_ICMPV6 = 58;
 const TTL = 64;
 /** The upper byte of IPv4's flags and fragment offset. */
 const DONT_FRAGMENT = 0x40;
-const VXLAN_AND_ETHERNET_BYTES = 22;
+const VXLAN_AND_ETHERNET_BYTES = VXLAN_HEADER_BYTES + ETHERNET_HEADER_BYTES;
 const ICMP_HEADER_BYTES = 8;
 /** Random bytes that make an answer unforgeable for whoever does not see the question. */
 export const TOKEN_BYTES = 16;

@@ -24,8 +24,11 @@ function ip(lab: Lab, host: number, words: string): void {
   assert.equal(status, 0, `ip ${words}: ${stderr}`);
 }
 
-async function startWithNarrowPath(lab: Lab): Promise<void> {
-  await lab.startRegistry();
+async function startWithNarrowPath(
+  lab: Lab,
+  Backend: Record<string, string> = { Type: "udp" },
+): Promise<void> {
+  await lab.startRegistry({ Network: "10.210.0.0/16", Backend });
   await lab.startJoined(2);
   await lab.untilPeers(1, 1, 2);
   for (const host of [1, 2]) await lab.attach(host);
@@ -105,10 +108,15 @@ function forge(lab: Lab, port: number): void {
   }
 }
 
-for (const [backend, port] of [["udp", 8285], ["vxlan", 8472]] as const) {
-  test(`${backend} in user space: a stranger's ICMP message does not narrow a path`, () =>
+const BACKENDS = [
+  ["udp", { Type: "udp" }, 8285],
+  ["vxlan in user space", { Type: "vxlan", Datapath: "userspace" }, 8472],
+  ["vxlan in the kernel", { Type: "vxlan", Datapath: "kernel" }, 8472],
+] as const;
+
+for (const [backend, Backend, port] of BACKENDS) {
+  test(`${backend}: a stranger's ICMP message does not narrow a path`, () =>
     withLab(3, async (lab) => {
-      const Backend = { Type: backend, ...(backend === "vxlan" ? { Datapath: "userspace" } : {}) };
       await lab.startRegistry({ Network: "10.210.0.0/16", Backend });
       await lab.startJoined(2);
       await lab.untilPeers(1, 1, 2);
@@ -125,15 +133,26 @@ for (const [backend, port] of [["udp", 8285], ["vxlan", 8472]] as const) {
         "get",
         String(lab.network(2).outerAddress),
       );
-      assert.match(stdout, /mtu (lock )?552/, "the kernel believes it");
+      const isKernels = backend === "vxlan in the kernel";
+      if (!isKernels) assert.match(stdout, /mtu (lock )?552/, "the kernel believes it");
       // Longer than the probes take, and than it takes to tell a sender.
       const flood = ping(lab, "-c", "60", "-i", "0.05", ...full);
       assert.match(flood, /60 received/, flood);
       const status = (await lab.host(1).status())!;
       assert.equal(status.peers[0]!.pathMtu_bytes, null);
-      assert.equal(status.dataPlane!.drops["egress_too_big"], 0);
+      if (isKernels) assert.match(lab.run(1, ["status"]).stdout, /^guard_path_mtu +10$/m);
+      else assert.equal(status.dataPlane!.drops["egress_too_big"], 0);
     }));
 }
+
+test("vxlan in the kernel: what a narrow path does not carry is cut on the way", () =>
+  withLab(3, async (lab) => {
+    await startWithNarrowPath(lab, { Type: "vxlan", Datapath: "kernel" });
+    const full = (await lab.host(1).status())!.backend!.mtu_bytes - 28;
+    const { stdout } = lab.exec(lab.network(1).host, "ip", "-d", "link", "show", "selvage.1");
+    assert.match(stdout, /vxlan/);
+    assert.match(ping(lab, "-c", "5", "-i", "0.05", "-s", String(full), "-M", "do"), /5 received/);
+  }));
 
 test("TCP finds its size on a narrow path, and all arrives", () =>
   withLab(3, async (lab) => {

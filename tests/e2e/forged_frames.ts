@@ -90,9 +90,49 @@ export function sendVxlan(
   to: IpAddress,
   payloads: Iterable<Uint8Array>,
 ): void {
+  sendDatagrams(netns, from, to, VXLAN_PORT, payloads);
+}
+
+/** A frame in VXLAN for the VTEP with this MAC, which holds an IP packet of either family. */
+export function ipFrame(mac: string, inner: Uint8Array): Uint8Array {
+  const to = mac.split(":").map((byte) => parseInt(byte, 16));
+  return frame(to, inner[0]! >> 4 === 4 ? ETH_P_IP : ETH_P_IPV6, inner);
+}
+
+const ETH_P_8021Q = 0x8100;
+
+/** The same with a VLAN tag (IEEE 802.1Q), which the kernel takes off again. */
+export function taggedFrame(mac: string, inner: Uint8Array): Uint8Array {
+  const to = mac.split(":").map((byte) => parseInt(byte, 16));
+  return frame(to, ETH_P_8021Q, [0, 0, ...u16(ETH_P_IP), ...inner]);
+}
+
+const IPPROTO_UDP = 17;
+
+/** A UDP packet of either family that carries a text. */
+export function udpPacket(from: string, to: string, port: number, text: string): Uint8Array {
+  const data = [...new TextEncoder().encode(text)];
+  const udp = [...u16(40_000), ...u16(port), ...u16(8 + data.length), 0, 0, ...data];
+  // IPv4 may leave the checksum out.
+  if (!from.includes(":")) return packet({ from, to, payload: Uint8Array.from(udp) });
+  const pseudo = [...bytesOf(from), ...bytesOf(to), 0, 0, ...u16(udp.length), 0, 0, 0, IPPROTO_UDP];
+  const sum = naiveChecksum(Uint8Array.from([...pseudo, ...udp])) || 0xffff;
+  const header = [0x60, 0, 0, 0, ...u16(udp.length), IPPROTO_UDP, 64];
+  const body = [...udp.slice(0, 6), ...u16(sum), ...data];
+  return Uint8Array.from([...header, ...bytesOf(from), ...bytesOf(to), ...body]);
+}
+
+/** Sends each as a datagram to a port, from an address of the namespace. */
+export function sendDatagrams(
+  netns: Netns,
+  from: IpAddress,
+  to: IpAddress,
+  port: number,
+  payloads: Iterable<Uint8Array>,
+): void {
   const fd = withNetns(netns, () => openUdpSocket(from.toBytes(), 0));
   try {
-    const { name } = sockaddrOf(to.toBytes(), VXLAN_PORT);
+    const { name } = sockaddrOf(to.toBytes(), port);
     for (const payload of payloads) {
       check(libc.sendto(fd, payload, payload.length, 0, name, name.length), `send to ${to}`);
     }

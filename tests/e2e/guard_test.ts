@@ -1,0 +1,443 @@
+/**
+ * Packets that are sent into the overlay by those who have no right to: containers and local users
+ * of a node, a stranger on the underlay, and a node beyond its own subnet. None arrives, counters
+ * say why, and what nodes and containers send by right arrives all the while.
+ *
+ *     container 1 --- [ host 1 ] --- switch --- [ host 2 ] --- container 2
+ *                                      |
+ *                              [ host 3, no node ]
+ */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { describe, test } from "node:test";
+import { setTimeout } from "node:timers/promises";
+import { closeFd } from "../../ffi/fd.ts";
+import { check, libc } from "../../ffi/libc.ts";
+import { type Netns, withNetns } from "../../ffi/netns.ts";
+import { openRawSocket } from "../../ffi/raw_socket.ts";
+import { sockaddrOf } from "../../ffi/socket_address.ts";
+import type { Status } from "../../src/agent/status.ts";
+import { type Family, IpAddress, IpPrefix } from "../../src/net/ip.ts";
+import { BarePeer } from "./bare_peer.ts";
+import { attachV6, giveOuterV6, ip, outerV6 } from "./dual_stack.ts";
+import { arpRequest, ipFrame, sendDatagrams, taggedFrame, udpPacket } from "./forged_frames.ts";
+import { type Lab, withLab } from "./lab.ts";
+
+const NETWORK = { Network: "10.210.0.0/16" };
+const DUAL = { ...NETWORK, EnableIPv6: true, IPv6Network: "fc00::/48" };
+/** Where the victims listen. */
+const PORT = 9999;
+const TIMEOUT_MS = 20_000;
+/** A user without rights. */
+const NOBODY = "65534";
+
+/** All texts that come to one socket. */
+class Listener {
+  readonly #peer: BarePeer;
+  readonly heard: string[] = [];
+
+  constructor(netns: Netns, address: string) {
+    this.#peer = new BarePeer(netns, IpAddress.parse(address), PORT);
+  }
+
+  drain(): void {
+    for (;;) {
+      const datagram = this.#peer.receive(0);
+      if (datagram === null) return;
+      this.heard.push(new TextDecoder().decode(datagram));
+    }
+  }
+
+  close(): void {
+    this.#peer.close();
+  }
+}
+
+/** One lab of a backend in one family: what is sent there, by whom. */
+class Ground {
+  #number = 0;
+
+  constructor(
+    readonly lab: Lab,
+    readonly family: Family,
+    readonly victim: Status,
+    readonly peer: Status,
+    readonly listener: Listener,
+  ) {}
+
+  get subnets() {
+    const subnetOf = ({ lease }: Status) =>
+      lease!.subnets.map((text) => IpPrefix.parse(text))
+        .find(({ family }) => family === this.family)!;
+    return { victim: subnetOf(this.victim), peer: subnetOf(this.peer) };
+  }
+
+  outer(host: number): IpAddress {
+    return this.family === 4 ? this.lab.network(host).outerAddress : outerV6(host);
+  }
+
+  /** The address of container 1 or 2. */
+  container(host: 1 | 2): string {
+    const { victim, peer } = this.subnets;
+    return `${(host === 1 ? victim : peer).address.add(2n)}`;
+  }
+
+  /** Of the tunnel; null: there is none. */
+  get port(): number | null {
+    const { tunnels, devices } = this.victim.backend!;
+    return tunnels[0]?.port ?? devices[0]?.port ?? null;
+  }
+
+  get mac(): string | null {
+    const { tunnels, devices } = this.victim.backend!;
+    const index = this.family === 4 ? 0 : 1;
+    return tunnels[index]?.vtepMac ?? devices[index]?.vtepMac ?? null;
+  }
+
+  /** What the tunnel of host 1 gets for this inner packet. */
+  wrapped(inner: Uint8Array): Uint8Array {
+    return this.mac === null ? inner : ipFrame(this.mac, inner);
+  }
+
+  /** What container 2 could have sent to container 1, with this text. */
+  rightful(text: string): Uint8Array {
+    return this.wrapped(udpPacket(this.container(2), this.container(1), PORT, text));
+  }
+
+  /** Sends to the tunnel of host 1 as root of a host, or of its container. */
+  send(host: number, datagram: Uint8Array, isContainer = false): void {
+    const { host: netns, container } = this.lab.network(host);
+    const from = isContainer ? IpAddress.parse(this.container(2)) : this.outer(host);
+    sendDatagrams(isContainer ? container : netns, from, this.outer(1), this.port!, [datagram]);
+  }
+
+  /** Puts a whole IPv4 packet on the link to host 1, or lets container 2 put it there. */
+  sendRaw(host: number, bytes: Uint8Array, isContainer = false): void {
+    const { host: netns, container } = this.lab.network(host);
+    const fd = withNetns(isContainer ? container : netns, () => openRawSocket());
+    try {
+      // The packet goes where this address is reached, whatever destination it says itself.
+      const next = isContainer ? IpAddress.parse(this.container(1)) : this.outer(1);
+      const { name } = sockaddrOf(next.toBytes(), 0);
+      check(libc.sendto(fd, bytes, bytes.length, 0, name, name.length), "send a raw packet");
+    } finally {
+      closeFd(fd);
+    }
+  }
+
+  /** Sends as an ordinary user of host 2. */
+  sendAsUser(to: string, port: number, datagram: Uint8Array): void {
+    const words = [`--reuid=${NOBODY}`, "--clear-groups", "bash", "-c"];
+    withNetns(this.lab.network(2).host, () => {
+      const script = `cat > /dev/udp/${to}/${port}`;
+      spawnSync("setpriv", [...words, script], { input: datagram, timeout: TIMEOUT_MS });
+    });
+  }
+
+  /** Sends what must always arrive. */
+  sendByRight(text: string): void {
+    if (this.port !== null) return this.send(2, this.rightful(text));
+    this.sendRaw(2, udpPacket(this.container(2), this.container(1), PORT, text), true);
+  }
+
+  /** Has something sent until it arrives. */
+  async arrives(what: string, send: (text: string) => void): Promise<void> {
+    const text = `${what} ${++this.#number}`;
+    const end_ms = performance.now() + TIMEOUT_MS;
+    while (!this.listener.heard.includes(text)) {
+      assert.ok(performance.now() < end_ms, `${what} did not arrive`);
+      send(text);
+      await setTimeout(10);
+      this.listener.drain();
+    }
+  }
+
+  /** Has something sent, then shows that what comes after it by right arrives, and it does not. */
+  async isStopped(what: string, send: (text: string) => void): Promise<void> {
+    const text = `attack of ${what} ${++this.#number}`;
+    for (let i = 0; i < 3; i++) send(text);
+    await this.arrives("what a node sends", (right) => this.sendByRight(right));
+    await setTimeout(50);
+    this.listener.drain();
+    assert.ok(!this.listener.heard.includes(text), `${what} got through`);
+  }
+
+  /** Waits until a counter of a host is at least so high. */
+  async counts(host: number, reason: string, least = 1): Promise<void> {
+    await this.lab.until(
+      host,
+      `${reason} is not ${least}`,
+      ({ guard, dataPlane }) => ({ ...dataPlane?.drops, ...guard?.drops })[reason]! >= least,
+    );
+  }
+}
+
+/** Starts hosts 1 and 2 with containers and masquerading; host 3 is on the underlay only. */
+async function withGround(
+  backend: Record<string, unknown>,
+  families: readonly Family[],
+  run: (ground: Ground) => Promise<void>,
+  moreFlags: readonly string[] = [],
+): Promise<void> {
+  await withLab(3, async (lab) => {
+    const isDual = families.includes(6);
+    if (isDual) { for (const host of [1, 2, 3]) giveOuterV6(lab, host); }
+    const flags = ["--ip-masq", ...moreFlags];
+    await lab.startRegistry({ ...(isDual ? DUAL : NETWORK), Backend: backend }, flags);
+    await lab.startJoined(2, flags);
+    await lab.untilPeers(1, 1, 2);
+    const [victim, peer] = [await lab.ready(1), await lab.ready(2)];
+    for (const host of [1, 2]) await lab.attach(host);
+    if (isDual) {
+      for (const [host, { lease }] of [[1, victim], [2, peer]] as const) {
+        attachV6(lab, host, IpPrefix.parse(lease!.subnets[1]!));
+      }
+    }
+    for (const family of families) {
+      const subnet = IpPrefix.parse(victim.lease!.subnets[family === 4 ? 0 : 1]!);
+      const listener = new Listener(lab.network(1).container, `${subnet.address.add(2n)}`);
+      try {
+        await run(new Ground(lab, family, victim, peer, listener));
+      } finally {
+        listener.close();
+      }
+    }
+  });
+}
+
+/** The host's own datagrams to a peer's tunnel are the tunnel's alone. */
+async function assertOutgoing(ground: Ground): Promise<void> {
+  const { lab } = ground;
+  await ground.isStopped("a container", (text) => ground.send(2, ground.rightful(text), true));
+  await ground.counts(2, "guard_forwarded", 3);
+  await ground.isStopped("a local user", (text) => {
+    ground.sendAsUser(`${ground.outer(1)}`, ground.port!, ground.rightful(text));
+  });
+  await ground.counts(2, "guard_local_user", 3);
+  // By the tunnel local users reach containers as before.
+  await ground.arrives("what a local user sends through the tunnel", (text) => {
+    ground.sendAsUser(ground.container(1), PORT, new TextEncoder().encode(text));
+  });
+  lab.assertAnswered(1, IpAddress.parse(ground.container(2)));
+  lab.assertAnswered(2, IpAddress.parse(ground.container(1)));
+}
+
+/** What a node must not send to another's tunnel, each by the counters that tell of it. */
+function beyond(
+  ground: Ground,
+): [what: string, reason: string, inner: (text: string) => Uint8Array][] {
+  const { victim, peer } = ground.subnets;
+  const [from, to] = [ground.container(2), ground.container(1)];
+  const packet = (source: string, destination: string) => (text: string) =>
+    ground.wrapped(udpPacket(source, destination, PORT, text));
+  const own = `${victim.address.add(3n)}`;
+  const third = `${peer.last.add(10n)}`;
+  const v4: readonly (readonly [string, string])[] = [
+    ["127.0.0.1", "loopback"],
+    ["224.0.0.1", "multicast"],
+    ["255.255.255.255", "broadcast"],
+    [`${victim.last}`, "the subnet's broadcast address"],
+    ["169.254.1.1", "link-local"],
+    ["198.18.0.1", "the host's own address"],
+    [third, "another node's subnet"],
+  ];
+  const v6: readonly (readonly [string, string])[] = [
+    ["::1", "loopback"],
+    ["ff02::1", "multicast"],
+    ["fe80::1", "link-local"],
+    [`${outerV6(1)}`, "the host's own address"],
+    [third, "another node's subnet"],
+  ];
+  const sources: readonly (readonly [string, string])[] = ground.family === 4
+    ? [["127.0.0.1", "loopback"], ["224.0.0.1", "multicast"], ["203.0.113.7", "outside"]]
+    : [["::1", "loopback"], ["ff02::1", "multicast"], ["2001:db8:9::7", "outside"]];
+  return [
+    ...(ground.family === 4 ? v4 : v6).map(([address, what]) =>
+      [`a node to ${what}`, "guard_destination_not_ours", packet(from, address)] as [
+        string,
+        string,
+        (text: string) => Uint8Array,
+      ]
+    ),
+    ...[...sources, [own, "the receiver's subnet"], [third, "another node's subnet"]].map((
+      [address, what],
+    ) =>
+      [`a node from ${what}`, "guard_source_outside_subnet", packet(address!, to)] as [
+        string,
+        string,
+        (text: string) => Uint8Array,
+      ]
+    ),
+  ];
+}
+
+describe("vxlan in the kernel, guarded", () => {
+  test("nobody but a node sends in, and it only what it may", () =>
+    withGround({ Type: "vxlan", Datapath: "kernel" }, [4, 6], async (ground) => {
+      const { lab, family } = ground;
+      const { host } = lab.network(1);
+      const anywhere = family === 4 ? new Listener(host, "0.0.0.0") : null;
+      try {
+        if (family === 4) {
+          for (const name of ["all", "selvage.1", "eth0"]) {
+            withNetns(
+              host,
+              () => writeFileSync(`/proc/sys/net/ipv4/conf/${name}/route_localnet`, "1"),
+            );
+          }
+        }
+        await assertOutgoing(ground);
+        await ground.isStopped("a stranger", (text) => ground.send(3, ground.rightful(text)));
+        await ground.counts(1, "guard_source_not_peer", 3);
+        for (const [what, reason, attack] of beyond(ground)) {
+          const before = (await lab.ready(1)).guard!.drops[reason]!;
+          await ground.isStopped(what, (text) => ground.send(2, attack(text)));
+          await ground.counts(1, reason, before + 3);
+        }
+        const before = (await lab.ready(1)).guard!.drops["guard_inner_protocol"]!;
+        await ground.isStopped("a node's frame with a VLAN tag", (text) => {
+          const inner = udpPacket("10.210.9.9", ground.container(1), PORT, text);
+          if (family === 4) ground.send(2, taggedFrame(ground.mac!, inner));
+          ground.send(2, arpRequest("10.210.9.9", "10.210.9.8"));
+        });
+        await ground.counts(1, "guard_inner_protocol", before + (family === 4 ? 6 : 3));
+        anywhere?.drain();
+        assert.deepEqual(anywhere?.heard ?? [], []);
+      } finally {
+        anywhere?.close();
+      }
+    }));
+
+  test("without its rules a packet to 127.0.0.1 arrives; they come back by themselves", () =>
+    withGround({ Type: "vxlan", Datapath: "kernel" }, [4], async (ground) => {
+      const { lab } = ground;
+      const { host } = lab.network(1);
+      const loopback = new Listener(host, "127.0.0.1");
+      const attack = (text: string) =>
+        ground.send(2, ground.wrapped(udpPacket(ground.container(2), "127.0.0.1", PORT, text)));
+      try {
+        withNetns(host, () => {
+          for (const name of ["all", "selvage.1"]) {
+            writeFileSync(`/proc/sys/net/ipv4/conf/${name}/route_localnet`, "1");
+          }
+        });
+        lab.signal(1, "SIGSTOP");
+        try {
+          ip(lab, host, "delete table ip selvage-guard", "nft");
+          const open = new Ground(lab, 4, ground.victim, ground.peer, loopback);
+          await open.arrives("a packet to 127.0.0.1", attack);
+        } finally {
+          lab.signal(1, "SIGCONT");
+        }
+        await lab.until(
+          1,
+          "the guard is not back",
+          ({ guard }) => guard!.drops["guard_destination_not_ours"] !== undefined,
+        );
+        const count = loopback.heard.length;
+        await ground.isStopped("a node to loopback", attack);
+        await ground.counts(1, "guard_destination_not_ours", 3);
+        loopback.drain();
+        assert.equal(loopback.heard.length, count);
+      } finally {
+        loopback.close();
+      }
+    }));
+});
+
+for (
+  const [name, backend] of [
+    ["vxlan in user space", { Type: "vxlan", Datapath: "userspace" }],
+    ["udp", { Type: "udp" }],
+  ] as const
+) {
+  test(`${name}, guarded: nobody but a node sends in, and it only what it may`, () =>
+    withGround(backend, [4], async (ground) => {
+      await assertOutgoing(ground);
+      await ground.isStopped("a stranger", (text) => ground.send(3, ground.rightful(text)));
+      await ground.counts(1, "ingress_source_not_peer", 3);
+      const attacks = beyond(ground);
+      assert.ok(attacks.length > 5);
+      for (const [what, , attack] of attacks) {
+        await ground.isStopped(what, (text) => ground.send(2, attack(text)));
+      }
+    }));
+}
+
+test("--guard=false: all of it arrives, which shows that the attacks work", () =>
+  withGround({ Type: "vxlan", Datapath: "kernel" }, [4], async (ground) => {
+    const attack = (text: string) => ground.rightful(text);
+    await ground.arrives("a container's", (text) => ground.send(2, attack(text), true));
+    await ground.arrives("a local user's", (text) => {
+      ground.sendAsUser(`${ground.outer(1)}`, ground.port!, attack(text));
+    });
+    await ground.arrives("a stranger's", (text) => ground.send(3, attack(text)));
+    const outside = udpPacket("203.0.113.7", ground.container(1), PORT, "outside");
+    await ground.arrives("a node's", (text) => {
+      ground.send(2, ground.wrapped(outside));
+      ground.send(2, attack(text));
+    });
+    assert.ok(ground.listener.heard.includes("outside"));
+    const { guard } = await ground.lab.ready(1);
+    assert.deepEqual(guard, { state: "off", drops: {} });
+    assert.match(ground.lab.run(1, ["status"]).stdout, /^Guard +OFF \(--guard=false\)/m);
+  }, ["--guard=false"]));
+
+/** Without these the kernel itself may drop packets that come by the wrong interface. */
+function allowAnyPath(ground: Ground): void {
+  withNetns(ground.lab.network(1).host, () => {
+    for (const name of ["all", "eth0"]) {
+      writeFileSync(`/proc/sys/net/ipv4/conf/${name}/rp_filter`, "0");
+      writeFileSync(`/proc/sys/net/ipv4/conf/${name}/route_localnet`, "1");
+    }
+  });
+}
+
+test("a stranger's packet that is in no tunnel does not reach a container", () =>
+  withGround({ Type: "vxlan", Datapath: "kernel" }, [4], async (ground) => {
+    allowAnyPath(ground);
+    const attack = (text: string) =>
+      ground.sendRaw(3, udpPacket(ground.container(2), ground.container(1), PORT, text));
+    await ground.isStopped("a packet in the clear", attack);
+    await ground.counts(1, "guard_outside_tunnel", 3);
+  }));
+
+test("host-gw, guarded: sources and destinations are those of nodes and their subnets", () =>
+  withGround({ Type: "host-gw" }, [4], async (ground) => {
+    const { lab, subnets } = ground;
+    allowAnyPath(ground);
+    const loopback = new Listener(lab.network(1).host, "127.0.0.1");
+    try {
+      const [from, to] = [ground.container(2), ground.container(1)];
+      // No node has this subnet.
+      const third = [subnets.victim.last, subnets.peer.last].map((last) => `${last.add(3n)}`)
+        .find((text) =>
+          !subnets.peer.contains(IpAddress.parse(text)) &&
+          !subnets.victim.contains(IpAddress.parse(text))
+        )!;
+      await ground.isStopped("a container that forges its source", (text) => {
+        ground.sendRaw(2, udpPacket(third, to, PORT, text), true);
+      });
+      await ground.counts(2, "guard_source_not_own", 3);
+      await ground.isStopped("a stranger from a subnet that nobody has", (text) => {
+        ground.sendRaw(3, udpPacket(third, to, PORT, text));
+      });
+      await ground.counts(1, "guard_source_not_peer", 3);
+      await ground.isStopped("a node to another's subnet", (text) => {
+        ground.sendRaw(2, udpPacket(from, third, PORT, text));
+      });
+      await ground.counts(1, "guard_destination_not_ours", 3);
+      await ground.isStopped("a node to loopback", (text) => {
+        // From host 2 it would be masqueraded: it is for no address of the network.
+        ground.sendRaw(3, udpPacket(from, "127.0.0.1", PORT, text));
+      });
+      await ground.counts(1, "guard_destination_not_ours", 6);
+      loopback.drain();
+      assert.deepEqual(loopback.heard, []);
+      lab.assertPings([1, 2], [2, 1]);
+      lab.assertAnswered(1, IpAddress.parse(from));
+    } finally {
+      loopback.close();
+    }
+  }));

@@ -162,7 +162,7 @@ describe("the registry server", () => {
   });
 
   test("closes the oldest stranger for a newcomer, and keeps those who watch", async () => {
-    const path = `/watch?id=${registry.store.registryId}&revision=1`;
+    const path = `/watch?id=${registry.store.incarnation}&revision=1`;
     const abort = new AbortController();
     const watches = await Promise.all([1, 2].map(() => request(path, { signal: abort.signal })));
     const closed: number[] = [];

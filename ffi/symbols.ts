@@ -30,6 +30,7 @@ export const SYMBOLS = {
   eventfd: { parameters: ["u32", "i32"] },
   unshare: { parameters: ["i32"] },
   setns: { parameters: ["i32", "i32"] },
+  poll: { parameters: ["buffer", "usize", "i32"] },
   madvise: { parameters: ["usize", "usize", "i32"] },
   prctl: { parameters: ["i32", "usize", "usize", "usize", "usize"] },
 } as const satisfies Record<string, Signature>;

@@ -95,8 +95,9 @@ function notFound(app: Hono, context: Context): Response {
     return problemResponse(new SelvageError("not_found", `no such path: ${path}`));
   }
   const response = problemResponse(
-    new SelvageError("invalid_argument", `${path} has no method ${method}`),
-    405,
+    new SelvageError("method_not_allowed", `${path} has no method ${method}`, {
+      hint: `It has ${methods.join(", ")}.`,
+    }),
   );
   response.headers.set("allow", methods.join(", "));
   return response;

@@ -19,7 +19,7 @@ export interface CliIo {
   readonly isTerminal: boolean;
   /** In ms since 1970. */
   now_ms(): number;
-  /** Aborted on Ctrl-C, and when `out` cannot be written any more; from the first call on. */
+  /** Aborted on Ctrl-C, and when nobody reads `out` any more; from the first call on. */
   interrupted(): AbortSignal;
 }
 
@@ -34,6 +34,27 @@ async function readInput(sizeMax_bytes: number): Promise<string> {
     parts.push(part);
   }
   return new TextDecoder().decode(Buffer.concat(parts));
+}
+
+/** How often it is looked whether standard output still has a reader. */
+const READER_CHECK_MS = 500;
+
+/**
+ * Aborts when the reader of standard output is gone, such as `head` that has enough: a command that
+ * watches may have nothing to write for hours, and would run on.
+ */
+async function followReader(abort: AbortController): Promise<void> {
+  try {
+    const { isHungUp } = await import("../../ffi/hang_up.ts");
+    const timer = setInterval(() => {
+      if (!isHungUp(process.stdout.fd)) return;
+      clearInterval(timer);
+      abort.abort();
+    }, READER_CHECK_MS);
+    timer.unref();
+  } catch {
+    // Without the C library the next write tells.
+  }
 }
 
 /** The process's own. */
@@ -54,6 +75,7 @@ export function processIo(): CliIo {
       if (!listening) {
         process.once("SIGINT", () => abort.abort());
         process.once("SIGTERM", () => abort.abort());
+        void followReader(abort);
       }
       listening = true;
       return abort.signal;

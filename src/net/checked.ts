@@ -1,6 +1,7 @@
 /** The check of outside JSON where it enters; past it the value is typed and trusted. */
 import type { ZodType } from "zod";
 import { errorText, SelvageError } from "../errors.ts";
+import { findJsonFault } from "./json_fault.ts";
 
 /**
  * `value` as `schema` reads it. Throws `invalid_argument` that says what (`what`), where in it,
@@ -26,13 +27,18 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null;
 }
 
-/** JSON text as a value of unknown shape. Throws `invalid_argument` that names `what`. */
+/**
+ * JSON text as a value of unknown shape. Throws `invalid_argument` that names `what` and the place
+ * in it.
+ */
 export function parseJson(text: string, what: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new SelvageError("invalid_argument", `${what}: not JSON (${errorText(error)})`, {
-      cause: error,
-    });
+    const fault = findJsonFault(text);
+    const why = fault === null
+      ? errorText(error)
+      : `line ${fault.line}, column ${fault.column}: ${fault.why}`;
+    throw new SelvageError("invalid_argument", `${what}: not JSON: ${why}`, { cause: error });
   }
 }

@@ -14,6 +14,7 @@ const KINDS: Readonly<Record<ErrorCode, readonly [status: number, title: string]
   forbidden: [403, "Forbidden"],
   not_found: [404, "Not found"],
   config_missing: [404, "No network configuration"],
+  method_not_allowed: [405, "Method not allowed"],
   conflict: [409, "Conflict"],
   lease_lost: [409, "Lease lost"],
   too_large: [413, "Too large"],
@@ -34,8 +35,8 @@ export interface Problem {
   /** What went wrong and where, in one sentence. */
   readonly detail: string;
   readonly code: ErrorCode;
-  /** What to do about it; empty where nothing can be advised. */
-  readonly hint: string;
+  /** What to do about it; not there if nothing can be advised. */
+  readonly hint?: string;
 }
 
 /**
@@ -53,7 +54,7 @@ export function toProblem(error: unknown, status?: number): Problem {
     status: status ?? usual,
     detail: known.message,
     code: known.code,
-    hint: known.hint,
+    ...(known.hint === "" ? {} : { hint: known.hint }),
   };
 }
 
@@ -76,6 +77,7 @@ function codeOfStatus(status: number): ErrorCode {
     401: "unauthorized",
     403: "forbidden",
     404: "not_found",
+    405: "method_not_allowed",
     409: "conflict",
     413: "too_large",
     501: "unsupported",

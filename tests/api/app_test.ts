@@ -357,7 +357,9 @@ describe("errors", () => {
     ) {
       const response = await api.request(path, { method });
       assert.equal(response.headers.get("allow"), allow, path);
-      await problemOf(response, 405);
+      const problem = await problemOf(response, 405);
+      assert.equal(problem.code, "method_not_allowed");
+      assert.equal(problem.hint, `It has ${allow}.`);
     }
     assert.equal((await api.request("/v1/status", { method: "HEAD" })).status, 200);
   });

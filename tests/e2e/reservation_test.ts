@@ -1,5 +1,7 @@
 /** Reservations of subnets that running hosts hold, and second reservations for one host. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
 import { test } from "node:test";
 import { withLab } from "./lab.ts";
 
@@ -37,4 +39,14 @@ test("a running host's subnet is reserved for another by force, and it moves", (
     assert.equal(moved.status, 0, moved.stderr);
     const held = lease!.subnets[0]!.replace("/", "-");
     assert.match(moved.stderr, new RegExp(`holds ${held} now, and moves when selvage starts`));
+
+    // Its reader has enough, and nothing changes any more that it could fail to write.
+    const socket = join(lab.hostDirectory(1), "api.sock");
+    const script = `"$0" leases watch --api-socket=${socket} | head -n 1`;
+    const piped = spawnSync("sh", ["-c", script, lab.self.command], {
+      encoding: "utf8",
+      timeout: 30_000,
+    });
+    assert.equal(piped.status, 0, `it does not end: ${piped.stderr}`);
+    assert.match(piped.stdout, /^\+ 10\.210\.[0-9.-]+ .*\n$/);
   }));

@@ -6,7 +6,7 @@ import type { JoinString } from "../registry/join_string.ts";
 import type { Level } from "../log.ts";
 import type { Offload } from "../dataplane/offloads.ts";
 
-export type { OuterLinkChoice } from "../kernel/outer_link.ts";
+export type { OuterLinkChoice, Pattern } from "../kernel/outer_link.ts";
 export { type Offload, OFFLOADS } from "../dataplane/offloads.ts";
 export { WORKER_COUNT_MAX } from "./worker_count.ts";
 

@@ -240,9 +240,10 @@ function healthListen({ healthzIp, healthzPort }: DaemonFlags): HostPort | null 
   return healthzPort === 0 ? null : { host: healthzIp.toString(), port: healthzPort };
 }
 
-export function daemonOptions(flags: DaemonFlags): DaemonOptions {
+/** Rejects with `UsageError` for an interface's pattern that is none. */
+export async function daemonOptions(flags: DaemonFlags): Promise<DaemonOptions> {
   return {
-    link: linkChoice(flags),
+    link: await linkChoice(flags),
     allowsNetworkOverlap: flags.allowNetworkOverlap ?? false,
     subnetFile: flags.subnetFile,
     renewMargin_ms: flags.subnetLeaseRenewMargin * 60_000,

@@ -1,9 +1,11 @@
 /** The flags on the outer network, of every command that needs one; most are flannel's. */
 import type { Option } from "commander";
-import type { OuterLinkChoice } from "../agent/options.ts";
+import type { OuterLinkChoice, Pattern } from "../agent/options.ts";
 import type { IpAddress } from "../net/ip.ts";
+import { errorText, hintOf } from "../errors.ts";
 import { boolFlag, listFlag, valueFlag } from "./flags.ts";
-import { address, hostAddress, nonEmpty, regex } from "./values.ts";
+import { UsageError } from "./usage_error.ts";
+import { address, hostAddress, nonEmpty } from "./values.ts";
 
 export interface LinkFlags {
   readonly iface?: string[];
@@ -25,8 +27,8 @@ export function linkFlags(): Option[] {
     }),
     listFlag({
       term: "iface-regex <regex>",
-      description: "the same by a pattern of name or address, after --iface; repeatable",
-      parse: regex,
+      description: "the same by a pattern (RE2) of name or address, after --iface; repeatable",
+      parse: nonEmpty,
       env,
     }),
     valueFlag({
@@ -57,11 +59,25 @@ export function linkFlags(): Option[] {
   ];
 }
 
-/** What the flags say, in the order in which it counts. */
-export function linkChoice(flags: LinkFlags): OuterLinkChoice {
+/** Reads the patterns. The code for that is loaded only if there are any. */
+async function readPatterns(texts: readonly string[]): Promise<Pattern[]> {
+  if (texts.length === 0) return [];
+  const { Re2Pattern } = await import("../net/re2.ts");
+  try {
+    return texts.map((text) => new Re2Pattern(text, "--iface-regex"));
+  } catch (error) {
+    throw new UsageError(errorText(error), hintOf(error));
+  }
+}
+
+/**
+ * What the flags say, in the order in which it counts. Rejects with `UsageError` for a pattern that
+ * is none.
+ */
+export async function linkChoice(flags: LinkFlags): Promise<OuterLinkChoice> {
   return {
     interfaces: flags.iface ?? [],
-    interfaceRegexes: flags.ifaceRegex ?? [],
+    interfaceRegexes: await readPatterns(flags.ifaceRegex ?? []),
     canReach: flags.ifaceCanReach?.toString() ?? null,
     publicAddresses: [flags.publicIp, flags.publicIpv6].filter((one) => one !== undefined),
   };

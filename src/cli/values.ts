@@ -45,15 +45,6 @@ export function address(family?: Family): (text: string) => IpAddress {
   };
 }
 
-export function regex(text: string): string {
-  try {
-    new RegExp(text);
-    return text;
-  } catch (error) {
-    throw new Error(error instanceof Error ? error.message : "not a regular expression");
-  }
-}
-
 /** The address of a host, of one family. */
 export function hostAddress(family: Family): (text: string) => IpAddress {
   const parse = address(family);

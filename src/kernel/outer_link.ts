@@ -1,5 +1,5 @@
 /** The outer link: the interface that carries the encapsulated packets. */
-import { errorText, SelvageError } from "../errors.ts";
+import { SelvageError } from "../errors.ts";
 import { type Family, IpAddress, IpPrefix, ofFamily } from "../net/ip.ts";
 import { IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_SECONDARY } from "../netlink/address.ts";
 import type { InterfaceAddress } from "../netlink/address.ts";
@@ -91,10 +91,17 @@ export function reachesDirectly({ ways }: OuterLink, address: IpAddress): boolea
   return ways.find(({ destination }) => destination.contains(address))?.isDirect ?? false;
 }
 
+/** A regular expression; `toString` gives its text. */
+export interface Pattern {
+  readonly toString: () => string;
+  /** Whether it fits some part of the text. */
+  readonly matches: (text: string) => boolean;
+}
+
 /** The flags that choose it, which are flannel's; see `chooseOuterLink`. */
 export interface OuterLinkChoice {
   readonly interfaces: readonly string[];
-  readonly interfaceRegexes: readonly string[];
+  readonly interfaceRegexes: readonly Pattern[];
   readonly canReach: string | null;
   readonly publicAddresses: readonly IpAddress[];
 }
@@ -201,24 +208,15 @@ function findByNameOrAddress(candidates: Candidates, value: string): Found {
 }
 
 /** `--iface-regex`: matched against every IPv4 address first, then against the names. */
-function findByRegex(candidates: Candidates, value: string): Found {
-  let regex: RegExp;
-  try {
-    regex = new RegExp(value);
-  } catch (error) {
-    throw new SelvageError(
-      "invalid_argument",
-      `--iface-regex ${JSON.stringify(value)}: ${errorText(error)}`,
-    );
-  }
+function findByRegex(candidates: Candidates, pattern: Pattern): Found {
   for (const link of candidates.links) {
     const address = usableAddresses(candidates, link)
-      .find((address) => address.family === 4 && regex.test(`${address}`));
+      .find((address) => address.family === 4 && pattern.matches(`${address}`));
     if (address !== undefined) return { link, address };
   }
-  const named = candidates.links.filter(({ name }) => regex.test(name));
+  const named = candidates.links.filter(({ name }) => pattern.matches(name));
   const link = named.find((link) => usableAddresses(candidates, link).length > 0) ?? named[0];
-  if (link === undefined) throw notFound("--iface-regex", value, "no interface matches");
+  if (link === undefined) throw notFound("--iface-regex", `${pattern}`, "no interface matches");
   return { link, address: null };
 }
 
@@ -398,7 +396,7 @@ function describeUnnamed(selection: Selection): OuterLink {
  * gone, another address of the same interface goes before another interface.
  *
  * Throws `not_found` if nothing fits, naming what there is; `invalid_argument` for a value that is
- * no address or no regular expression; and `NetlinkError`.
+ * no address; and `NetlinkError`.
  */
 export function chooseOuterLink(
   connection: NetlinkConnection,

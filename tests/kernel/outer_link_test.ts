@@ -10,6 +10,7 @@ import {
   reachesDirectly,
 } from "../../src/kernel/outer_link.ts";
 import { type Family, IpAddress, IpPrefix } from "../../src/net/ip.ts";
+import { Re2Pattern } from "../../src/net/re2.ts";
 import { addAddressRequest } from "../../src/netlink/address.ts";
 import { PayloadWriter } from "../../src/netlink/attribute.ts";
 import { addRouteRequest } from "../../src/netlink/route_request.ts";
@@ -21,6 +22,8 @@ const NO_CHOICE: OuterLinkChoice = {
   canReach: null,
   publicAddresses: [],
 };
+
+const patterns = (...texts: string[]) => texts.map((text) => new Re2Pattern(text, "test"));
 
 const NAMES = ["lo", "eth0", "eth1", "wlan0", "sit0"];
 
@@ -105,7 +108,7 @@ describe("the outer link", () => {
 
   test("is the first that fits: names, then expressions, then what can be reached", () => {
     assert.equal(choose({ interfaces: ["eth7", "sit0", "eth1", "eth0"] }), "eth1 192.0.2.1");
-    const interfaceRegexes = ["^nothing", "^eth"];
+    const interfaceRegexes = patterns("^nothing", "^eth");
     assert.equal(
       choose({ interfaces: ["eth7"], interfaceRegexes }),
       "eth0 10.0.0.1 fd00::1",
@@ -113,9 +116,9 @@ describe("the outer link", () => {
   });
 
   test("by expression: addresses before names", () => {
-    assert.equal(choose({ interfaceRegexes: ["^192"] }), "eth1 192.0.2.1");
-    assert.equal(choose({ interfaceRegexes: [String.raw`\.9$`] }), "eth0 10.0.0.9 fd00::1");
-    assert.equal(choose({ interfaceRegexes: ["an0|sit"] }), "wlan0 169.254.9.9");
+    assert.equal(choose({ interfaceRegexes: patterns("^192") }), "eth1 192.0.2.1");
+    assert.equal(choose({ interfaceRegexes: patterns(String.raw`\.9$`) }), "eth0 10.0.0.9 fd00::1");
+    assert.equal(choose({ interfaceRegexes: patterns("an0|sit") }), "wlan0 169.254.9.9");
   });
 
   test("by what can be reached: with the source address that the kernel would use", () => {
@@ -195,7 +198,6 @@ describe("the outer link", () => {
   test("a flag's value that cannot be read is an error of its own", () => {
     for (
       const [choice, text] of [
-        [{ interfaceRegexes: ["("] }, /--iface-regex "\("/],
         [{ interfaces: ["1.2.3.400", "eth0"] }, /--iface "1.2.3.400"/],
         [{ canReach: "example.org" }, /--iface-can-reach "example.org"/],
       ] as const
@@ -236,7 +238,7 @@ describe("the outer link in use", () => {
   test("is left for no other that flags would name first", () => {
     const before = held("eth1", "192.0.2.1");
     assert.equal(keep(host(), before, { interfaces: ["eth0", "eth1"] }), "eth1 192.0.2.1");
-    assert.equal(keep(host(), before, { interfaceRegexes: ["eth"] }), "eth1 192.0.2.1");
+    assert.equal(keep(host(), before, { interfaceRegexes: patterns("eth") }), "eth1 192.0.2.1");
     const kernel = host();
     kernel.lookUp = null;
     assert.equal(keep(kernel, before, { canReach: "10.9.9.9" }), "eth1 192.0.2.1");
@@ -251,8 +253,8 @@ describe("the outer link in use", () => {
     assert.equal(keep(kernel, held("eth0", "10.0.0.7")), "eth0 10.0.0.1 fd00::1");
     const names = { interfaces: ["eth1", "eth0"] };
     assert.equal(keep(kernel, held("eth0", "10.0.0.7"), names), "eth0 10.0.0.1 fd00::1");
-    const patterns = { interfaceRegexes: ["^eth"] };
-    assert.equal(keep(kernel, held("eth1", "192.0.2.7"), patterns), "eth1 192.0.2.1");
+    const fitting = { interfaceRegexes: patterns("^eth") };
+    assert.equal(keep(kernel, held("eth1", "192.0.2.7"), fitting), "eth1 192.0.2.1");
     kernel.links[1] = { ...kernel.links[1]!, isUp: false };
     assert.equal(keep(kernel, held("eth0", "10.0.0.1")), "eth1 192.0.2.1");
     // Where a flag allows no other, it is kept with its fault.

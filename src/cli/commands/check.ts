@@ -63,10 +63,13 @@ async function askEtcdIfGiven(
   return await askEtcd(etcd, context);
 }
 
-function toCheckOptions(flags: CheckFlags, etcd: EtcdAnswer | null): CheckOptions {
+async function toCheckOptions(
+  flags: CheckFlags,
+  etcd: EtcdAnswer | null,
+): Promise<CheckOptions> {
   return {
     etcd,
-    link: linkChoice(flags),
+    link: await linkChoice(flags),
     allowsNetworkOverlap: flags.allowNetworkOverlap ?? false,
     netConfigFile: flags.netConfig ?? null,
     stateDir: flags.stateDir,
@@ -104,7 +107,7 @@ export function addCheck(program: Command, context: CommandContext): void {
   addEtcdFlags(command);
   command.action(async (flags: CheckFlags) => {
     const etcd = await askEtcdIfGiven(flags, context);
-    const report = await context.deps.check(toCheckOptions(flags, etcd));
+    const report = await context.deps.check(await toCheckOptions(flags, etcd));
     context.io.out(flags.json === true ? printableJson(report) : checkText(report));
     context.exitWith(report.ready ? EXIT.ok : EXIT.failure);
   });

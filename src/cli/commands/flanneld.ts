@@ -98,8 +98,8 @@ function noticesOf(flags: FlanneldFlags): string[] {
     .map(({ name, notice }) => `--${name}: ${notice}`);
 }
 
-/** What the flags say. Throws `unsupported` where they ask for Kubernetes. */
-function toRunOptions(flags: FlanneldFlags): RunOptions {
+/** What the flags say. Rejects with `unsupported` if they ask for Kubernetes. */
+async function toRunOptions(flags: FlanneldFlags): Promise<RunOptions> {
   if (flags.kubeSubnetMgr === true) {
     const text = "--kube-subnet-mgr: leases from the Kubernetes API come with a later version";
     throw new SelvageError("unsupported", text, {
@@ -107,7 +107,7 @@ function toRunOptions(flags: FlanneldFlags): RunOptions {
     });
   }
   return {
-    ...daemonOptions(flags),
+    ...await daemonOptions(flags),
     netConfigFile: null,
     registryListen: null,
     join: null,
@@ -147,6 +147,6 @@ export function addFlanneld(program: Command, context: CommandContext): void {
   addIdleFlags(command);
   command.action(async (flags: FlanneldFlags) => {
     if (flags.version === true) return context.io.out(`selvage ${context.deps.version}\n`);
-    context.exitWith(await context.deps.run(toRunOptions(flags)));
+    context.exitWith(await context.deps.run(await toRunOptions(flags)));
   });
 }

@@ -72,14 +72,14 @@ function excludeEachOther(flags: RunFlags): void {
   }
 }
 
-/** Checks what the flags say together. Throws `UsageError` where two exclude each other. */
-export function toRunOptions(flags: RunFlags): RunOptions {
+/** Checks what the flags say together. Rejects with `UsageError` if two exclude each other. */
+export async function toRunOptions(flags: RunFlags): Promise<RunOptions> {
   excludeEachOther(flags);
   if (flags.registryListen?.port === 0) {
     throw new UsageError("--registry-listen: port 0 changes at every start", "Choose a port.");
   }
   return {
-    ...daemonOptions(flags),
+    ...await daemonOptions(flags),
     netConfigFile: flags.netConfig ?? null,
     registryListen: flags.registryListen ?? null,
     join: flags.join === undefined ? null : readJoin(flags.join),
@@ -110,6 +110,6 @@ export function addRun(program: Command, context: CommandContext): void {
   addStoreFlags(command);
   command.action(async (flags: RunFlags) => {
     if (flags.version === true) return context.io.out(`selvage ${context.deps.version}\n`);
-    context.exitWith(await context.deps.run(toRunOptions(flags)));
+    context.exitWith(await context.deps.run(await toRunOptions(flags)));
   });
 }

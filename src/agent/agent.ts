@@ -27,6 +27,7 @@ import { ConfigWatch } from "./config_watch.ts";
 import { HostKernel } from "./host_kernel.ts";
 import { hostNeeds } from "./host_needs.ts";
 import type { KernelKeeper } from "./kernel_keeper.ts";
+import type { AgentListeners } from "./listeners.ts";
 import { keepLink, readKeptLink } from "./kept_outer_link.ts";
 import { KnownLeases } from "./known_leases.ts";
 import { LeftSubnets } from "./left_subnets.ts";
@@ -65,10 +66,6 @@ const PLACE_RETRY_MS = 1_000;
 /** How long a tidy end waits for a registry that may be away. */
 const RELEASE_TIMEOUT_MS = 3_000;
 
-export interface Closable {
-  close(): Promise<void>;
-}
-
 export class Agent {
   readonly #options: RunOptions;
   readonly #workerUrl: URL;
@@ -82,6 +79,7 @@ export class Agent {
   /** By which this run is told from other daemons in the store. */
   #mark: NodeMark | null = null;
   #opened: OpenedStore | null = null;
+  #listeners: AgentListeners | null = null;
   #stateKeeper: StateKeeper | null = null;
   #memory: NodeMemory | null = null;
   #network: Network | null = null;
@@ -143,10 +141,9 @@ export class Agent {
    * that waiting does not mend. `listen` opens the API once there is something to ask for; what it
    * returns is closed first of all.
    */
-  async run(signal: AbortSignal, listen: () => Promise<Closable>): Promise<void> {
+  async run(signal: AbortSignal, listen: () => Promise<AgentListeners>): Promise<void> {
     requireCapabilities("selvage run", "CAP_NET_ADMIN", "CAP_NET_RAW");
     this.#kernel = new HostKernel(this.#vitalAddresses, this.#options.allowsCommands);
-    let listeners: Closable | null = null;
     try {
       this.#outerLink = this.#watchOuterLink(this.#kernel);
       const link = this.#link;
@@ -162,11 +159,11 @@ export class Agent {
       const { identity: storeIdentity } = this.#opened;
       const peers = () => this.#leases.peers(this.#keeper);
       this.#memory = new NodeMemory({ stateDir, storeIdentity, peers });
-      listeners = await listen();
+      this.#listeners = await listen();
       this.#putConfig(this.#opened);
       await this.#operate(signal);
     } finally {
-      await this.#end(listeners);
+      await this.#end();
     }
   }
 
@@ -625,13 +622,13 @@ export class Agent {
   }
 
   /** Closes everything, each part whatever became of the others. */
-  async #end(listeners: Closable | null): Promise<void> {
+  async #end(): Promise<void> {
     this.#progress.enter("stopping", "stopping");
     this.#notify("STOPPING=1");
     this.#outerLink?.stop();
     this.#stateKeeper?.stop();
     const steps: [string, () => Promise<void> | void][] = [
-      ["close the API", () => listeners?.close()],
+      ["close the API", () => this.#listeners?.close()],
       // Else it would open its path after the last was closed. Only the signal ends every wait.
       ["end a move", () => this.#signal?.aborted ? this.#turn : undefined],
       ["give the lease back", () => this.#release()],
@@ -694,6 +691,11 @@ export class Agent {
       hostProblems: [
         ...this.#keeper?.lease ? this.#leftSubnets.problems(this.#networks) : [],
         ...this.#barrier?.problems ?? [],
+        ...this.#listeners?.problems ?? [],
+      ],
+      listeners: [
+        ...this.#listeners?.status ?? [],
+        ...this.#opened?.listeners() ?? [],
       ],
       notices: this.#notices,
       peers: this.#leases.peers(this.#keeper),

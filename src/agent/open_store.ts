@@ -16,7 +16,7 @@ import { HostTokens } from "./host_tokens.ts";
 import { judgeNetwork, type Network } from "./network.ts";
 import type { RunOptions } from "./options.ts";
 import { KeptFile, type KeptPart } from "./state_keeper.ts";
-import type { Status } from "./status.ts";
+import type { ListenerStatus, Status } from "./status.ts";
 
 export interface OpenedStore {
   readonly store: LeaseStore;
@@ -24,6 +24,8 @@ export interface OpenedStore {
   readonly identity: string | null;
   readonly tokens: TokenAdmin;
   readonly registry: Status["registry"];
+  /** The registry's listener; none on a host that joined another. */
+  readonly listeners: () => ListenerStatus[];
   /** The configuration of `--net-config`, judged, not yet in force; null: there is nothing new. */
   readonly newConfig: { readonly network: Network; put(): void } | null;
   /** What is to be known of the store and is no problem, one sentence each. */
@@ -89,6 +91,8 @@ async function openEmbedded(
         "Start selvage here with --registry-listen ADDR:PORT, so that other hosts can join.",
       ),
       registry: server && { listen: server.location, fingerprint: server.fingerprint },
+      listeners: () =>
+        server === null ? [] : [{ name: "registry", location: server.location, ...server.load }],
       newConfig: newNetwork && { network: newNetwork, put: () => file!.apply(store) },
       notices: () => [notice()].filter((text) => text !== null),
       // deno-lint-ignore require-await -- so that a failure is a rejection
@@ -168,6 +172,7 @@ async function openRemote(
         "listed and revoked on that host.",
     ),
     registry: null,
+    listeners: () => [],
     newConfig: null,
     notices: () => [],
     backUp: null,
@@ -193,6 +198,7 @@ async function openEtcd(
       "The leases are kept in etcd: there is no registry to join, and hosts need no token.",
     ),
     registry: null,
+    listeners: () => [],
     newConfig: null,
     notices: () => [],
     backUp: null,

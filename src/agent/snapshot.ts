@@ -43,6 +43,7 @@ export interface SnapshotParts extends NodeParts {
   readonly notices: readonly string[];
   /** Every lease but our own, in the order of the subnets. */
   readonly peers: readonly Lease[];
+  readonly listeners: Status["listeners"];
 }
 
 const texts = (values: readonly { toString(): string }[]): string[] => values.map(String);
@@ -131,6 +132,7 @@ export function snapshot(parts: SnapshotParts, now_ms: number): Status {
     store: parts.store,
     dataPlane: path?.status() ?? null,
     guard: path?.guard ?? null,
+    listeners: parts.listeners,
     registry: parts.registry,
   };
 }

@@ -64,7 +64,21 @@ export interface Status {
   readonly dataPlane: DataPlaneStatus | null;
   /** What keeps others out of the tunnel; null: there is no tunnel, or nothing to guard. */
   readonly guard: GuardStatus | null;
+  readonly listeners: readonly ListenerStatus[];
   readonly registry: { readonly listen: string; readonly fingerprint: string } | null;
+}
+
+/** A listener of this host's, and how full it is; counts are since it began to listen. */
+export interface ListenerStatus {
+  readonly name: "socket" | "api" | "health" | "registry";
+  /** A path, a URL, or ADDRESS:PORT. */
+  readonly location: string;
+  readonly connectionCount: number;
+  readonly connectionCountMax: number;
+  /** Connections that were closed to make room for others. */
+  readonly shedCount: number;
+  /** Connections that were closed at once for lack of room. */
+  readonly refusedCount: number;
 }
 
 /** One userspace tunnel; there is one a family at most. */

@@ -4,6 +4,7 @@ import { logger } from "../log.ts";
 import { formatHostPort, type HostPort } from "../net/host_port.ts";
 import { type HttpLimits, HttpServer, type ListenerLoad } from "../net/http_server.ts";
 import { IpAddress } from "../net/ip.ts";
+import { portHolderText } from "../port_holder.ts";
 import { createApi } from "./app.ts";
 import type { AgentControl } from "./control.ts";
 import { type GuardOptions, isLoopbackAuthority } from "./guard.ts";
@@ -99,11 +100,13 @@ export async function listenUnix(
   };
 }
 
-/** `where` with what it is, such as `API address 127.0.0.1:8285`; `hint`: how to choose another. */
-function listenError(where: string, hint: string, cause: unknown): SelvageError {
+/** `what` says what the address is for, such as `API address`; `hint`: how to choose another. */
+function listenError(what: string, place: HostPort, hint: string, cause: unknown): SelvageError {
+  const where = `${what} ${formatHostPort(place)}`;
   const code = (cause as { code?: unknown }).code;
   if (code === "EADDRINUSE") {
-    return new SelvageError("conflict", `${where} is in use`, { cause, hint });
+    const holder = portHolderText("tcp", IpAddress.parse(place.host), place.port);
+    return new SelvageError("conflict", `${where} is in use${holder}`, { cause, hint });
   }
   if (code === "EADDRNOTAVAIL") {
     return new SelvageError("invalid_argument", `${where}: this host does not have it`, {
@@ -142,7 +145,7 @@ export async function listenPlain(
     onError,
   });
   await server.listen({ ...where }).catch((error) => {
-    throw listenError(`${what} ${formatHostPort(where)}`, hint, error);
+    throw listenError(what, where, hint, error);
   });
   const { port } = server;
   return {
@@ -194,7 +197,7 @@ export async function listenTcp(
   });
   await server.listen({ ...where }).catch((error) => {
     const hint = "Choose another with --api-listen ADDR:PORT, or turn it off: --api-listen=off.";
-    throw listenError(`API address ${shown}`, hint, error);
+    throw listenError("API address", where, hint, error);
   });
   port = server.port;
   return {

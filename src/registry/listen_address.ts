@@ -3,6 +3,8 @@ import { lookup } from "node:dns/promises";
 import { createServer } from "node:net";
 import { errorText, SelvageError } from "../errors.ts";
 import { formatHostPort, type HostPort } from "../net/host_port.ts";
+import { IpAddress } from "../net/ip.ts";
+import { portHolderText } from "../port_holder.ts";
 
 /** The error of an address that cannot be listened on. */
 export function registryListenError(where: HostPort, error: unknown): SelvageError {
@@ -12,7 +14,9 @@ export function registryListenError(where: HostPort, error: unknown): SelvageErr
   const hint = "Choose another with --registry-listen ADDR:PORT.";
   const options = { cause: error, hint };
   if (code === "EADDRINUSE") {
-    return new SelvageError("conflict", `${place} is in use`, options);
+    const address = IpAddress.tryParse(where.host);
+    const holder = address === null ? "" : portHolderText("tcp", address, where.port);
+    return new SelvageError("conflict", `${place} is in use${holder}`, options);
   }
   // Deno says EINVAL.
   if (code === "EADDRNOTAVAIL" || code === "EINVAL") {

@@ -23,5 +23,6 @@ export const WAITING: SnapshotParts = {
   notices: [],
   peers: [],
   store: null,
+  listeners: [],
   registry: null,
 };

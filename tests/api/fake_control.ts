@@ -312,6 +312,7 @@ export function sampleStatus(): Status {
       refusedSources: [],
     },
     guard: null,
+    listeners: [],
     registry: { listen: "192.0.2.1:8286", fingerprint: "sha256:0102" },
   };
 }

@@ -64,7 +64,9 @@ describe("flannel's health server", () => {
     withHealth(async (_base, control, port) => {
       await assert.rejects(listenHealth(control, { host: "127.0.0.1", port }), {
         code: "conflict",
-        message: `health address 127.0.0.1:${port} is in use`,
+        message: new RegExp(
+          `^health address 127.0.0.1:${port} is in use by \\S+ \\(process ${process.pid}, user `,
+        ),
         hint: /--healthz-port/,
       });
     }));

@@ -55,6 +55,7 @@ test("a node that waits, and one in trouble", () => {
     peers: [],
     skippedPeers: [],
     dataPlane: null,
+    listeners: [],
     registry: null,
     store: {
       ...sampleStatus().store!,

@@ -11,7 +11,9 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout } from "node:timers/promises";
+import { check, libc } from "../../ffi/libc.ts";
 import { type Netns, withNetns } from "../../ffi/netns.ts";
+import { AF_INET, sockaddrIn } from "../../ffi/socket_address.ts";
 import type { Status } from "../../src/agent/status.ts";
 import { spawnInNetns } from "../../src/demo/child.ts";
 import { DemoHost, type SelfCommand } from "../../src/demo/host.ts";
@@ -95,6 +97,18 @@ export class RunningPing {
     await gone;
     return readPingSummary(this.#text);
   }
+}
+
+/** Listens at a TCP port of loopback, in the calling thread's namespace. The caller closes it. */
+export function holdTcpPort(port: number): number {
+  const SOCK_STREAM = 1;
+  // Else a daemon that is started meanwhile inherits it.
+  const SOCK_CLOEXEC = 0o2000000;
+  const fd = check(libc.socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "open a TCP socket");
+  const name = sockaddrIn(new Uint8Array([127, 0, 0, 1]), port);
+  check(libc.bind(fd, name, name.length), "bind");
+  check(libc.listen(fd, 1), "listen");
+  return fd;
 }
 
 export class Lab {

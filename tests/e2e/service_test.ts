@@ -7,10 +7,11 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { closeFd } from "../../ffi/fd.ts";
 import { check, libc } from "../../ffi/libc.ts";
+import { withNetns } from "../../ffi/netns.ts";
 import { AF_UNIX, SOCK_DGRAM, sockaddrUn } from "../../ffi/socket_address.ts";
 import type { Status } from "../../src/agent/status.ts";
 import { spawnInNetns } from "../../src/demo/child.ts";
-import { EXECUTABLE, type Lab, withLab } from "./lab.ts";
+import { EXECUTABLE, holdTcpPort, type Lab, withLab } from "./lab.ts";
 
 /** A service manager's notification socket. */
 class NotifySocket {
@@ -239,6 +240,36 @@ describe("what the environment and the working directory cannot do", () => {
     }
   });
 });
+
+test("whoever holds the ports of the API and of the probes does not stop the daemon", () =>
+  withLab(1, async (lab) => {
+    const { host } = lab.network(1);
+    // With mode 0600 the Unix socket is root's alone; these ports are anybody's.
+    const fds = withNetns(host, () => [8285, 8300].map(holdTcpPort));
+    try {
+      const status = await lab.startRegistry(undefined, ["--healthz-port=8300"]);
+      assert.ok(status.ready, "packets flow all the same");
+      const holder = `in use by \\S+ \\(process ${process.pid}, user 0\\)`;
+      assert.match(status.problems[0]!, new RegExp(`^API address 127.0.0.1:8285 is ${holder}`));
+      assert.match(status.problems[1]!, new RegExp(`^health address 0.0.0.0:8300 is ${holder}`));
+      assert.equal(status.problems.length, 2);
+      assert.match(lab.log(1), /WARNING api: API address 127\.0\.0\.1:8285 is in use by /);
+      assert.deepEqual(status.listeners.map(({ name }) => name), ["socket", "registry"]);
+    } finally {
+      fds.forEach(closeFd);
+    }
+    const mended = await lab.until(1, "still in use", ({ problems }) => problems.length === 0);
+    const names = mended.listeners.map(({ name }) => name);
+    assert.deepEqual(names, ["socket", "api", "health", "registry"]);
+    const answer = lab.exec(
+      host,
+      "bash",
+      "-c",
+      "exec 3<>/dev/tcp/127.0.0.1/8300 && " +
+        "printf 'GET /readyz HTTP/1.0\\r\\nHost: x\\r\\n\\r\\n' >&3 && head -1 <&3",
+    );
+    assert.match(answer.stdout, /^HTTP\/1\.[01] 200/);
+  }));
 
 test("a daemon whose parent is killed ends, when it was asked to", () =>
   withLab(1, async (lab) => {

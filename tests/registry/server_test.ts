@@ -10,6 +10,30 @@ import { spawnModule } from "../store/child.ts";
 import { rejectsWith } from "../store/harness.ts";
 import { TestRegistry } from "./harness.ts";
 
+function ask(
+  registry: TestRegistry,
+  path: string,
+  init: RequestInit = {},
+  token = registry.token.text,
+) {
+  const tls = { ca: registry.certificate.certificatePem, servername: REGISTRY_NAME };
+  const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
+  const url = `https://${registry.server.location}/registry/v1${path}`;
+  return createFetch({ tls })(url, { headers, ...init });
+}
+
+function openTls(registry: TestRegistry): Promise<TLSSocket> {
+  return new Promise((resolve, reject) => {
+    const socket = connectTls({
+      host: "127.0.0.1",
+      port: registry.server.port,
+      ca: registry.certificate.certificatePem,
+      servername: REGISTRY_NAME,
+    }, () => resolve(socket));
+    socket.on("error", reject);
+  });
+}
+
 describe("the registry server", () => {
   let registry: TestRegistry;
   beforeEach(async () => {
@@ -24,24 +48,10 @@ describe("the registry server", () => {
   });
   afterEach(() => registry.close());
 
-  function request(path: string, init: RequestInit = {}, token = registry.token.text) {
-    const tls = { ca: registry.certificate.certificatePem, servername: REGISTRY_NAME };
-    const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
-    const url = `https://${registry.server.location}/registry/v1${path}`;
-    return createFetch({ tls })(url, { headers, ...init });
-  }
-
-  function openSocket(): Promise<TLSSocket> {
-    return new Promise((resolve, reject) => {
-      const socket = connectTls({
-        host: "127.0.0.1",
-        port: registry.server.port,
-        ca: registry.certificate.certificatePem,
-        servername: REGISTRY_NAME,
-      }, () => resolve(socket));
-      socket.on("error", reject);
-    });
-  }
+  const request = (path: string, init?: RequestInit, token?: string) => {
+    return ask(registry, path, init, token);
+  };
+  const openSocket = () => openTls(registry);
 
   async function problem(response: Response): Promise<Record<string, unknown>> {
     assert.equal(response.headers.get("content-type"), "application/problem+json");
@@ -161,21 +171,46 @@ describe("the registry server", () => {
     garbage.destroy();
   });
 
+  test("names the address that is in use", async () => {
+    const options = {
+      listen: { host: "127.0.0.1", port: registry.server.port },
+      store: registry.store,
+      tokens: registry.tokens,
+      certificate: registry.certificate,
+    };
+    const error = await rejectsWith("conflict", listenRegistry(options));
+    assert.match(error.message, new RegExp(`127\\.0\\.0\\.1:${registry.server.port} is in use`));
+    const elsewhere = listenRegistry({ ...options, listen: { host: "192.0.2.77", port: 0 } });
+    await rejectsWith("invalid_argument", elsewhere);
+  });
+});
+
+describe("the bounds of the registry's connections", () => {
+  let registry: TestRegistry;
+  beforeEach(async () => {
+    const limits = { watcherCountMax: 2, connectionCountMax: 4 };
+    registry = await TestRegistry.start({ random: seededRandom(1) }, limits);
+    registry.store.setConfig('{"Network": "10.0.0.0/8"}', "test");
+  });
+  afterEach(() => registry.close());
+
   test("closes the oldest stranger for a newcomer, and keeps those who watch", async () => {
     const path = `/watch?id=${registry.store.incarnation}&revision=1`;
     const abort = new AbortController();
-    const watches = await Promise.all([1, 2].map(() => request(path, { signal: abort.signal })));
+    const watches = await Promise.all(
+      [1, 2].map(() => ask(registry, path, { signal: abort.signal })),
+    );
     const closed: number[] = [];
     // Six connections are allowed: those of the two watchers, and four others.
     const strangers: TLSSocket[] = [];
     for (let i = 0; i < 6; i++) {
-      const socket = await openSocket();
+      const socket = await openTls(registry);
       socket.on("error", () => {}).once("close", () => closed.push(i)).resume();
       strangers.push(socket);
     }
     while (closed.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
     assert.deepEqual(closed, [0, 1]);
-    assert.equal((await request("/leases")).status, 200);
+    assert.equal((await ask(registry, "/leases")).status, 200);
     assert.equal(registry.server.watcherCount, watches.length);
     const { load } = registry.server;
     assert.deepEqual([load.connectionCountMax, load.shedCount, load.refusedCount], [6, 3, 0]);
@@ -190,20 +225,7 @@ describe("the registry server", () => {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     assert.equal(registry.server.load.connectionCount, 6);
-    assert.equal((await request("/leases")).status, 200);
+    assert.equal((await ask(registry, "/leases")).status, 200);
     for (const socket of sockets) socket.destroy();
-  });
-
-  test("names the address that is in use", async () => {
-    const options = {
-      listen: { host: "127.0.0.1", port: registry.server.port },
-      store: registry.store,
-      tokens: registry.tokens,
-      certificate: registry.certificate,
-    };
-    const error = await rejectsWith("conflict", listenRegistry(options));
-    assert.match(error.message, new RegExp(`127\\.0\\.0\\.1:${registry.server.port} is in use`));
-    const elsewhere = listenRegistry({ ...options, listen: { host: "192.0.2.77", port: 0 } });
-    await rejectsWith("invalid_argument", elsewhere);
   });
 });

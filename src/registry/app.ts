@@ -60,6 +60,36 @@ function resumable(store: EmbeddedStore, id: string | undefined, text: string | 
   return id === store.incarnation && store.changesSince(revision) !== null ? revision : null;
 }
 
+/** How long a list is kept that nobody else asks for. */
+const LIST_KEPT_MS = 10_000;
+
+/**
+ * The reply to a list. After a restart of the registry thousands of hosts list the same leases,
+ * and to write them as JSON takes longer than to send them.
+ */
+class ListReply {
+  readonly #store: EmbeddedStore;
+  #made: { readonly revision: number; readonly bytes: Uint8Array<ArrayBuffer> } | null = null;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(store: EmbeddedStore) {
+    this.#store = store;
+  }
+
+  /** All leases at the present revision. Throws as the store. */
+  bytes(): Uint8Array<ArrayBuffer> {
+    const { revision, leases } = this.#store.snapshot();
+    if (this.#made?.revision !== revision) {
+      const reply = { id: this.#store.incarnation, revision, leases: leases.map(toWireLease) };
+      this.#made = { revision, bytes: new TextEncoder().encode(JSON.stringify(reply)) };
+    }
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#made = null, LIST_KEPT_MS);
+    this.#timer.unref();
+    return this.#made.bytes;
+  }
+}
+
 /** The app; every path asks for a join token first. */
 export function createRegistryApp(options: RegistryAppOptions): Hono<Environment> {
   const { store, tokens, streams } = options;
@@ -78,10 +108,11 @@ export function createRegistryApp(options: RegistryAppOptions): Hono<Environment
     new Response(formatNetworkConfig(await store.readConfig()), {
       headers: { "content-type": "application/json" },
     }));
-  app.get("/leases", (context) => {
-    const { revision, leases } = store.snapshot();
-    return context.json({ id: store.incarnation, revision, leases: leases.map(toWireLease) });
-  });
+  const list = new ListReply(store);
+  app.get(
+    "/leases",
+    () => new Response(list.bytes(), { headers: { "content-type": "application/json" } }),
+  );
   app.get("/watch", (context) => {
     const revision = resumable(store, context.req.query("id"), context.req.query("revision"));
     if (revision === null) {

@@ -107,6 +107,22 @@ describe("a state directory that changes under an open registry", () => {
       assert.deepEqual(await countAfresh(stateDir), [1, 1]);
     }));
 
+  test("a database is put in its place with its log: the end of the old one leaves both", () =>
+    withState(async (stateDir, store) => {
+      const [path, other] = [registryPath(stateDir), registryPath(join(stateDir, "other"))];
+      const made = new EmbeddedStore({ path: other });
+      made.setConfig('{"Network": "10.0.0.0/8"}', "test");
+      for (let n = 1; n <= 3; n++) await made.acquire(request(n));
+      // As a process leaves it that was killed: what it committed is in the log.
+      for (const suffix of ["", "-wal"]) {
+        copyFileSync(other + suffix, `${path}.new${suffix}`);
+        renameSync(`${path}.new${suffix}`, path + suffix);
+      }
+      await made.close();
+      await store.close();
+      assert.equal((await countAfresh(stateDir))[0], 3);
+    }));
+
   test("another database is put in its place: it stays, and changes are refused", () =>
     withState(async (stateDir, store) => {
       const path = registryPath(stateDir);

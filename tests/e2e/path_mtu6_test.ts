@@ -17,6 +17,7 @@ const FULL = 1500 - OVERHEAD;
 const OUTER_MTU = 1400;
 const TIMEOUT_MS = 20_000;
 const VXLAN_PORT = 8472;
+const ICMPV6 = 58;
 
 /** Starts hosts 1 and 2 with both families; returns the IPv6 address of host 2's container. */
 async function start(lab: Lab, datapath: string): Promise<IpAddress> {
@@ -45,7 +46,23 @@ function ping(lab: Lab, to: IpAddress, size_bytes: number, count: number): strin
   return lab.exec(lab.network(1).container, "ping", ...args, String(to)).stdout;
 }
 
-/** Host 3 says that what host 1 sent to host 2 is too big, which is a lie. */
+/** What a router says of a packet that it could not pass on, to host 1. */
+function packetTooBig(mtu: number, quoted: Uint8Array): Uint8Array {
+  const message = new Uint8Array(8 + quoted.length);
+  message[0] = 2;
+  new DataView(message.buffer).setUint32(4, mtu);
+  message.set(quoted, 8);
+  const header = new Uint8Array(40);
+  header.set([0x60, 0, 0, 0, 0, message.length, ICMPV6, 64]);
+  header.set(outerV6(3).toBytes(), 8);
+  header.set(outerV6(1).toBytes(), 24);
+  const pseudo = [...header.subarray(8), 0, 0, 0, message.length, 0, 0, 0, ICMPV6];
+  const sum = naiveChecksum(Uint8Array.from([...pseudo, ...message]));
+  new DataView(message.buffer).setUint16(2, sum);
+  return Uint8Array.from([...header, ...message]);
+}
+
+/** Host 3 says that what host 1 sent to host 2, a datagram and a ping, is too big: two lies. */
 function forge(lab: Lab, mtu: number): void {
   const [from, to] = [outerV6(1), outerV6(2)].map(String) as [string, string];
   const quoted = wirePacket(
@@ -54,22 +71,14 @@ function forge(lab: Lab, mtu: number): void {
   const ports = new DataView(quoted.buffer);
   ports.setUint16(40, VXLAN_PORT);
   ports.setUint16(42, VXLAN_PORT);
-  const message = new Uint8Array(8 + quoted.length);
-  message[0] = 2;
-  new DataView(message.buffer).setUint32(4, mtu);
-  message.set(quoted, 8);
-  const header = new Uint8Array(40);
-  header.set([0x60, 0, 0, 0, 0, message.length, 58, 64]);
-  header.set(outerV6(3).toBytes(), 8);
-  header.set(outerV6(1).toBytes(), 24);
-  const pseudo = [...header.subarray(8), 0, 0, 0, message.length, 0, 0, 0, 58];
-  const sum = naiveChecksum(Uint8Array.from([...pseudo, ...message]));
-  new DataView(message.buffer).setUint16(2, sum);
-  const bytes = Uint8Array.from([...header, ...message]);
+  const echo = quoted.slice();
+  echo[6] = ICMPV6;
   const fd = withNetns(lab.network(3).host, () => openRawSocket(6));
   const name = sockaddrIn6(outerV6(1).toBytes(), 0);
   try {
-    check(libc.sendto(fd, bytes, bytes.length, 0, name, name.length), "send");
+    for (const bytes of [quoted, echo].map((one) => packetTooBig(mtu, one))) {
+      check(libc.sendto(fd, bytes, bytes.length, 0, name, name.length), "send");
+    }
   } finally {
     closeFd(fd);
   }
@@ -111,6 +120,6 @@ describe("a tunnel over IPv6", () => {
       for (const mtu of [600, 1280, 1349]) forge(lab, mtu);
       const flood = ping(lab, to, FULL, 20);
       assert.match(flood, /20 received/, flood);
-      assert.match(lab.run(1, ["status"]).stdout, /^guard_path_mtu +3$/m);
+      assert.match(lab.run(1, ["status"]).stdout, /^guard_path_mtu +6$/m);
     }));
 });

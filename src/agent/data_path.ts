@@ -15,16 +15,12 @@ import type { Miss } from "../netlink/neighbour.ts";
 import { Retry } from "../retry.ts";
 import type { Extension } from "./extension.ts";
 import { KernelKeeper, type KernelKeeperOptions } from "./kernel_keeper.ts";
-import { NarrowPaths } from "./narrow_paths.ts";
 import type { Network } from "./network.ts";
 import { Pace } from "./pace.ts";
-import { assumedByKernel, exchangeProbes, followTooBig } from "./path_exchange.ts";
-import { PathProber } from "./path_prober.ts";
 import { SkippedLog } from "./skipped_log.ts";
-import { SilentPeers } from "./silent_peers.ts";
 import type { DataPlaneStatus, GuardStatus } from "./status.ts";
-import { tunnelNotices } from "./tunnel_notices.ts";
 import { TunnelSupervisor } from "./tunnel_supervisor.ts";
+import { TunnelWatch } from "./tunnel_watch.ts";
 
 const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 30_000;
@@ -63,10 +59,7 @@ export class DataPath {
   readonly #supervisor: TunnelSupervisor | null;
   readonly #keeper: KernelKeeper;
   readonly #skippedLog = new SkippedLog();
-  #narrowPaths: NarrowPaths | null = null;
-  #silentPeers: SilentPeers | null = null;
-  #prober: PathProber | null = null;
-  readonly #closing = new AbortController();
+  #watch: TunnelWatch | null = null;
   #plan: Plan;
   /** Of how many peers the plan knows, also those that it leaves out. */
   #plannedCount = 0;
@@ -117,34 +110,14 @@ export class DataPath {
     }
     if (supervisor !== null) {
       supervisor.begin(options.onFatal);
-      const prober = path.#startProber(supervisor);
-      path.#narrowPaths = new NarrowPaths({
+      path.#watch = new TunnelWatch({
+        tunnels: path.tunnels,
         dataplane: () => supervisor.dataplane,
-        probedCount: () => prober.narrowCount,
+        status: () => path.status(),
         peers: () => path.#plan.forwarding,
-      });
-      path.#silentPeers = new SilentPeers({
-        peers: () => path.#plan.forwarding,
-        counters: (key) => path.peer(key),
       });
     }
     return path;
-  }
-
-  /** Has routers' messages about narrow paths confirmed by probes. */
-  #startProber(supervisor: TunnelSupervisor): PathProber {
-    const prober = new PathProber({
-      dataplane: () => supervisor.dataplane,
-      peers: () => this.#plan.forwarding,
-      exchange: (peer, sizes) => exchangeProbes(supervisor.dataplane, peer, sizes),
-      assumedByKernel,
-    });
-    for (const { family, port } of this.tunnels) {
-      const onTooBig = prober.onTooBig.bind(prober);
-      void followTooBig(family, port, onTooBig, this.#closing.signal);
-    }
-    this.#prober = prober;
-    return prober;
   }
 
   /** What the kernel has of an earlier data plane is gone, or may be. */
@@ -271,12 +244,7 @@ export class DataPath {
   notices(now_ms: number): readonly string[] {
     const { guardFault } = this.#keeper;
     const guard = guardFault === null ? [] : [guardFault];
-    const status = this.status();
-    if (status === null) return guard;
-    const { tunnels } = this;
-    const silent = this.#silentPeers?.silent ?? [];
-    const peers = this.#plan.forwarding;
-    return [...guard, ...tunnelNotices({ status, peers, silent, tunnels }, now_ms)];
+    return [...guard, ...(this.#watch?.notices(now_ms) ?? [])];
   }
 
   /** Counters since the data plane was last started; null where the kernel forwards. */
@@ -296,10 +264,7 @@ export class DataPath {
   async close({ isCleared = false } = {}): Promise<void> {
     this.#isClosing = true;
     this.#retry.stop();
-    this.#narrowPaths?.stop();
-    this.#silentPeers?.stop();
-    this.#prober?.stop();
-    this.#closing.abort();
+    this.#watch?.stop();
     this.#pace.stop();
     this.#keeper.stop();
     await this.#supervisor?.close();

@@ -28,6 +28,8 @@ export interface SilentPeersOptions {
   readonly peers: () => readonly PeerEntry[];
   /** null: the peer is not served. */
   readonly counters: (key: string) => PeerCounters | null;
+  /** Called after each look. */
+  readonly onLooked?: () => void;
   /** The monotonic clock; in tests another. */
   readonly now_ms?: () => number;
 }
@@ -55,6 +57,7 @@ export class SilentPeers {
       const counters = this.#options.counters(key);
       if (counters !== null) this.#note(key, counters, now);
     }
+    this.#options.onLooked?.();
   }
 
   #note(key: string, { sentPackets, receivedPackets }: PeerCounters, now: number): void {

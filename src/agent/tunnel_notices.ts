@@ -17,13 +17,20 @@ export interface TunnelFacts {
   readonly tunnels: readonly Tunnel[];
 }
 
-function bounded(notices: readonly string[], what: string): readonly string[] {
+export interface TunnelNotice {
+  /** The same for as long as it is about the same. */
+  readonly id: string;
+  readonly text: string;
+}
+
+function bounded(notices: readonly TunnelNotice[], what: string): readonly TunnelNotice[] {
   const left = notices.length - NOTICE_COUNT_MAX;
-  return left <= 0 ? notices : [...notices.slice(0, NOTICE_COUNT_MAX), `${left} more ${what}`];
+  if (left <= 0) return notices;
+  return [...notices.slice(0, NOTICE_COUNT_MAX), { id: what, text: `${left} more ${what}` }];
 }
 
 /** Peers whose packets come from another address than the published one; `now_ms` since 1970. */
-function refusedNotices({ status, peers }: TunnelFacts, now_ms: number): readonly string[] {
+function refusedNotices({ status, peers }: TunnelFacts, now_ms: number): readonly TunnelNotice[] {
   const published = new Map(peers.map(({ key, address }) => [key, String(address)]));
   const bySource = new Map<string, string>();
   for (const { address, datagrams, last_ms, peerKey } of status.refusedSources) {
@@ -39,22 +46,25 @@ function refusedNotices({ status, peers }: TunnelFacts, now_ms: number): readonl
         "start this host with --trust-underlay.",
     );
   }
-  return bounded([...bySource.values()], "peers send from addresses that they did not publish");
+  const notices = [...bySource].map(([id, text]) => ({ id, text }));
+  return bounded(notices, "peers send from addresses that they did not publish");
 }
 
-function silentNotices({ silent, tunnels }: TunnelFacts): readonly string[] {
+function silentNotices({ silent, tunnels }: TunnelFacts): readonly TunnelNotice[] {
   const ports = [...new Set(tunnels.map(({ port }) => port))].join(" and ");
-  const notices = silent.map(({ key, address, sentPackets, silentFor_ms }) =>
-    `${sentPackets} packets were sent to peer ${key} (${address}) and nothing came back for ` +
-    `${
-      Math.floor(silentFor_ms / 1000)
-    } s. Check \`selvage status\` there for dropped packets, and ` +
-    `that firewalls let UDP port ${ports} pass both ways.`
-  );
+  const notices = silent.map(({ key, address, sentPackets, silentFor_ms }) => ({
+    id: `silent ${key}`,
+    text:
+      `${sentPackets} packets were sent to peer ${key} (${address}) and nothing came back for ` +
+      `${
+        Math.floor(silentFor_ms / 1000)
+      } s. Check \`selvage status\` there for dropped packets, and ` +
+      `that firewalls let UDP port ${ports} pass both ways.`,
+  }));
   return bounded(notices, "peers that packets are sent to are silent");
 }
 
 /** `now_ms` is since 1970. */
-export function tunnelNotices(facts: TunnelFacts, now_ms: number): readonly string[] {
+export function tunnelNotices(facts: TunnelFacts, now_ms: number): readonly TunnelNotice[] {
   return [...refusedNotices(facts, now_ms), ...silentNotices(facts)];
 }

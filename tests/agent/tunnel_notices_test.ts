@@ -20,7 +20,8 @@ const TUNNEL = {
 
 function notices(parts: Partial<Parameters<typeof tunnelNotices>[0]>): readonly string[] {
   const none = { status: { refusedSources: [] }, silent: [] };
-  return tunnelNotices({ ...none, peers: [PEER], tunnels: [TUNNEL], ...parts }, NOW_MS);
+  return tunnelNotices({ ...none, peers: [PEER], tunnels: [TUNNEL], ...parts }, NOW_MS)
+    .map(({ text }) => text);
 }
 
 const refusal = { address: "192.0.2.99", datagrams: 12, last_ms: NOW_MS - 1000, peerKey: PEER.key };

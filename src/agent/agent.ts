@@ -25,7 +25,7 @@ import { DataPath } from "./data_path.ts";
 import { raiseBarrier } from "./barrier.ts";
 import { ConfigWatch } from "./config_watch.ts";
 import { HostKernel } from "./host_kernel.ts";
-import { hostNeeds } from "./host_needs.ts";
+import { hostNeeds, unreachableAddresses } from "./host_needs.ts";
 import type { KernelKeeper } from "./kernel_keeper.ts";
 import type { AgentListeners } from "./listeners.ts";
 import { keepLink, readKeptLink } from "./kept_outer_link.ts";
@@ -85,8 +85,10 @@ export class Agent {
   #network: Network | null = null;
   #keeper: LeaseKeeper | null = null;
   #path: DataPath | null = null;
-  /** What the subnet file says; null: it is not written yet. */
+  /** What the subnet file says; null: the path does not stand yet, so it is not written. */
   #subnetFile: SubnetFile | null = null;
+  /** Whether the path was opened and something that serves all peers is missing yet. */
+  #isPathAwaited = false;
   /** While there is no lease to be had. */
   #barrier: KernelKeeper | null = null;
   /** What the network's PreStartupCommand printed. */
@@ -372,12 +374,15 @@ export class Agent {
    */
   #whyNotMade(network: Network): string | null {
     const { backend, config } = network;
-    const taken = this.#whyNotOpened(network);
-    if (taken !== null) return taken;
     const devices = backend.devices?.(config, this.#link, this.#vtepMacs!) ?? [];
-    const { connection } = this.#kernel!;
-    return devices.map((device) => whyNotMade(connection, device)).find((why) => why !== null) ??
-      null;
+    const { connection, reconciler } = this.#kernel!;
+    const why = this.#whyNotOpened(network) ??
+      devices.map((device) => whyNotMade(connection, device)).find((one) => one !== null) ?? null;
+    if (why === null) return null;
+    // Containers of an earlier run may be there, whose packets must not leave another way.
+    const unreachable = unreachableAddresses(network, this.#options);
+    for (const failure of reconciler.block(unreachable)) this.#log.warning`${failure}`;
+    return why;
   }
 
   /** The network of before on the link of now. Throws if this host cannot be in it as it is. */
@@ -405,14 +410,15 @@ export class Agent {
   /** Brings packets to flow and tells the host's other programs which subnet is theirs. */
   async #openPath(lease: Lease): Promise<void> {
     const network = this.#network!;
-    const { config } = network;
     const link = this.#link;
+    this.#subnetFile = null;
+    this.#isPathAwaited = false;
     // What it put into the kernel goes when the path's own stands.
     this.#barrier?.stop();
     this.#barrier = null;
     this.#path = await DataPath.open({
       ...network,
-      ...hostNeeds(config, lease, this.#options),
+      ...hostNeeds(network, lease, this.#options),
       link,
       vtepMacs: this.#vtepMacs!,
       lease,
@@ -432,7 +438,7 @@ export class Agent {
       onFatal: this.#fatal.reject,
       onChecked: () => {
         restSoon();
-        this.#keepSubnetFile();
+        this.#onPathChecked();
       },
       offloads: this.#options.offloads,
       trustsUnderlay: this.#options.trustsUnderlay,
@@ -440,16 +446,40 @@ export class Agent {
       workerCount: workerCount(this.#options.workers, availableParallelism()),
       isGuarded: this.#options.isGuarded,
     });
-    const { mtu_bytes } = this.#path;
-    const { subnetFile, ipMasq } = this.#options;
-    this.#subnetFile = { network: config, subnets: lease.subnets, mtu_bytes, ipMasq };
-    writeSubnetFile(subnetFile, this.#subnetFile);
+    this.#announcePath();
+  }
+
+  /**
+   * Once the path stands, tells the host's other programs which subnet is theirs, and says that the
+   * start is through. Before that containers would be made whose packets go nowhere. Throws if the
+   * subnet file cannot be written.
+   */
+  #announcePath(): void {
+    const { missing, mtu_bytes, origin: { config, lease, link } } = this.#path!;
+    this.#isPathAwaited = missing.length > 0;
+    if (this.#isPathAwaited) return this.#wait(`no packets can be carried yet: ${missing[0]}`);
+    const { subnetFile: file, ipMasq } = this.#options;
+    const content = { network: config, subnets: lease.subnets, mtu_bytes, ipMasq };
+    writeSubnetFile(file, content);
+    this.#subnetFile = content;
     this.#keepLink(link);
     this.#progress.enter("ready", null);
     const state = `holding ${leaseKey(lease.subnets)}, backend ${config.backend.type}`;
     const how = this.control.readiness().ready ? "is ready" : "has started, but is not ready";
     this.#log.info`selvage ${VERSION} ${how}: ${state}`;
     this.#notify(`READY=1\nSTATUS=${state}`);
+  }
+
+  #onPathChecked(): void {
+    if (this.#subnetFile !== null) return this.#keepSubnetFile();
+    if (this.#path === null || !this.#isPathAwaited) return;
+    try {
+      this.#announcePath();
+    } catch (error) {
+      this.#isPathAwaited = true;
+      this.#wait(errorText(error));
+      this.#log.error`${this.#progress.waitingFor}`;
+    }
   }
 
   /** Has the next start stay with this link. It can do without. */
@@ -474,19 +504,20 @@ export class Agent {
     }
   }
 
-  async #closePath(isCleared = false): Promise<void> {
+  async #closePath(isCleared = false, isForGood = false): Promise<void> {
     const path = this.#path;
     this.#path = null;
-    await path?.close({ isCleared });
+    this.#isPathAwaited = false;
+    await path?.close({ isCleared, isForGood });
   }
 
   /** With --release-on-exit nothing of ours stays, also not of an earlier run. */
   async #closeForGood(): Promise<void> {
     const isCleared = this.#options.releaseOnExit;
     const isOpen = this.#path !== null || this.#barrier !== null;
-    await this.#closePath(isCleared);
+    await this.#closePath(isCleared, true);
     this.#barrier?.stop();
-    if (isCleared) this.#barrier?.clear();
+    if (isCleared) this.#barrier?.clear(true);
     // A start that was refused changes nothing: another's may be running.
     if (!isCleared || isOpen || this.#signal?.aborted !== true) return;
     for (const problem of this.#kernel!.clear()) this.#log.warning`${problem}`;

@@ -2,10 +2,9 @@
  * Keeps the overlay's packets on a host that has no lease: without the overlay's routes they would
  * leave by the default one, unencapsulated, from addresses that are another host's.
  */
-import { overlayPrefixes } from "../config/overlay_prefixes.ts";
 import { NO_KERNEL_STATE } from "../kernel/state.ts";
 import type { IpPrefix } from "../net/ip.ts";
-import { hostNeeds } from "./host_needs.ts";
+import { hostNeeds, unreachableAddresses } from "./host_needs.ts";
 import { KernelKeeper, type KernelKeeperOptions } from "./kernel_keeper.ts";
 import type { Network } from "./network.ts";
 
@@ -15,23 +14,20 @@ export type BarrierOptions = Pick<
 >;
 
 /**
- * Has the kernel drop what is for the network and not for this host's own containers, and keeps it
- * so until `stop`, after which it stays. `subnets` are those that the containers have addresses of:
+ * Has the kernel refuse what is for the network and not for this host's own containers. Keeps it so
+ * until `stop`, after which it stays. `subnets` are those that the containers have addresses of:
  * the rules by which these reach the outside stay.
  */
 export function raiseBarrier(
-  { config, backend }: Network,
+  network: Network,
   subnets: readonly IpPrefix[],
   flags: Parameters<typeof hostNeeds>[2],
   options: BarrierOptions,
 ): KernelKeeper {
   const keeper = new KernelKeeper({
     ...options,
-    ...hostNeeds(config, { subnets }, flags),
-    blackholes: backend.carriesNothing
-      ? []
-      : overlayPrefixes(config, backend.routesWholeNetwork?.(config) ?? false)
-        .map((destination) => ({ destination })),
+    ...hostNeeds(network, { subnets }, flags),
+    blackholes: unreachableAddresses(network, flags),
     arePeersKnown: () => true,
   });
   keeper.begin(NO_KERNEL_STATE);

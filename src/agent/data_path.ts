@@ -133,6 +133,7 @@ export class DataPath {
     this.#planAndApply();
     this.#keeper.change(this.#plan.kernel, this.#planGuard());
     this.#tellSkipped();
+    this.#options.onChecked();
   }
 
   #planGuard(): DesiredTable[] {
@@ -240,6 +241,16 @@ export class DataPath {
     return isCarrying ? { state: "off", drops: {} } : null;
   }
 
+  /** What it was opened for. */
+  get origin(): Pick<DataPathOptions, "config" | "lease" | "link"> {
+    return this.#options;
+  }
+
+  /** What keeps packets from flowing to any peer, one sentence each; empty: the path stands. */
+  get missing(): readonly string[] {
+    return this.#keeper.missing;
+  }
+
   /** What is to be known and is no problem, one sentence or two each; `now_ms` since 1970. */
   notices(now_ms: number): readonly string[] {
     const { guardFault } = this.#keeper;
@@ -259,9 +270,10 @@ export class DataPath {
 
   /**
    * Ends the forwarding in user space; its devices go with their descriptors. What the kernel
-   * forwards it goes on forwarding, unless `isCleared`. Throws if a loop hangs.
+   * forwards it goes on forwarding, unless `isCleared`. The overlay's addresses stay unreachable
+   * where no route leads to them, unless `isForGood` as well. Throws if a loop hangs.
    */
-  async close({ isCleared = false } = {}): Promise<void> {
+  async close({ isCleared = false, isForGood = false } = {}): Promise<void> {
     this.#isClosing = true;
     this.#retry.stop();
     this.#watch?.stop();
@@ -270,7 +282,9 @@ export class DataPath {
     await this.#supervisor?.close();
     await this.#options.extension?.close(isCleared);
     // A path that never came up has nothing there: what is there is another's.
-    if (this.#isInKernel && (isCleared || this.tunnels.length > 0)) this.#keeper.clear();
+    if (this.#isInKernel && (isCleared || this.tunnels.length > 0)) {
+      this.#keeper.clear(isCleared && isForGood);
+    }
     this.#isInKernel = false;
   }
 }

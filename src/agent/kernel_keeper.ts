@@ -73,6 +73,7 @@ export class KernelKeeper {
   /** Peers that the kernel does not take, and why. */
   #failed: readonly SkippedPeer[] = [];
   #problems: readonly string[] = [];
+  #missing: readonly string[] = [];
   #firewallProblems: readonly string[] = [];
   /** The same object while nothing of it changes. */
   #forwarding: DesiredForwarding = NO_FORWARDING;
@@ -155,9 +156,11 @@ export class KernelKeeper {
       const result = reconciler.reconcile(this.#desired, !arePeersKnown());
       changeCount = result.changeCount;
       this.#problems = result.problems;
+      this.#missing = reconciler.missing;
       this.#failed = [...result.peerProblems].map(([key, reason]) => ({ key, reason }));
     } catch (error) {
       this.#problems = [errorText(error)];
+      this.#missing = this.#problems;
     }
     this.#tellNew(this.#problems, problemsBefore);
     // Else it may be ours, that could not be done before.
@@ -259,6 +262,11 @@ export class KernelKeeper {
     return this.#guardFault;
   }
 
+  /** Which devices, addresses and routes that serve all are missing: among the problems. */
+  get missing(): readonly string[] {
+    return this.#missing;
+  }
+
   /** Peers that the kernel does not take, and why; tried again by and by. */
   get failed(): readonly SkippedPeer[] {
     return this.#failed;
@@ -274,11 +282,15 @@ export class KernelKeeper {
     this.#retry.stop();
   }
 
-  /** Removes everything of ours from the kernel, after `stop`. What cannot be removed is told. */
-  clear(): void {
+  /**
+   * Removes everything of ours from the kernel, after `stop`. The overlay's addresses stay
+   * unreachable, unless `isForGood`. What cannot be removed is logged.
+   */
+  clear(isForGood: boolean): void {
     const { reconciler, firewall, forwardAccepts } = this.#options;
+    const kept = isForGood ? [] : this.#options.blackholes.filter((one) => one.isAnswered);
     try {
-      this.#tellNew(reconciler.clear().problems, []);
+      this.#tellNew(reconciler.clear(kept).problems, []);
     } catch (error) {
       this.#log.warning`cannot clear the kernel's tables: ${errorText(error)}`;
     }

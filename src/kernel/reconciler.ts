@@ -6,6 +6,7 @@ import { SelvageError } from "../errors.ts";
 import type { NetlinkConnection } from "../netlink/connection.ts";
 import type { Link } from "../netlink/link.ts";
 import type { Miss } from "../netlink/neighbour.ts";
+import { addBlackholeRequest } from "../netlink/route_request.ts";
 import { deleteLink, getLink, getTxDropped } from "../netlink/rtnetlink.ts";
 import { dumpKernel } from "./actual.ts";
 import { reconcileDeviceSysctls } from "./device_sysctls.ts";
@@ -15,7 +16,8 @@ import { answerMiss } from "./miss_answer.ts";
 import { peerKeyOf, requestFor } from "./operation.ts";
 import type { PeerProblem, ReconcileResult } from "./problem.ts";
 import type { Interest } from "./relevance.ts";
-import { isOwnDevice, type KernelState, NO_KERNEL_STATE } from "./state.ts";
+import { blackholeRoute } from "./route_diff.ts";
+import { type DesiredBlackhole, isOwnDevice, type KernelState, NO_KERNEL_STATE } from "./state.ts";
 import { reconcileSysctls } from "./sysctl.ts";
 
 /**
@@ -50,6 +52,7 @@ export class Reconciler {
   /** The places where routes of ours stand, or stood: see `DiffContext`. */
   #heldRoutes: ReadonlySet<string> = new Set();
   #lastChanges: string[] = [];
+  #missing: readonly string[] = [];
 
   /** Borrows the connection, which stays the caller's to close. */
   constructor(connection: NetlinkConnection) {
@@ -64,6 +67,14 @@ export class Reconciler {
   /** How many packets the kernel dropped that it was to send through a device; 0 without it. */
   txDropped(linkName: string): number {
     return getTxDropped(this.#connection, linkName) ?? 0;
+  }
+
+  /**
+   * Which devices, addresses and routes that serve all were not as desired after the last call:
+   * among its problems.
+   */
+  get missing(): readonly string[] {
+    return this.#missing;
   }
 
   /** What notifications of the kernel may concern, when this is what it should be. */
@@ -144,14 +155,16 @@ export class Reconciler {
       // Before a new device is set up: from then on it takes what strangers send.
       const sysctls = this.#protectDevices(desired, diff.links);
       changeCount += sysctls.changeCount;
-      const problems = [...diff.problems, ...sysctls.problems];
       const isDone = operations.length === 0;
       if (isDone || isStuck || round === ROUNDS_MAX) {
         if (!isDone && failures.length === 0) {
           const text = "someone else keeps changing the kernel's tables";
           failures.push({ peerKey: null, text });
         }
-        return toResult(changeCount, isDone ? problems : [...problems, ...failures]);
+        const left = isDone ? diff.problems : [...diff.problems, ...failures];
+        const result = toResult(changeCount, left);
+        this.#missing = result.problems;
+        return { ...result, problems: [...result.problems, ...sysctls.problems] };
       }
       failures = this.#apply(operations, actual.links);
       changeCount += operations.length - failures.length;
@@ -163,7 +176,7 @@ export class Reconciler {
   #protectDevices(
     { links }: KernelState,
     actual: KernelDiff["links"],
-  ): { readonly changeCount: number; readonly problems: readonly PeerProblem[] } {
+  ): ReconcileResult {
     const results = links.flatMap((link) => {
       const name = actual.get(link.name)?.name;
       return name === undefined ? [] : [reconcileDeviceSysctls(link, name)];
@@ -171,9 +184,7 @@ export class Reconciler {
     for (const { changes } of results) this.#lastChanges.push(...changes);
     return {
       changeCount: results.reduce((sum, { changeCount }) => sum + changeCount, 0),
-      problems: results.flatMap(({ problems }) =>
-        problems.map((text) => ({ peerKey: null, text }))
-      ),
+      problems: results.flatMap(({ problems }) => problems),
     };
   }
 
@@ -205,14 +216,22 @@ export class Reconciler {
 
   /**
    * Removes everything that is ours from the kernel's tables, also what an earlier run left behind:
-   * our routes, our devices, and the addresses of our TUN devices, which go when their files are
-   * closed.
+   * our routes except `blackholes`, our devices, and the addresses of our TUN devices, which go
+   * when their files are closed.
    */
-  clear(): TablesResult {
-    const result = this.reconcile(NO_KERNEL_STATE);
+  clear(blackholes: readonly DesiredBlackhole[] = []): TablesResult {
+    const result = this.reconcile({ ...NO_KERNEL_STATE, blackholes });
     this.#heldRoutes = new Set();
     this.#linkIndexes = new Map();
     return result;
+  }
+
+  /** Adds these routes, and changes nothing else. Returns what the kernel refused. */
+  block(blackholes: readonly DesiredBlackhole[]): readonly string[] {
+    const requests = blackholes.map((one) => addBlackholeRequest(blackholeRoute(one)));
+    const errors = this.#connection.batch(requests).map(({ error }) => error);
+    return errors.filter((error) => error !== null)
+      .filter(({ errnoName }) => errnoName !== "EEXIST").map(({ message }) => message);
   }
 
   /**

@@ -1,7 +1,18 @@
 /** What is to be done about routes. Pure. */
 import type { Link } from "../netlink/link.ts";
-import { protocolName, type Route, RTN_BLACKHOLE, RTN_UNICAST } from "../netlink/route.ts";
-import { defaultMetric, type NewRoute, routeText } from "../netlink/route_request.ts";
+import {
+  protocolName,
+  type Route,
+  RTN_BLACKHOLE,
+  RTN_UNICAST,
+  RTN_UNREACHABLE,
+} from "../netlink/route.ts";
+import {
+  defaultMetric,
+  type NewBlackhole,
+  type NewRoute,
+  routeText,
+} from "../netlink/route_request.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import type { KernelOperation } from "./operation.ts";
 import type { PeerProblem } from "./problem.ts";
@@ -106,20 +117,27 @@ function diffPlace(
   return { operations: [...operations, { type: "add_route", ...add }], isKept: false };
 }
 
-/** What is to be done in the place of a route that drops; a text: another's is in the way. */
+/** The route that keeps packets from going anywhere. */
+export function blackholeRoute({ destination, isAnswered }: DesiredBlackhole): NewBlackhole {
+  const type = isAnswered ? RTN_UNREACHABLE : RTN_BLACKHOLE;
+  return { destination, type, protocol: RTPROT_SELVAGE, metric: BLACKHOLE_METRIC };
+}
+
+/** What is to be done in the place of such a route; a text: another's is in the way. */
 function diffBlackhole(
-  { destination }: DesiredBlackhole,
+  desired: DesiredBlackhole,
   same: readonly Route[],
 ): KernelOperation[] | string {
-  const kept = same.find((route) => isOwnRoute(route) && route.type === RTN_BLACKHOLE);
+  const route = blackholeRoute(desired);
+  const kept = same.find((one) => isOwnRoute(one) && one.type === route.type);
   const wrong = same.filter((route) => isOwnRoute(route) && route !== kept);
   const operations = wrong.map((route): KernelOperation => ({ type: "delete_route", route }));
   if (kept !== undefined) return operations;
   if (same.length > wrong.length) {
-    return `route ${destination} metric ${BLACKHOLE_METRIC} that is not ours is in the way of ` +
-      "our blackhole route; remove it";
+    const kind = desired.isAnswered ? "unreachable" : "blackhole";
+    return `route ${desired.destination} metric ${BLACKHOLE_METRIC} that is not ours is in the ` +
+      `way of our ${kind} route; remove it`;
   }
-  const route = { destination, protocol: RTPROT_SELVAGE, metric: BLACKHOLE_METRIC };
   return [...operations, { type: "add_blackhole", route }];
 }
 

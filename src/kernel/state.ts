@@ -83,12 +83,14 @@ export interface DesiredRoute extends ForPeer {
 }
 
 /**
- * Packets to these addresses are dropped, if no better route leads anywhere. It has a metric of its
+ * Packets to these addresses go nowhere, if no better route leads anywhere. It has a metric of its
  * own, the worst, so that a route of another's for just these addresses, as of a container bridge,
  * goes before it.
  */
 export interface DesiredBlackhole {
   readonly destination: IpPrefix;
+  /** Whether the sender is told that they are unreachable; else they are dropped in silence. */
+  readonly isAnswered: boolean;
 }
 
 /** A value under `/proc/sys`. */

@@ -60,6 +60,7 @@ const RTPROT_NAMES: Readonly<Record<number, string>> = {
 // rtm_type
 export const RTN_UNICAST = 1;
 export const RTN_BLACKHOLE = 6;
+export const RTN_UNREACHABLE = 7;
 
 // rtm_flags
 export const RTM_F_CLONED = 0x200;

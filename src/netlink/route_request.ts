@@ -25,9 +25,11 @@ export interface NewRoute {
   readonly metric?: number;
 }
 
-/** A route of table main by which packets are dropped. */
+/** A route of table main by which packets go nowhere. */
 export interface NewBlackhole {
   readonly destination: IpPrefix;
+  /** `RTN_BLACKHOLE`, or `RTN_UNREACHABLE`, which tells the sender. */
+  readonly type: number;
   /** `RTPROT_*`: who makes it. */
   readonly protocol: number;
   readonly metric: number;
@@ -103,9 +105,9 @@ export function addRouteRequest(
   };
 }
 
-/** Adds a route that drops. Fails with EEXIST as `addRouteRequest`. */
+/** Adds a route that leads nowhere. Fails with EEXIST as `addRouteRequest`. */
 export function addBlackholeRequest(
-  { destination, protocol, metric }: NewBlackhole,
+  { destination, type, protocol, metric }: NewBlackhole,
   writer: PayloadWriter = new PayloadWriter(),
 ): NetlinkRequest {
   writeHeader(writer, {
@@ -114,7 +116,7 @@ export function addBlackholeRequest(
     table: route.RT_TABLE_MAIN,
     protocol,
     scope: RT_SCOPE_UNIVERSE,
-    type: route.RTN_BLACKHOLE,
+    type,
     flags: 0,
   });
   writer.attributeAddress(route.RTA_DST, destination.address);
@@ -123,7 +125,7 @@ export function addBlackholeRequest(
     type: route.RTM_NEWROUTE,
     flags: NLM_F_CREATE | NLM_F_EXCL,
     payload: writer.finish(),
-    operation: "add blackhole route",
+    operation: `add ${type === route.RTN_UNREACHABLE ? "unreachable" : "blackhole"} route`,
     object: `${destination}`,
   };
 }

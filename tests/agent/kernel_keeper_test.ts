@@ -144,10 +144,10 @@ describe("the keeper of the kernel", () => {
       keeper.begin(stateOf(FAST));
       keeper.stop();
       kernel.refuseDump = () => EBADMSG;
-      keeper.clear();
+      keeper.clear(true);
       assert.deepEqual([kernel.routes.length, nftables.tables.size], [1, 0]);
       kernel.refuseDump = () => 0;
-      keeper.clear();
+      keeper.clear(true);
       assert.equal(kernel.routes.length, 0);
       await Promise.resolve();
     }));

@@ -63,7 +63,7 @@ interface Tables {
 async function tablesOf(shell: NamespaceShell): Promise<Tables> {
   const text = await shell.run(
     [
-      "ip -j route show proto 83",
+      "ip -j route show type unicast proto 83",
       `ip -j -4 neigh show dev ${DEVICE}`,
       `bridge -j fdb show dev ${DEVICE}`,
     ].map((command) => `${command}; echo`).join("\n"),

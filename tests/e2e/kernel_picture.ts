@@ -56,7 +56,13 @@ function firewallLines({ nftables }: Json): string[] {
   };
   return (nftables as Json[]).filter((one) => !("metainfo" in one))
     .sort((a, b) => tableOf(a) < tableOf(b) ? -1 : tableOf(a) > tableOf(b) ? 1 : 0)
-    .map((one) => JSON.stringify(one, (key, value) => key === "handle" ? undefined : value));
+    // What a rule has counted says nothing about what anybody changed.
+    .map((one) =>
+      JSON.stringify(
+        one,
+        (key, value) => ["handle", "packets", "bytes"].includes(key) ? undefined : value,
+      )
+    );
 }
 
 function plainLines(things: Json[]): string[] {

@@ -135,13 +135,16 @@ test("host-gw: over to Selvage without a packet lost, and back", () =>
     await lab.ready(2);
     await lab.untilPeers(1, 1, 2);
     // Flannel's routes serve, and are flannel's.
-    assert.equal(await shells[0]!.run("ip route show proto 83"), "");
+    assert.equal(await shells[0]!.run("ip route show type unicast proto 83"), "");
     await ping.flowing();
     const text = clean(lab, 1, "--flannel");
     assert.match(text, /^handed over to the running selvage: route 10\.210\.67\.0\/24 via /m);
     clean(lab, 2, "--flannel");
     await assertTakenOver(ground);
-    assert.match(await shells[0]!.run("ip route show proto 83"), /^10\.210\.67\.0\/24 via /);
+    assert.match(
+      await shells[0]!.run("ip route show type unicast proto 83"),
+      /^10\.210\.67\.0\/24 via /,
+    );
     await ping.flowing();
     assert.deepEqual(await ping.endAndListLost(), []);
     await giveBack(ground, HOST_GW);

@@ -5,10 +5,18 @@ import { BLACKHOLE_METRIC, diffRoutes } from "../../src/kernel/route_diff.ts";
 import { Reconciler } from "../../src/kernel/reconciler.ts";
 import { type DesiredBlackhole, NO_KERNEL_STATE, RTPROT_SELVAGE } from "../../src/kernel/state.ts";
 import { IpPrefix } from "../../src/net/ip.ts";
-import { type Route, RTN_BLACKHOLE, RTN_UNICAST } from "../../src/netlink/route.ts";
+import {
+  type Route,
+  RTN_BLACKHOLE,
+  RTN_UNICAST,
+  RTN_UNREACHABLE,
+} from "../../src/netlink/route.ts";
 import { type TestNamespace, withNamespaces } from "../netlink/namespace.ts";
 
-const hole = (text: string): DesiredBlackhole => ({ destination: IpPrefix.parse(text) });
+const hole = (text: string, isAnswered = false): DesiredBlackhole => ({
+  destination: IpPrefix.parse(text),
+  isAnswered,
+});
 
 function route(text: string, rest: Partial<Route> = {}): Route {
   return {
@@ -45,6 +53,12 @@ describe("the difference", () => {
     assert.deepEqual(diff(wanted, []).types, ["add_blackhole", "add_blackhole"]);
     const there = [route("10.5.1.0/24"), route("fd00:1::/64")];
     assert.deepEqual(diff(wanted, there), { types: [], problems: [] });
+  });
+  test("one that is to tell the sender takes the place of one that is silent", () => {
+    const types = ["delete_route", "add_blackhole"];
+    assert.deepEqual(diff([hole("10.5.1.0/24", true)], [route("10.5.1.0/24")]).types, types);
+    const there = [route("10.5.1.0/24", { type: RTN_UNREACHABLE })];
+    assert.deepEqual(diff([hole("10.5.1.0/24", true)], there).types, []);
   });
   test("removed when it is not wanted any more", () => {
     assert.deepEqual(diff([], [route("10.5.1.0/24")]).types, ["delete_route"]);

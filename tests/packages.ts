@@ -7,6 +7,7 @@ export type Packages = Readonly<Record<string, string>>;
 
 export const TEST_PACKAGES: Packages = {
   etcd: "etcd-server",
+  faketime: "faketime",
   "iptables-nft": "iptables",
   ip: "iproute2",
   iptables: "iptables",

@@ -5,6 +5,7 @@
 import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { collectGarbage, pageOutFiles } from "../../ffi/page_out.ts";
+import { MACHINE_CLOCK, timeOfDay_ms } from "../clock.ts";
 import type { VtepMacs } from "../backend/backend.ts";
 import { withCommandData } from "../backend/extension.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
@@ -70,7 +71,8 @@ export class Agent {
   readonly #options: RunOptions;
   readonly #workerUrl: URL;
   readonly #log = logger("agent");
-  readonly #started_ms = Date.now();
+  /** By the steady clock. */
+  readonly #started_ms = MACHINE_CLOCK.steady_ms();
   readonly #progress = new Progress();
   /** Open while `run` runs. */
   #kernel: HostKernel | null = null;
@@ -688,7 +690,7 @@ export class Agent {
 
   get #parts(): NodeParts {
     return {
-      started_ms: this.#started_ms,
+      started_ms: timeOfDay_ms(this.#started_ms),
       ...this.#progress.shown,
       link: this.#outerLink?.link ?? null,
       config: this.#network?.config ?? null,

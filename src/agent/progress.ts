@@ -1,4 +1,5 @@
 /** Where the start has got to, what it waits for, and since when. */
+import { MACHINE_CLOCK, timeOfDay_ms } from "../clock.ts";
 import type { Phase } from "./status.ts";
 
 export interface ShownProgress {
@@ -12,13 +13,14 @@ export interface ShownProgress {
 export class Progress {
   #phase: Phase = "starting";
   #waitingFor: string | null = "starting";
-  #since_ms: number | null = Date.now();
+  /** By the steady clock. */
+  #since_ms: number | null = MACHINE_CLOCK.steady_ms();
 
   get shown(): ShownProgress {
     return {
       phase: this.#phase,
       waitingFor: this.#waitingFor,
-      waitingSince_ms: this.#since_ms,
+      waitingSince_ms: this.#since_ms && timeOfDay_ms(this.#since_ms),
     };
   }
 
@@ -35,6 +37,6 @@ export class Progress {
   wait(waitingFor: string | null): void {
     this.#waitingFor = waitingFor;
     if (waitingFor === null) this.#since_ms = null;
-    else this.#since_ms ??= Date.now();
+    else this.#since_ms ??= MACHINE_CLOCK.steady_ms();
   }
 }

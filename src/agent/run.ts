@@ -11,6 +11,8 @@ const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
 /** A defect of ours must not take the data plane down with it: it is logged, and we go on. */
 function surviveDefects(): void {
   const log = logger("defect");
+  // Else the runtime writes it past the log, in a form of its own.
+  process.on("warning", ({ name, message }) => log.warning`${name}: ${message}`);
   process.on("uncaughtException", (error) => log.error`uncaught: ${errorText(error)}`);
   process.on("unhandledRejection", (reason) => log.error`unhandled: ${errorText(reason)}`);
 }

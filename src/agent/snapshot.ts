@@ -98,7 +98,9 @@ export function snapshot(parts: SnapshotParts, now_ms: number): Status {
   return {
     version: VERSION,
     pid: process.pid,
+    now_ms,
     started_ms: parts.started_ms,
+    uptime_ms: now_ms - parts.started_ms,
     phase: parts.phase,
     ready: readinessOf(parts, now_ms).ready,
     waitingFor: parts.waitingFor,

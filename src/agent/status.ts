@@ -20,7 +20,11 @@ export type Phase =
 export interface Status {
   readonly version: string;
   readonly pid: number;
+  /** When this status was drawn. All its times are by the same clock, as it is set now. */
+  readonly now_ms: number;
   readonly started_ms: number;
+  /** Also right after the time of day was set, and with the machine's sleep. */
+  readonly uptime_ms: number;
   readonly phase: Phase;
   /** As `/readyz` has it: it has started, and nothing is in the way of its work. */
   readonly ready: boolean;

@@ -12,7 +12,6 @@ import { renderPairs, renderTable } from "./table.ts";
 import { formatAgo, formatBytes, formatCount, formatDuration } from "./units.ts";
 
 export interface StatusTextOptions {
-  readonly now_ms: number;
   /** Also the drop reasons that have counted nothing, and those that are harmless. */
   readonly verbose: boolean;
 }
@@ -127,7 +126,7 @@ function phaseText({ phase, ready, problems }: Status): string {
 
 function header(status: Status, now_ms: number): string {
   const { interface: link, lease, backend, store, dataPlane, guard, registry } = status;
-  const up = formatDuration(now_ms - status.started_ms);
+  const up = formatDuration(status.uptime_ms);
   return renderPairs([
     ["Selvage", `${status.version}, pid ${status.pid}, up ${up}`],
     ["Phase", phaseText(status)],
@@ -223,8 +222,8 @@ export function statusText(status: Status, options: StatusTextOptions): string {
       `Skipped ${printable(key)}: ${printable(reason)}\n`
     ),
   ];
-  return header(status, options.now_ms) +
-    peerTable(status, options.now_ms) +
+  return header(status, status.now_ms) +
+    peerTable(status, status.now_ms) +
     (notes.length === 0 ? "" : `\n${notes.join("")}`) +
     dropTable(status, options.verbose);
 }

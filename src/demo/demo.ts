@@ -264,7 +264,7 @@ class Demo {
       formatTransfers(report.transfers),
       formatFailures(report),
       "selvage status, on host1:",
-      status === null ? "(no answer)" : statusText(status, { now_ms: Date.now(), verbose: false }),
+      status === null ? "(no answer)" : statusText(status, { verbose: false }),
       report.ok
         ? `${formatSuccess(report)} ` +
           "To try it on your own hosts, see: selvage run --help"

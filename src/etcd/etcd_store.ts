@@ -2,6 +2,7 @@
  * The lease store over etcd, in flannel's own layout, so that nodes of both share one network.
  * Every call is one of few to etcd, none of them for each peer.
  */
+import { MACHINE_CLOCK, timeOfDay_ms } from "../clock.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import type { SelvageError } from "../errors.ts";
 import type { Lease, LeaseAttributes, LeaseChange, LeaseRequest } from "../lease/lease.ts";
@@ -60,6 +61,7 @@ export interface EtcdStoreOptions {
 export class EtcdStore implements LeaseStore {
   readonly #context: StoreContext;
   readonly #health: Health;
+  readonly #isMachineClock: boolean;
   readonly #times: WatchTimes;
   readonly #probeTimes: WriteProbeTimes;
   #isProbing = false;
@@ -72,6 +74,7 @@ export class EtcdStore implements LeaseStore {
   /** Connects at the first call. Throws `invalid_argument` for an empty prefix. */
   constructor(options: EtcdStoreOptions) {
     const { clock, onStateChange } = options;
+    this.#isMachineClock = clock === undefined;
     const now_ms = clock === undefined ? Date.now : () => clock.now_ms();
     this.#context = {
       etcd: options.etcd,
@@ -85,7 +88,7 @@ export class EtcdStore implements LeaseStore {
     };
     this.#times = { ...WATCH_TIMES, ...options.times };
     this.#probeTimes = options.probeTimes ?? WRITE_PROBE_TIMES;
-    this.#health = new Health(now_ms, () => {
+    this.#health = new Health(clock === undefined ? MACHINE_CLOCK.steady_ms : now_ms, () => {
       if (!this.#closing.signal.aborted) onStateChange?.(this.state());
     });
   }
@@ -253,12 +256,23 @@ export class EtcdStore implements LeaseStore {
     this.#context.etcd.reconnect();
   }
 
+  /** With times of day. A test's clock is one already. */
+  #shown<T extends Pick<StoreState, "since_ms" | "errorSince_ms">>(state: T): T {
+    if (!this.#isMachineClock) return state;
+    const { since_ms, errorSince_ms } = state;
+    return {
+      ...state,
+      since_ms: timeOfDay_ms(since_ms),
+      errorSince_ms: errorSince_ms && timeOfDay_ms(errorSince_ms),
+    };
+  }
+
   state(): StoreState {
     const { etcd, keys, unreadable } = this.#context;
     return {
       kind: "etcd",
       location: `${etcd.location}${keys.root.startsWith("/") ? "" : "/"}${keys.root.slice(0, -1)}`,
-      ...this.#health.state,
+      ...this.#shown(this.#health.state),
       unreadableCount: unreadable.count,
     };
   }

@@ -1,4 +1,5 @@
 /** The lease store of a host that joined: the registry of another host, over TLS. */
+import { MACHINE_CLOCK, timeOfDay_ms } from "../clock.ts";
 import { Backoff, pause } from "../retry.ts";
 import { Bell } from "../bell.ts";
 import { ConfigNews } from "../config/config_news.ts";
@@ -80,7 +81,8 @@ export class RemoteStore implements LeaseStore {
   readonly #options: Required<Omit<RemoteStoreOptions, "onStateChange">> & RemoteStoreOptions;
   readonly #closing = new AbortController();
   #connected = false;
-  #since_ms = Date.now();
+  /** By the steady clock. */
+  #since_ms = MACHINE_CLOCK.steady_ms();
   #lastError: string | null = null;
   readonly #unreadable = new UnreadableKeys("registry");
   /** Rings when a watch finds that the configuration may be another. */
@@ -102,7 +104,7 @@ export class RemoteStore implements LeaseStore {
   #setState(connected: boolean, error: unknown): void {
     const lastError = connected ? null : errorText(error);
     const isNews = connected !== this.#connected || lastError !== this.#lastError;
-    if (connected !== this.#connected) this.#since_ms = Date.now();
+    if (connected !== this.#connected) this.#since_ms = MACHINE_CLOCK.steady_ms();
     this.#connected = connected;
     this.#lastError = lastError;
     if (isNews && !this.#closing.signal.aborted) this.#options.onStateChange?.(this.state());
@@ -332,13 +334,14 @@ export class RemoteStore implements LeaseStore {
   }
 
   state(): StoreState {
+    const since_ms = timeOfDay_ms(this.#since_ms);
     return {
       kind: "remote",
       location: this.#client.location,
       connected: this.#connected,
-      since_ms: this.#since_ms,
+      since_ms,
       lastError: this.#lastError,
-      errorSince_ms: this.#lastError === null ? null : this.#since_ms,
+      errorSince_ms: this.#lastError === null ? null : since_ms,
       unreadableCount: this.#unreadable.count,
     };
   }

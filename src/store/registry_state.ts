@@ -2,6 +2,7 @@
  * What the registry holds, in memory and on disk at once: memory follows only what is on the
  * disk, and listeners hear only what memory holds.
  */
+import { MACHINE_CLOCK, timeOfDay_ms } from "../clock.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { formatNetworkConfig, parseNetworkConfig } from "../config/parse_network_config.ts";
 import { errorText } from "../errors.ts";
@@ -43,6 +44,7 @@ export class RegistryState {
   #isDoubtful = false;
   /** Why the file could not be read; null: it could. */
   #readFailure: string | null = null;
+  /** This and the fault's by the steady clock. */
   #since_ms: number;
   /** What `health` said last, and since when that fails. */
   #fault: { readonly text: string; readonly since_ms: number } | null = null;
@@ -52,7 +54,7 @@ export class RegistryState {
    * Throws as `openSqlite`, or if the configuration in it is damaged.
    */
   constructor(path: string, readonly eventCountMax: number, readonly now_ms: () => number) {
-    this.#since_ms = now_ms();
+    this.#since_ms = MACHINE_CLOCK.steady_ms();
     this.#database = new RegistryDatabase(path);
     try {
       this.#load();
@@ -104,9 +106,9 @@ export class RegistryState {
   get health(): Pick<StoreState, "connected" | "since_ms" | "lastError" | "errorSince_ms"> {
     return {
       connected: !this.#isDoubtful,
-      since_ms: this.#since_ms,
+      since_ms: timeOfDay_ms(this.#since_ms),
       lastError: this.#fault?.text ?? null,
-      errorSince_ms: this.#fault?.since_ms ?? null,
+      errorSince_ms: this.#fault && timeOfDay_ms(this.#fault.since_ms),
     };
   }
 
@@ -114,11 +116,11 @@ export class RegistryState {
   #noteFault(): void {
     const text = this.#readFailure ?? this.#database.failure;
     if (text === null) this.#fault = null;
-    else this.#fault = { text, since_ms: this.#fault?.since_ms ?? this.now_ms() };
+    else this.#fault = { text, since_ms: this.#fault?.since_ms ?? MACHINE_CLOCK.steady_ms() };
   }
 
   #setDoubtful(isDoubtful: boolean): void {
-    if (isDoubtful !== this.#isDoubtful) this.#since_ms = this.now_ms();
+    if (isDoubtful !== this.#isDoubtful) this.#since_ms = MACHINE_CLOCK.steady_ms();
     this.#isDoubtful = isDoubtful;
   }
 

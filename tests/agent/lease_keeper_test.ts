@@ -134,6 +134,25 @@ describe("lease keeper", () => {
     assert.deepEqual(waits, ["no lease: nobody there", null]);
   });
 
+  test("a time of day that is set moves the shown end of the lease along", async () => {
+    const hour_ms = 3600_000;
+    const clock = { now: 5_000 * hour_ms, steady: 7 * hour_ms };
+    const keeper = new LeaseKeeper({
+      store: new ScriptedStore([lease("10.1.0.0-24")]) as unknown as LeaseStore,
+      attributes: ATTRIBUTES,
+      renewMargin_ms: hour_ms,
+      clock: { now_ms: () => clock.now, steady_ms: () => clock.steady },
+      onWaiting: () => {},
+    });
+    await keeper.acquire([], new AbortController().signal);
+    clock.steady += hour_ms;
+    for (const now of [4_000 * hour_ms, 5_001 * hour_ms, 9_999 * hour_ms]) {
+      clock.now = now;
+      assert.equal(keeper.expiry_ms, now + 23 * hour_ms);
+      assert.equal(keeper.renewal_ms, now + 22 * hour_ms);
+    }
+  });
+
   describe("with a remembered lease", () => {
     const away = new SelvageError("unavailable", "nobody there");
     const begin = (store: ScriptedStore, waits: (string | null)[] = []) => {

@@ -248,7 +248,9 @@ export function sampleStatus(): Status {
   return {
     version: "0.1.0",
     pid: 4711,
+    now_ms: NOW_MS,
     started_ms: NOW_MS - 3_700_000,
+    uptime_ms: 3_700_000,
     phase: "ready",
     ready: true,
     waitingFor: null,

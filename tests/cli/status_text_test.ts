@@ -5,7 +5,7 @@ import { NOW_MS, sampleStatus } from "../api/fake_control.ts";
 
 test("a node that is ready", () => {
   assert.equal(
-    statusText(sampleStatus(), { now_ms: NOW_MS, verbose: false }),
+    statusText(sampleStatus(), { verbose: false }),
     `\
 Selvage     0.1.0, pid 4711, up 1 h 1 min
 Phase       ready
@@ -35,10 +35,10 @@ notAPeer       17
 
 test("verbose lists every drop reason; without drops there is no list", () => {
   const status = sampleStatus();
-  const verbose = statusText(status, { now_ms: NOW_MS, verbose: true });
+  const verbose = statusText(status, { verbose: true });
   assert.match(verbose, /^truncated +0$/m);
   const plane = { ...status.dataPlane!, drops: { truncated: 0 } };
-  const text = statusText({ ...status, dataPlane: plane }, { now_ms: NOW_MS, verbose: false });
+  const text = statusText({ ...status, dataPlane: plane }, { verbose: false });
   assert.doesNotMatch(text, /DROPPED/);
 });
 
@@ -67,7 +67,7 @@ test("a node that waits, and one in trouble", () => {
     },
   };
   assert.equal(
-    statusText(status, { now_ms: NOW_MS, verbose: false }),
+    statusText(status, { verbose: false }),
     `\
 Selvage  0.1.0, pid 4711, up 1 h 1 min
 Phase    waiting for the network configuration
@@ -83,7 +83,7 @@ No peers yet.
 test("what is started and not ready is not called ready", () => {
   const phase = (change: Partial<ReturnType<typeof sampleStatus>>) =>
     /^Phase +(.*)$/m.exec(
-      statusText({ ...sampleStatus(), ...change }, { now_ms: NOW_MS, verbose: false }),
+      statusText({ ...sampleStatus(), ...change }, { verbose: false }),
     )?.[1];
   const problems = ["create ipip selvage.ipip: EOPNOTSUPP"];
   assert.equal(phase({ ready: false, problems }), "started, but NOT ready: see below");
@@ -98,8 +98,8 @@ test("a healthy host shows no drops for what kernels announce; verbose calls it 
   const status = sampleStatus();
   const drops = { egress_ipv6: 3, egress_special_address: 9, egress_no_peer: 0 };
   const noisy = { ...status, dataPlane: { ...status.dataPlane!, drops } };
-  assert.doesNotMatch(statusText(noisy, { now_ms: NOW_MS, verbose: false }), /DROPPED|egress/);
-  const verbose = statusText(noisy, { now_ms: NOW_MS, verbose: true });
+  assert.doesNotMatch(statusText(noisy, { verbose: false }), /DROPPED|egress/);
+  const verbose = statusText(noisy, { verbose: true });
   assert.match(verbose, /^egress_ipv6 \(harmless\) +3$/m);
   assert.match(verbose, /^egress_no_peer +0$/m);
 });
@@ -107,7 +107,7 @@ test("a healthy host shows no drops for what kernels announce; verbose calls it 
 test("a skipped peer does not look like a served one", () => {
   const status = sampleStatus();
   const skippedPeers = [{ key: status.peers[1]!.key, reason: "its backend is vxlan" }];
-  const text = statusText({ ...status, skippedPeers }, { now_ms: NOW_MS, verbose: false });
+  const text = statusText({ ...status, skippedPeers }, { verbose: false });
   assert.match(text, /^SUBNET +PUBLIC IP +STATE /m);
   assert.match(text, /^10\.5\.7\.0\/24 +192\.0\.2\.2 +served /m);
   assert.match(text, /^10\.5\.8\.0\/24 +192\.0\.2\.30 +SKIPPED /m);
@@ -116,7 +116,7 @@ test("a skipped peer does not look like a served one", () => {
 test("switches that are on are shown", () => {
   const status = sampleStatus();
   const plane = { ...status.dataPlane!, trustsUnderlay: true, allowsOutsideSources: true };
-  const text = statusText({ ...status, dataPlane: plane }, { now_ms: NOW_MS, verbose: false });
+  const text = statusText({ ...status, dataPlane: plane }, { verbose: false });
   assert.match(text, /^Accepts +.*\(--trust-underlay\).*\(--allow-outside-sources\)$/m);
 });
 
@@ -136,7 +136,7 @@ test("two tunnels of VXLAN, many workers, a path that carries less", () => {
     },
     dataPlane: { ...status.dataPlane!, queueCount: 4 },
     peers: [{ ...status.peers[0]!, pathMtu_bytes: 1350 }, status.peers[1]!],
-  }, { now_ms: NOW_MS, verbose: false });
+  }, { verbose: false });
   const vtep = "port 8472, VNI 1, VTEP";
   assert.match(text, /^Backend +vxlan, MTU 1430$/m);
   assert.match(text, new RegExp(`^Tunnel +selvage\\.1, IPv4, MTU 1450, ${vtep} 02:0:4$`, "m"));
@@ -175,7 +175,6 @@ test("where the kernel forwards there are devices, and nothing is counted", () =
     ],
   };
   const text = statusText({ ...status, backend, dataPlane: null }, {
-    now_ms: NOW_MS,
     verbose: false,
   });
   assert.match(text, /^Backend +vxlan, generation 2, DirectRouting, MTU 1450$/m);
@@ -195,7 +194,7 @@ test("a store that is read and takes no writes; what is to be known and is no pr
     unreadableCount: 1,
   };
   const notices = ["SubnetLen has changed"];
-  const text = statusText({ ...status, store, notices }, { now_ms: NOW_MS, verbose: false });
+  const text = statusText({ ...status, store, notices }, { verbose: false });
   const rest = "connected for 1 h, 1 unreadable entry left out; for 1 min: etcd takes no writes";
   assert.match(text, new RegExp(`^Store .*${rest}$`, "m"));
   assert.match(text, /^Note: SubnetLen has changed$/m);
@@ -204,8 +203,7 @@ test("a store that is read and takes no writes; what is to be known and is no pr
 
 test("a reservation, a lease that has ended, a public address behind NAT", () => {
   const status = sampleStatus();
-  const text = (lease: typeof status.lease) =>
-    statusText({ ...status, lease }, { now_ms: NOW_MS, verbose: false });
+  const text = (lease: typeof status.lease) => statusText({ ...status, lease }, { verbose: false });
   const subnets = ["10.5.52.0/24"];
   assert.match(
     text({ subnets, expiry_ms: null, renewal_ms: null, lostSince_ms: null }),
@@ -221,7 +219,7 @@ test("a reservation, a lease that has ended, a public address behind NAT", () =>
   );
   const link = { ...status.interface!, publicAddresses: ["198.51.100.9"] };
   assert.match(
-    statusText({ ...status, interface: link }, { now_ms: NOW_MS, verbose: false }),
+    statusText({ ...status, interface: link }, { verbose: false }),
     /^Interface +eth0, 192\.0\.2\.1, public 198\.51\.100\.9, MTU 1500$/m,
   );
 });

@@ -31,11 +31,11 @@ function pause(duration_ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-async function readText(flags: StatusFlags, context: CommandContext): Promise<string> {
+async function readText(flags: StatusFlags): Promise<string> {
   const response = await succeeded(openClient(flags).v1.status.$get());
   const status = await response.json();
   if (flags.json === true) return printableJson(status);
-  return statusText(status, { now_ms: context.io.now_ms(), verbose: flags.verbose === true });
+  return statusText(status, { verbose: flags.verbose === true });
 }
 
 async function watch(flags: StatusFlags, context: CommandContext): Promise<void> {
@@ -46,7 +46,7 @@ async function watch(flags: StatusFlags, context: CommandContext): Promise<void>
   if (flags.json === true) throw new UsageError("--watch and --json exclude each other");
   const signal = io.interrupted();
   while (!signal.aborted) {
-    const text = await readText(flags, context);
+    const text = await readText(flags);
     io.out(`${CLEAR_SCREEN}${text}`);
     await pause(REDRAW_MS, signal);
   }
@@ -69,6 +69,6 @@ export function addStatus(program: Command, context: CommandContext): void {
     .addHelpText("after", EXAMPLES);
   addClientFlags(command).action(async (flags: StatusFlags) => {
     if (flags.watch === true) await watch(flags, context);
-    else context.io.out(await readText(flags, context));
+    else context.io.out(await readText(flags));
   });
 }

@@ -53,7 +53,7 @@ import { PartedNotice } from "./parted_notice.ts";
 import { Progress } from "./progress.ts";
 import { notifyServiceManager } from "./service_manager.ts";
 import { restSoon, Settling } from "./settling.ts";
-import { KeptFile, StateKeeper } from "./state_keeper.ts";
+import { keptCertificate, KeptFile, StateKeeper } from "./state_keeper.ts";
 import type { NodeParts } from "./snapshot.ts";
 import { prepareHost, startExtension } from "./start_commands.ts";
 import { keepVtepMacs, loadVtepMacs, vtepMacsPath } from "./vtep_macs.ts";
@@ -158,12 +158,12 @@ export class Agent {
       });
       this.#vtepMacs = loadVtepMacs(this.#options.stateDir, link.publicAddresses);
       this.#mark = { id: loadNodeId(this.#options.stateDir), run: randomId() };
-      this.#stateKeeper = this.#keepState(this.#opened);
       const { stateDir } = this.#options;
       const { identity: storeIdentity } = this.#opened;
       const peers = () => this.#leases.peers(this.#keeper);
       this.#memory = new NodeMemory({ stateDir, storeIdentity, peers });
       this.#listeners = await listen();
+      this.#stateKeeper = this.#keepState(this.#opened);
       this.#putConfig(this.#opened);
       await this.#operate(signal);
     } finally {
@@ -177,7 +177,7 @@ export class Agent {
       keepVtepMacs(stateDir, this.#link.publicAddresses, this.#vtepMacs!);
     });
     const idFile = new KeptFile(nodeIdPath(stateDir), () => keepNodeId(stateDir, this.#mark!.id));
-    return new StateKeeper([...kept, vtepFile, idFile]);
+    return new StateKeeper([...kept, vtepFile, idFile, ...keptCertificate(stateDir)]);
   }
 
   /** null: nothing is held against the network. */

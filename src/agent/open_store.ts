@@ -15,7 +15,7 @@ import { ConfigFile } from "./config_file.ts";
 import { HostTokens } from "./host_tokens.ts";
 import { judgeNetwork, type Network } from "./network.ts";
 import type { RunOptions } from "./options.ts";
-import { KeptFile, type KeptPart } from "./state_keeper.ts";
+import type { KeptPart } from "./state_keeper.ts";
 import type { ListenerStatus, Status } from "./status.ts";
 
 export interface OpenedStore {
@@ -57,7 +57,8 @@ async function openEmbedded(
     : new ConfigFile(options.netConfigFile, (config) => judgeNetwork(config, link(), host));
   // SQLite is loaded by hosts that keep a registry alone.
   const { EmbeddedStore, registryPath } = await import("../store/embedded_store.ts");
-  const { formatBackup, storedCertificate } = await import("../registry/backup.ts");
+  const { formatBackup } = await import("../registry/backup.ts");
+  const { storedCertificate } = await import("../registry/certificate.ts");
   const path = registryPath(options.stateDir);
   // A start that is refused makes no files.
   if (!existsSync(path)) file?.judge();
@@ -82,7 +83,6 @@ async function openEmbedded(
             return store.state().lastError;
           },
         },
-        ...served?.files ?? [],
       ],
       identity: null,
       tokens: new HostTokens(
@@ -115,7 +115,6 @@ async function openEmbedded(
 interface ServedRegistry {
   readonly server: RegistryServer;
   readonly certificate: RegistryCertificate;
-  readonly files: readonly KeptPart[];
 }
 
 async function listenIfAsked(
@@ -124,17 +123,12 @@ async function listenIfAsked(
   tokens: TokenStore,
 ): Promise<ServedRegistry | null> {
   if (options.registryListen === null) return null;
-  const { certificatePaths, ensureCertificate, writeCertificate } = await import(
-    "../registry/certificate.ts"
-  );
+  const { ensureCertificate } = await import("../registry/certificate.ts");
   const { listenRegistry } = await import("../registry/server.ts");
   const { stateDir, registryListen: listen } = options;
   const certificate = await ensureCertificate(stateDir);
-  const files = Object.values(certificatePaths(stateDir)).map((path) =>
-    new KeptFile(path, () => writeCertificate(stateDir, certificate))
-  );
   const server = await listenRegistry({ listen, store, tokens, certificate });
-  return { server, files, certificate };
+  return { server, certificate };
 }
 
 /** Tells of each change of a store's state. */

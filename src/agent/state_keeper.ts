@@ -6,6 +6,7 @@
 import { existsSync } from "node:fs";
 import { errorText } from "../errors.ts";
 import { logger } from "../log.ts";
+import { certificatePaths, storedCertificate, writeCertificate } from "../registry/certificate.ts";
 
 const CHECK_INTERVAL_MS = 2_000;
 /** While something fails. */
@@ -39,6 +40,14 @@ export class KeptFile implements KeptPart {
       this.#failure = `${this.path} was deleted, and cannot be written again: ${errorText(error)}`;
     }
   }
+}
+
+/** Certificate and key as they are now: the registry's, or those of an API beyond loopback. */
+export function keptCertificate(stateDir: string): KeptFile[] {
+  const pair = storedCertificate(stateDir);
+  if (pair === null) return [];
+  const write = () => writeCertificate(stateDir, pair);
+  return Object.values(certificatePaths(stateDir)).map((path) => new KeptFile(path, write));
 }
 
 export class StateKeeper {

@@ -15,7 +15,7 @@ import {
   type RegistryRows,
 } from "../store/registry_database.ts";
 import { LEASE_TTL_MS } from "../store/store.ts";
-import { certificatePaths, loadCertificate, writeCertificate } from "./certificate.ts";
+import { certificatePaths, storedCertificate, writeCertificate } from "./certificate.ts";
 import { exportTokens, importTokens, type TokenRow, tokensPath } from "./tokens.ts";
 
 const FORMAT = "selvage registry backup";
@@ -95,13 +95,6 @@ export function backUpFiles(stateDir: string, now_ms: number): string {
   const tokensFile = tokensPath(stateDir);
   const tokens = existsSync(tokensFile) ? exportTokens(tokensFile) : [];
   return formatBackup({ registry, tokens, certificate: storedCertificate(stateDir) }, now_ms);
-}
-
-/** Certificate and key of the state directory; null: there are none. Throws if one is damaged. */
-export function storedCertificate(stateDir: string): BackupParts["certificate"] {
-  const paths = certificatePaths(stateDir);
-  if (!existsSync(paths.certificate) && !existsSync(paths.key)) return null;
-  return loadCertificate(stateDir);
 }
 
 /** Throws `conflict` while a process has the registry of this state directory open. */

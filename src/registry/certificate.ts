@@ -108,10 +108,15 @@ export function writeCertificate(
   writeFileAtomic(paths.certificate, pair.certificatePem, { mode: 0o644 });
 }
 
-/** Reads certificate and key from the state directory. Throws, naming the file that is wrong. */
-export function loadCertificate(stateDir: string): RegistryCertificate {
-  const paths = certificatePaths(stateDir);
-  return loadPair(paths.certificate, paths.key);
+/**
+ * Certificate and key of the state directory; null: there are none. Throws an error that names the
+ * file which is missing, unreadable or damaged.
+ */
+export function storedCertificate(stateDir: string): RegistryCertificate | null {
+  const { certificate, key } = certificatePaths(stateDir);
+  // One of them alone is an error to be named.
+  if (!existsSync(certificate) && !existsSync(key)) return null;
+  return loadPair(certificate, key);
 }
 
 /**
@@ -120,10 +125,8 @@ export function loadCertificate(stateDir: string): RegistryCertificate {
  * that would lock out every host that has joined.
  */
 export async function ensureCertificate(stateDir: string): Promise<RegistryCertificate> {
-  const { certificate: certificatePath, key: keyPath } = certificatePaths(stateDir);
-  // One of them alone is an error to be named: another pair would lock out all who joined.
-  if (!existsSync(certificatePath) && !existsSync(keyPath)) {
-    writeCertificate(stateDir, await makeCertificate());
-  }
-  return loadCertificate(stateDir);
+  const stored = storedCertificate(stateDir);
+  if (stored !== null) return stored;
+  writeCertificate(stateDir, await makeCertificate());
+  return storedCertificate(stateDir)!;
 }

@@ -83,6 +83,8 @@ export interface ListenerStatus {
   readonly shedCount: number;
   /** Connections that were closed at once for lack of room. */
   readonly refusedCount: number;
+  /** Requests that were refused for lack of a valid token. */
+  readonly unauthorizedCount: number;
 }
 
 /** One userspace tunnel; there is one a family at most. */

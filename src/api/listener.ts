@@ -3,6 +3,7 @@ import { errorText, SelvageError } from "../errors.ts";
 import { logger } from "../log.ts";
 import { formatHostPort, type HostPort } from "../net/host_port.ts";
 import { type HttpLimits, HttpServer, type ListenerLoad } from "../net/http_server.ts";
+import { REFUSAL_DELAY_MAX_MS } from "../net/refusals.ts";
 import { IpAddress } from "../net/ip.ts";
 import { portHolderText } from "../port_holder.ts";
 import { createApi } from "./app.ts";
@@ -23,6 +24,7 @@ export const LISTENER_LIMITS: HttpLimits = {
   keepAliveTimeout_ms: 5_000,
   stallTimeout_ms: 30_000,
   unprovenTimeout_ms: 30_000,
+  refusalDelayMax_ms: REFUSAL_DELAY_MAX_MS,
   headerSizeMax_bytes: 16 * 1024,
   closeGrace_ms: 1_000,
 };
@@ -59,6 +61,10 @@ function onError(error: unknown): void {
   logger("api").debug("listener: {error}", { error: errorText(error) });
 }
 
+function onWarning(text: string): void {
+  logger("api").warning`${text}`;
+}
+
 /** A watch is held for long, and the pool of watchers bounds how many there are. */
 function isWatch(response: Response): boolean {
   return response.ok && response.headers.get("content-type") === WATCH_MEDIA_TYPE;
@@ -80,6 +86,7 @@ export async function listenUnix(
     // Whoever may open the socket may do everything.
     provesClient: () => true,
     onError,
+    onWarning,
   });
   const placed = await placeSocket(path, (bindPath) => server.listen({ path: bindPath }))
     .catch(async (error) => {
@@ -143,6 +150,7 @@ export async function listenPlain(
     limits,
     provesClient: () => false,
     onError,
+    onWarning,
   });
   await server.listen({ ...where }).catch((error) => {
     throw listenError(what, where, hint, error);
@@ -194,6 +202,7 @@ export async function listenTcp(
     limits,
     provesClient: loopback ? isWatch : (response) => response.ok,
     onError,
+    onWarning,
   });
   await server.listen({ ...where }).catch((error) => {
     const hint = "Choose another with --api-listen ADDR:PORT, or turn it off: --api-listen=off.";

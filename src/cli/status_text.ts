@@ -3,6 +3,7 @@ import {
   type DataPlaneStatus,
   type DeviceStatus,
   HARMLESS_DROPS,
+  type ListenerStatus,
   type PeerStatus,
   type Status,
   type TunnelStatus,
@@ -118,6 +119,19 @@ function acceptedText(plane: DataPlaneStatus): string | null {
   return accepted.length === 0 ? null : accepted.join(", ");
 }
 
+/** What strangers did at a listener; null: nothing. */
+function refusedText({ name, shedCount, refusedCount, unauthorizedCount }: ListenerStatus) {
+  const parts = [
+    ...(unauthorizedCount === 0
+      ? []
+      : [`${formatCount(unauthorizedCount, "request")} without a valid token`]),
+    ...(shedCount + refusedCount === 0
+      ? []
+      : [`${formatCount(shedCount + refusedCount, "connection")} for lack of room`]),
+  ];
+  return parts.length === 0 ? null : `${name}: ${parts.join(", ")}`;
+}
+
 function phaseText({ phase, ready, problems }: Status): string {
   if (phase !== "ready") return PHASES[phase];
   if (!ready) return "started, but NOT ready: see below";
@@ -139,6 +153,7 @@ function header(status: Status, now_ms: number): string {
     ...(backend?.devices ?? []).map((device) => ["Device", deviceText(device)] as const),
     ["Store", store === null ? null : storeText(store, now_ms)],
     ["Registry", registry === null ? null : `${registry.listen}, ${registry.fingerprint}`],
+    ...status.listeners.map((listener) => ["Refused", refusedText(listener)] as const),
     ["Data plane", dataPlane === null ? null : dataPlaneText(dataPlane)],
     ["Offloads", dataPlane === null ? null : list(dataPlane.offloads)],
     ["Accepts", dataPlane === null ? null : acceptedText(dataPlane)],

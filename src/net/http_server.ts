@@ -15,6 +15,7 @@ import {
   sourceOf,
 } from "./connection_table.ts";
 import { problemResponse, toProblem } from "./problem.ts";
+import { Refusals } from "./refusals.ts";
 
 /** What clients may take of a listener. */
 export interface HttpLimits extends ConnectionLimits {
@@ -28,6 +29,8 @@ export interface HttpLimits extends ConnectionLimits {
   readonly stallTimeout_ms: number;
   /** How long a connection is kept on which every request has been refused. */
   readonly unprovenTimeout_ms: number;
+  /** How long the answer to a request without a valid token is held back at most. */
+  readonly refusalDelayMax_ms: number;
   readonly headerSizeMax_bytes: number;
   /** How long running requests may go on when the server closes. */
   readonly closeGrace_ms: number;
@@ -55,6 +58,8 @@ export interface HttpServerOptions {
   readonly provesClient: (response: Response) => boolean;
   /** For errors that no client hears of. */
   readonly onError: (error: unknown) => void;
+  /** Takes a line for the log. */
+  readonly onWarning: (text: string) => void;
 }
 
 /** How full a listener is, for the status. */
@@ -65,6 +70,8 @@ export interface ListenerLoad {
   readonly shedCount: number;
   /** Connections that were closed at once for lack of room, since the start. */
   readonly refusedCount: number;
+  /** Requests that were refused for lack of a valid token, since the start. */
+  readonly unauthorizedCount: number;
 }
 
 const TICK_MAX_MS = 1_000;
@@ -100,6 +107,8 @@ function isBodyDue({ headers, complete }: IncomingMessage): boolean {
 /** A connection with what the server needs of it. */
 interface Held {
   readonly connection: Connection;
+  /** The client's. */
+  readonly address: string;
   readonly raw: Socket;
   /** TLS over it; null: not begun, or none is spoken here. */
   tls: TLSSocket | null;
@@ -115,6 +124,7 @@ interface Held {
 export class HttpServer {
   readonly #options: HttpServerOptions;
   readonly #table: ConnectionTable;
+  readonly #refusals: Refusals;
   readonly #net: NetServer;
   readonly #http: Server;
   readonly #tls: { readonly secureContext: ReturnType<typeof createSecureContext> } | null;
@@ -126,6 +136,9 @@ export class HttpServer {
     this.#options = options;
     const { limits, certificate } = options;
     this.#table = new ConnectionTable(limits);
+    this.#refusals = new Refusals(options.onWarning, {
+      delayMax_ms: limits.refusalDelayMax_ms,
+    });
     this.#tls = certificate && { secureContext: createSecureContext({ ...certificate }) };
     const listener = getRequestListener(
       (request, context) => this.#serve(request, context as unknown as RequestContext),
@@ -184,6 +197,7 @@ export class HttpServer {
       connectionCountMax: this.#table.limits.countMax,
       shedCount: this.#table.shedCount,
       refusedCount: this.#table.refusedCount,
+      unauthorizedCount: this.#refusals.count,
     };
   }
 
@@ -206,6 +220,7 @@ export class HttpServer {
     }
     await closed;
     clearInterval(this.#timer);
+    this.#refusals.close();
   }
 
   #end(held: Held): void {
@@ -221,8 +236,8 @@ export class HttpServer {
   }
 
   #accept(raw: Socket): void {
-    const source = sourceOf(raw.remoteAddress ?? "");
-    const connection = this.#table.add(source, performance.now(), () => {
+    const address = raw.remoteAddress ?? "";
+    const connection = this.#table.add(sourceOf(address), performance.now(), () => {
       this.#end(this.#held.get(connection!)!);
     });
     // A connection that breaks off is nothing to die of.
@@ -233,6 +248,7 @@ export class HttpServer {
     }
     const held: Held = {
       connection,
+      address,
       raw,
       tls: null,
       running: null,
@@ -285,6 +301,7 @@ export class HttpServer {
     });
     const response = await this.#options.fetch(request, context);
     if (this.#options.provesClient(response)) this.#table.prove(held.connection);
+    if (response.status === 401) await this.#refusals.refuse(held.address);
     return response;
   }
 

@@ -4,6 +4,7 @@ import { errorText } from "../errors.ts";
 import { logger } from "../log.ts";
 import { formatHostPort, type HostPort } from "../net/host_port.ts";
 import { type HttpLimits, HttpServer, type ListenerLoad } from "../net/http_server.ts";
+import { REFUSAL_DELAY_MAX_MS } from "../net/refusals.ts";
 import type { EmbeddedStore } from "../store/embedded_store.ts";
 import { createRegistryApp } from "./app.ts";
 import type { RegistryCertificate } from "./certificate.ts";
@@ -38,6 +39,7 @@ export const REGISTRY_LIMITS: RegistryLimits = {
   keepAliveTimeout_ms: 60_000,
   stallTimeout_ms: 60_000,
   unprovenTimeout_ms: 30_000,
+  refusalDelayMax_ms: REFUSAL_DELAY_MAX_MS,
   headerSizeMax_bytes: 16 * 1024,
   closeGrace_ms: 1_000,
 };
@@ -119,6 +121,7 @@ export async function listenRegistry(options: RegistryServerOptions): Promise<Re
     // Without a token every request is refused.
     provesClient: (response) => response.ok,
     onError: (error) => logger("registry").debug("listener: {error}", { error: errorText(error) }),
+    onWarning: (text) => logger("registry").warning`${text}`,
   });
   try {
     await server.listen({ ...await resolveListenAddress(options.listen) });

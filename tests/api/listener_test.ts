@@ -30,7 +30,10 @@ function newControl() {
 
 async function tcp(limits: Partial<HttpLimits> = {}, control = newControl()) {
   const where = { host: "127.0.0.1", port: 0 };
-  const listener = await listenTcp(control, where, { watchers: new WatcherPool(), limits });
+  const listener = await listenTcp(control, where, {
+    watchers: new WatcherPool(),
+    limits: { refusalDelayMax_ms: 1, ...limits },
+  });
   open.push(listener);
   return { control, listener, port: listener.port! };
 }

@@ -94,6 +94,18 @@ test("thousands of connections of strangers keep nobody out who has a token or t
       await lab.ready(3);
       await lab.untilPeers(1, 1, 3);
       assertServes(lab, token, before_bytes);
+      const { listeners } = await lab.until(1, "not counted", (status) => {
+        return status.listeners.find(({ name }) => name === "api")!.unauthorizedCount > 0;
+      });
+      const [, api, registry] = listeners;
+      assert.ok(registry!.connectionCount < 300, JSON.stringify(registry));
+      assert.ok(registry!.shedCount > 100 && registry!.refusedCount > 100);
+      assert.ok(api!.connectionCount <= 128, JSON.stringify(api));
+      assert.match(
+        lab.run(1, ["status"]).stdout,
+        /Refused +api: \d+ requests? without a valid token/,
+      );
+      assert.match(lab.log(1), /WARNING api: refused requests .* from 198\.18\.0\.2/);
       // The host that joined keeps its watch: a lease that changes reaches it at once.
       const reserve = ["leases", "reserve", "10.210.9.0/24", "--public-ip", "198.18.0.9"];
       assert.equal(lab.run(1, reserve).status, 0);

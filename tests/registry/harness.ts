@@ -58,7 +58,7 @@ export class TestRegistry {
       store: this.store,
       tokens: this.tokens,
       certificate: this.certificate,
-      limits: { closeGrace_ms: 50, ...this.limits },
+      limits: { closeGrace_ms: 50, refusalDelayMax_ms: 1, ...this.limits },
     });
     this.#port = this.server.port;
   }

@@ -9,7 +9,8 @@ export const USAGE = `deno task bench [flags]
   --quick           all of it once and short: shows that it works, not how fast it is
   --with LIST       which of Debian's userspace tunnels: names, "all" (installs what is missing) or
                     "none" (default: those that are installed)
-  --only LIST       run these parts alone: names of paths, "node", "peers", "etcd", "micro"
+  --only LIST       run these parts alone: names of paths, "node", "peers", "etcd", "micro";
+                    "guard-on,guard-off" compares the guard's rules with none, with 5,000 peers
   --json FILE       where the results go, every round (default dist/bench.json)
   --write           put tables and chart into docs/benchmarks.md and docs/benchmarks.svg
   --help`;

@@ -77,7 +77,9 @@ class Bench {
     const { with: wanted, only } = this.#options;
     const isNamed = (path: BenchPath) => Array.isArray(wanted) ? wanted.includes(path.id) : true;
     const tunnels = only === null ? TUNNELS.filter(isNamed) : TUNNELS;
-    return [...OWN_PATHS, ...tunnels].filter((path) => this.#isWanted(path.id));
+    return [...OWN_PATHS, ...tunnels].filter((path) =>
+      only === null ? !path.isOnDemand : only.includes(path.id)
+    );
   }
 
   async #setUp(): Promise<void> {

@@ -6,6 +6,8 @@ import { nebula } from "./nebula.ts";
 import type { BenchPath } from "./path.ts";
 import { plain } from "./plain.ts";
 import {
+  guardOff,
+  guardOn,
   hostGw,
   kernelVxlanOfOurs,
   udp,
@@ -17,7 +19,7 @@ import { tinc } from "./tinc.ts";
 import { vtun } from "./vtun.ts";
 import { wireguardGo } from "./wireguard_go.ts";
 
-/** What is measured always. */
+/** What needs no program of others. */
 export const OWN_PATHS: readonly BenchPath[] = [
   plain,
   hostGw,
@@ -27,6 +29,8 @@ export const OWN_PATHS: readonly BenchPath[] = [
   userspaceVxlan,
   udpWithoutOffload,
   udpTwoWorkers,
+  guardOn,
+  guardOff,
 ];
 
 /** Debian's userspace tunnels, which `--with` chooses from. */

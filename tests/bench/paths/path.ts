@@ -21,6 +21,8 @@ export interface BenchPath {
   readonly note: string;
   /** The programs of others that carry the packets; empty where the kernel or Selvage does. */
   readonly packages: Packages;
+  /** Measured only if `--only` names it; left out: always. */
+  readonly isOnDemand?: boolean;
   /** Why this version of Selvage does not have it, or null. */
   obstacle(): string | null;
   /** Builds it. Rejects, with nothing left, if that cannot be done. */

@@ -4,6 +4,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { EXECUTABLE, Lab } from "../../e2e/lab.ts";
+import { takeLeases, vxlanLeaseValue } from "../../e2e/simulated_peers.ts";
+import { IpAddress } from "../../../src/net/ip.ts";
 import { errorText } from "../../../src/errors.ts";
 import { endProcessesIn } from "../processes.ts";
 import type { BenchPath } from "./path.ts";
@@ -17,6 +19,24 @@ interface OwnPath {
   /** The network configuration's `Backend`. */
   readonly backend: Readonly<Record<string, unknown>>;
   readonly flags: readonly string[];
+  /** So many peers more, which have leases and nothing else; left out: none. */
+  readonly morePeers?: number;
+  readonly isOnDemand?: boolean;
+}
+
+/** Wide enough for thousands of subnets. */
+const WIDE_NETWORK = "10.64.0.0/10";
+/** The addresses of simulated peers: of RFC 2544's network, where no host of a lab is. */
+const FIRST_SIMULATED = IpAddress.parse("198.19.0.1");
+
+/** Takes leases for peers that are not there, as flannel's vxlan backend does. */
+async function simulatePeers(lab: Lab, count: number): Promise<void> {
+  const hexByte = (value: number) => value.toString(16).padStart(2, "0");
+  const values = Array.from({ length: count }, (_, i) => {
+    const mac = `02:53:00:00:${hexByte(i >>> 8)}:${hexByte(i & 0xff)}`;
+    return vxlanLeaseValue(`${FIRST_SIMULATED.add(BigInt(i))}`, mac);
+  });
+  await takeLeases(lab, values);
 }
 
 /** Runs one command of the executable and gives what it said on either stream. */
@@ -70,11 +90,14 @@ function ownPath(path: OwnPath): BenchPath {
     setUp: async (signal) => {
       const lab = new Lab(2);
       try {
-        await lab.startRegistry({ Network: "10.210.0.0/16", Backend: path.backend }, path.flags);
+        const { morePeers = 0, backend } = path;
+        const network = morePeers > 0 ? WIDE_NETWORK : "10.210.0.0/16";
+        await lab.startRegistry({ Network: network, Backend: backend }, path.flags);
+        if (morePeers > 0) await simulatePeers(lab, morePeers);
         signal.throwIfAborted();
         await lab.startJoined(2, path.flags);
         signal.throwIfAborted();
-        await lab.untilPeers(1, 1, 2);
+        await lab.untilPeers(1 + morePeers, 1, 2);
         for (const host of [1, 2]) await lab.attach(host);
       } catch (error) {
         const logs = [1, 2].map((host) => lastWords(lab, host)).filter((text) => text !== "");
@@ -121,6 +144,29 @@ export const kernelVxlanOfOurs = ownPath({
   note: 'the vxlan backend with "Datapath": "kernel"',
   backend: { Type: "vxlan", Datapath: "kernel" },
   flags: [],
+});
+
+/** How many peers the guard's sets have. */
+const GUARDED_PEERS = 5_000;
+
+export const guardOn = ownPath({
+  id: "guard-on",
+  title: "Selvage VXLAN in the kernel, 5,000 peers, guarded",
+  note: "the guard's rules ask sets of 5,000 peers",
+  backend: { Type: "vxlan", Datapath: "kernel" },
+  flags: [],
+  morePeers: GUARDED_PEERS,
+  isOnDemand: true,
+});
+
+export const guardOff = ownPath({
+  id: "guard-off",
+  title: "Selvage VXLAN in the kernel, 5,000 peers, --guard=false",
+  note: "the same without the guard's rules",
+  backend: { Type: "vxlan", Datapath: "kernel" },
+  flags: ["--guard=false"],
+  morePeers: GUARDED_PEERS,
+  isOnDemand: true,
 });
 
 export const hostGw = ownPath({

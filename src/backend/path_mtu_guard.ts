@@ -49,17 +49,24 @@ function floorOf(family: Family, carrier: "vxlan" | "ipip"): number | null {
     ETHERNET_HEADER_BYTES;
 }
 
-/** Rules of the input chain; `hosts` is the set of the public addresses of all nodes but ours. */
+/** Where the packet that a message quotes was going to. */
+export function quotedDestination(family: Family): PacketField {
+  return field(ICMP_HEADER_BYTES + MESSAGES[family].to_offset, bitsOf(family) / 8);
+}
+
+/**
+ * Rules of the input chain; `hosts` is a set of the public addresses of all nodes but ours, which
+ * are compared with `quotedDestination`.
+ */
 export function pathMtuRules(
   family: Family,
   carrier: "vxlan" | "ipip",
   hosts: string,
   reason: string,
 ): DesiredRule[] {
-  const { protocol, type, mtu_offset, mtu_size, protocol_offset, to_offset } = MESSAGES[family];
+  const { protocol, type, mtu_offset, mtu_size, protocol_offset } = MESSAGES[family];
   const floor = floorOf(family, carrier);
   const mtu = field(mtu_offset, mtu_size);
-  const destination = field(ICMP_HEADER_BYTES + to_offset, bitsOf(family) / 8);
   const isTooLow: FirewallMatch = {
     type: "range",
     field: mtu,
@@ -75,7 +82,7 @@ export function pathMtuRules(
       {
         type: "member",
         set: hosts,
-        key: [{ field: destination, prefixLength: null }],
+        key: [{ field: quotedDestination(family), prefixLength: null }],
         isMember: true,
       },
     ],

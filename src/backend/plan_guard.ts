@@ -27,7 +27,7 @@ import {
 } from "../net/header_length.ts";
 import { bitsOf, type Family, type IpAddress, IpPrefix, ofFamily } from "../net/ip.ts";
 import type { PeerEntry, Tunnel } from "./backend.ts";
-import { pathMtuRules } from "./path_mtu_guard.ts";
+import { pathMtuRules, quotedDestination } from "./path_mtu_guard.ts";
 
 /**
  * Set on packets that local users send through the kernel's tunnel: the outer packet keeps the
@@ -177,21 +177,21 @@ function inPrefix(field: PacketField, prefix: IpPrefix, isInside = true): Firewa
 
 /** The public addresses of all nodes except for our own. */
 const HOSTS = "hosts";
+/** The same, for comparison with what an ICMP message quotes. */
+const QUOTED_HOSTS = "quoted_hosts";
 
 function isHost(family: Family, side: "source" | "destination", isMember = true): FirewallMatch {
   return { type: "member", set: HOSTS, key: [whole(addressField(family, side))], isMember };
 }
 
-/** A hash of the elements, each once. */
+/** A set with each of the elements once. */
 function setOf(
   name: string,
-  family: Family,
-  keySize: number,
+  key: DesiredSet["key"],
   elements: Iterable<Uint8Array>,
 ): DesiredSet {
   const unique = new Map<string, Uint8Array>();
   for (const element of elements) unique.set(String.fromCharCode(...element), element);
-  const key = new Array<"ipv4_addr" | "ipv6_addr">(keySize).fill(KEY_TYPES[family]);
   return { name, key, elements: [...unique.values()] };
 }
 
@@ -199,7 +199,7 @@ function hostsSet({ family, peers, link: outer }: FamilyInput): DesiredSet {
   const own = [...outer.addresses, ...outer.publicAddresses];
   const addresses = peers.flatMap(({ publicAddresses }) => ofFamily(publicAddresses, family) ?? [])
     .filter((address) => address.isHost() && !own.some((one) => one.equals(address)));
-  return setOf(HOSTS, family, 1, addresses.map((address) => address.toBytes()));
+  return setOf(HOSTS, [KEY_TYPES[family]], addresses.map((address) => address.toBytes()));
 }
 
 /** The lengths of the peers' subnets; the network's own first, also where nobody has it yet. */
@@ -221,19 +221,9 @@ function peersOf({ family, served }: FamilyInput, length: number): readonly Peer
  * is not masqueraded everywhere.
  */
 function sourceLengthsOf(input: FamilyInput): number[] {
+  // With `trustsUnderlay` nothing says which host that would be.
+  if (input.trustsUnderlay) return lengthsOf(input);
   return [...new Set([...lengthsOf(input), bitsOf(input.family)])];
-}
-
-/** What the set of inner sources of this length is to hold: outer address, inner prefix. */
-function sourcesOf(input: FamilyInput, length: number): Uint8Array[] {
-  const { family, served } = input;
-  const subnets = peersOf(input, length).map(({ address, subnet }) =>
-    joined(address, subnet.address)
-  );
-  if (length !== bitsOf(family)) return subnets;
-  const hosts = served.filter(({ address }) => address.family === family)
-    .map(({ address }) => joined(address, address));
-  return [...subnets, ...hosts];
 }
 
 function joined(...addresses: readonly IpAddress[]): Uint8Array {
@@ -242,32 +232,75 @@ function joined(...addresses: readonly IpAddress[]): Uint8Array {
 
 /** Which inner subnet comes from which address: one set for each length of subnets. */
 const sourcesName = (length: number) => `sources_${length}`;
-/** The subnets of peers, likewise. */
+/** The same from any address. */
+const innerName = (length: number) => `inner_${length}`;
+/** The subnets of peers whose packets come without a tunnel, likewise. */
 const subnetsName = (length: number) => `subnets_${length}`;
 
 function isKernels(carrier: Carrier | null): carrier is KernelCarrier {
   return carrier !== null && carrier.type !== "userspace";
 }
 
+/** How far behind the outer IP header the inner one is. */
+function innerOffset_bytes(carrier: KernelCarrier): number {
+  return carrier.type === "ipip" ? 0 : INNER_FRAME_OFFSET_BYTES + ETHERNET_HEADER_BYTES;
+}
+
+function innerField(
+  family: Family,
+  side: "source" | "destination",
+  carrier: KernelCarrier,
+): PacketField {
+  return addressField(family, side, "transport", innerOffset_bytes(carrier));
+}
+
+/** The set that tells which inner sources may come, and the key to look up there. */
+function sourcesOf(
+  { family, trustsUnderlay }: FamilyInput,
+  carrier: KernelCarrier,
+  length: number,
+): { name: string; key: KeyPart[] } {
+  const inner: KeyPart = { field: innerField(family, "source", carrier), prefixLength: length };
+  return trustsUnderlay
+    ? { name: innerName(length), key: [inner] }
+    : { name: sourcesName(length), key: [whole(addressField(family, "source")), inner] };
+}
+
+function sourcesSet(input: FamilyInput, carrier: KernelCarrier, length: number): DesiredSet {
+  const { family, served, trustsUnderlay } = input;
+  const { name } = sourcesOf(input, carrier, length);
+  const inner = innerField(family, "source", carrier);
+  const key = trustsUnderlay ? [inner] : [KEY_TYPES[family], inner];
+  const subnets = peersOf(input, length).map(({ address, subnet }) =>
+    trustsUnderlay ? subnet.address.toBytes() : joined(address, subnet.address)
+  );
+  const hosts = trustsUnderlay || length !== bitsOf(family)
+    ? []
+    : served.filter(({ address }) => address.family === family)
+      .map(({ address }) => joined(address, address));
+  return setOf(name, key, [...subnets, ...hosts]);
+}
+
 function setsOf(input: FamilyInput): DesiredSet[] {
   const { family, carrier, isDirect } = input;
   const lengths = lengthsOf(input);
-  const hasSources = isKernels(carrier) && !input.trustsUnderlay;
-  const sources = !hasSources
-    ? []
-    : sourceLengthsOf(input).map((length) =>
-      setOf(sourcesName(length), family, 2, sourcesOf(input, length))
-    );
-  const hasSubnets = isDirect || (isKernels(carrier) && input.trustsUnderlay);
-  const subnets = !hasSubnets ? [] : lengths.map((length) =>
+  const subnetsSet = (length: number) =>
     setOf(
       subnetsName(length),
-      family,
-      1,
+      [KEY_TYPES[family]],
       peersOf(input, length).map(({ subnet }) => subnet.address.toBytes()),
-    )
-  );
-  return [hostsSet(input), ...sources, ...subnets];
+    );
+  const hosts = hostsSet(input);
+  return [
+    hosts,
+    ...(isKernels(carrier)
+      ? [{ ...hosts, name: QUOTED_HOSTS, key: [quotedDestination(family)] }]
+      : []),
+    ...(isKernels(carrier)
+      ? sourceLengthsOf(input).map((length) => sourcesSet(input, carrier, length))
+      : []),
+    ...(isDirect ? lengths.map(subnetsSet) : []),
+  ];
 }
 
 /** Of IPv4 the highest address of a subnet is its broadcast address. */
@@ -278,24 +311,20 @@ function isNotBroadcast(field: PacketField, { family, subnet }: FamilyInput): Fi
 /** The rules for what reaches the kernel's tunnel: the usual packet meets one that accepts it. */
 function kernelRules(
   input: FamilyInput,
-  headerOffset_bytes: number,
+  carrier: KernelCarrier,
   framing: readonly FirewallMatch[],
 ): DesiredRule[] {
   const { family, subnet, trustsUnderlay, allowsOutsideSources, config } = input;
-  const source = addressField(family, "source", "transport", headerOffset_bytes);
-  const destination = addressField(family, "destination", "transport", headerOffset_bytes);
+  const source = innerField(family, "source", carrier);
+  const destination = innerField(family, "destination", carrier);
   const isForUs: readonly FirewallMatch[] = [
     { type: "unicast", isUnicast: true },
     ...framing,
     inPrefix(destination, subnet),
     ...isNotBroadcast(destination, input),
   ];
-  const lengths = trustsUnderlay ? lengthsOf(input) : sourceLengthsOf(input);
-  const accepts = lengths.map((length) => {
-    const inner: KeyPart = { field: source, prefixLength: length };
-    const [set, key] = trustsUnderlay
-      ? [subnetsName(length), [inner]]
-      : [sourcesName(length), [whole(addressField(family, "source")), inner]];
+  const accepts = sourceLengthsOf(input).map((length) => {
+    const { name: set, key } = sourcesOf(input, carrier, length);
     return accept(...isForUs, { type: "member", set, key, isMember: true });
   });
   const { network } = ofFamily(config.ranges, family)!;
@@ -322,25 +351,24 @@ function tunnelChain(input: FamilyInput, carrier: KernelCarrier): DesiredChain {
   const rules = () => {
     switch (carrier.type) {
       case "ipip": {
-        const destination = addressField(family, "destination", "transport");
+        const destination = innerField(family, "destination", carrier);
         return [
           // Other tunnels of the host; what the kernel gives to ours is dropped after it.
           leave(inPrefix(destination, subnet, false)),
-          ...kernelRules(input, 0, []),
+          ...kernelRules(input, carrier, []),
           drop(destinationNotOurs, equals(destination, subnet.last.toBytes())),
           drop(sourceOutsideSubnet),
         ];
       }
       case "vxlan": {
-        const offset_bytes = INNER_FRAME_OFFSET_BYTES + ETHERNET_HEADER_BYTES;
-        const destination = addressField(family, "destination", "transport", offset_bytes);
+        const destination = innerField(family, "destination", carrier);
         const vni = Uint8Array.of(carrier.vni >>> 16, carrier.vni >>> 8, carrier.vni, 0);
         const isFamily = (isEqual: boolean) =>
           numberIs(INNER_ETHERTYPE, ETHERTYPES[family], isEqual);
         return [
           // Other devices of the host that share the port.
           leave(equals(VNI, vni, false, VNI_BITS)),
-          ...kernelRules(input, offset_bytes, [isFamily(true)]),
+          ...kernelRules(input, carrier, [isFamily(true)]),
           drop(innerProtocol, isFamily(false)),
           drop(destinationNotOurs, inPrefix(destination, subnet, false)),
           ...isNotBroadcast(destination, input).map((match) =>
@@ -410,7 +438,7 @@ function inputChain(input: FamilyInput): DesiredChain {
     ...(isKernels(carrier)
       ? [
         jump(TUNNEL_CHAIN, ...outerMatches(carrier)),
-        ...pathMtuRules(family, carrier.type, HOSTS, GUARD_REASONS.pathMtu),
+        ...pathMtuRules(family, carrier.type, QUOTED_HOSTS, GUARD_REASONS.pathMtu),
       ]
       : []),
     ...unencapsulated,

@@ -215,7 +215,7 @@ export function matchExpressions(match: FirewallMatch): KnownExpression[] {
       const flags = NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT;
       return [
         { type: "fib", register: NFT_REG_1, flags, result: NFT_FIB_RESULT_OIF },
-        compared(Uint8Array.of(match.isSame ? 1 : 0), true),
+        compared(hostUint32(match.isSame ? 1 : 0), true),
       ];
     }
   }

@@ -29,7 +29,7 @@ import {
 import { addTableRequest, deleteTableRequest, type NftTable } from "../netlink/nftables/table.ts";
 import type { NetlinkRequest } from "../netlink/request.ts";
 import { areChains, type ChainContent, tableContent } from "./firewall_content.ts";
-import type { DesiredChain, DesiredTable } from "./firewall_state.ts";
+import type { DesiredChain, DesiredSet, DesiredTable } from "./firewall_state.ts";
 
 /** Messages of one transaction: with the largest elements they fit into a socket's send buffer. */
 const ELEMENT_MESSAGES_MAX = 8;
@@ -56,13 +56,13 @@ function readTable(connection: NetlinkConnection, name: TableName): ActualTable 
 }
 
 /** The messages that make an empty table with these sets, whatever there is of this name. */
-function rebuildRequests(name: TableName, sets: readonly NftSet[]): NetlinkRequest[] {
+function rebuildRequests(name: TableName, sets: readonly DesiredSet[]): NetlinkRequest[] {
   return [
     // Deleting a table that is not there would fail, so it is made first.
     addTableRequest(name),
     deleteTableRequest(name),
     addTableRequest(name),
-    ...sets.map((set, i) => addSetRequest(name, set, i + 1)),
+    ...sets.map((set, i) => addSetRequest(name, set.name, set.key, i + 1)),
   ];
 }
 
@@ -144,10 +144,12 @@ function nextStep(
   if (
     actual === null || actual.table.flags !== 0 || sets.some(isOther) ||
     actual.table.useCount !== actual.chains.length + actual.sets.length
-  ) return { operation: "replace firewall table", requests: rebuildRequests(name, sets) };
-  const newSets = sets.filter((set) => !actual.sets.some((found) => found.name === set.name));
+  ) return { operation: "replace firewall table", requests: rebuildRequests(name, desired.sets) };
+  const newSets = desired.sets.filter((set) =>
+    !actual.sets.some((found) => found.name === set.name)
+  );
   if (newSets.length > 0) {
-    const requests = newSets.map((set, i) => addSetRequest(name, set, i + 1));
+    const requests = newSets.map((set, i) => addSetRequest(name, set.name, set.key, i + 1));
     return { operation: "add firewall sets", requests };
   }
   const elements = elementRequests(connection, name, desired, keepsElements);

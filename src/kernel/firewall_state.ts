@@ -114,10 +114,11 @@ export interface DesiredChain {
   readonly rules: readonly DesiredRule[];
 }
 
-/** A hash table of keys, which are addresses one after another. */
+/** A hash table of keys. */
 export interface DesiredSet {
   readonly name: string;
-  readonly key: readonly ("ipv4_addr" | "ipv6_addr")[];
+  /** Their parts: addresses of the packet, or bytes after its IP header. */
+  readonly key: readonly ("ipv4_addr" | "ipv6_addr" | PacketField)[];
   /** No two are the same. */
   readonly elements: readonly Uint8Array[];
 }

@@ -61,6 +61,13 @@ function withGuard(body: (netns: Netns, firewall: Firewall) => void): void {
   withNamespaces(1, ({ netns }) => withFirewall(netns, (firewall) => body(netns, firewall)));
 }
 
+/** A listing that nft could not load again would cost a host all its rules at the next boot. */
+function assertReloads(netns: Netns): void {
+  const listing = nft(netns, "list ruleset");
+  nft(netns, `flush ruleset\n${listing}`);
+  assert.match(nft(netns, "list ruleset"), /guard_source_not_own/);
+}
+
 const CASES: readonly (readonly [string, DesiredTable[]])[] = [
   ["vxlan, both families", guardOf(vxlanBackend, peers(3, "vxlan"), { ...WIDE, ...DUAL })],
   [
@@ -81,6 +88,9 @@ describe("the guard's tables", () => {
         assert.deepEqual([problems, firewall.guardFault], [[], null]);
         assert.ok(changeCount >= desired.length);
         assert.deepEqual(firewall.reconcile(desired), NOTHING_DONE);
+        assertReloads(netns);
+        // nft writes some rules otherwise than we do, with the same meaning.
+        assert.deepEqual(firewall.reconcile(desired).problems, []);
         withFirewall(netns, (afterRestart) => {
           assert.deepEqual(afterRestart.reconcile(desired), NOTHING_DONE);
         });

@@ -24,6 +24,7 @@ const NFTA_SET_FLAGS = 3;
 const NFTA_SET_KEY_TYPE = 4;
 const NFTA_SET_KEY_LEN = 5;
 const NFTA_SET_ID = 10;
+const NFTA_SET_USERDATA = 13;
 
 // enum nft_set_elem_list_attributes
 const NFTA_SET_ELEM_LIST_TABLE = 1;
@@ -35,10 +36,14 @@ const NFTA_DATA_VALUE = 1;
 const NFTA_LIST_ELEM = 1;
 
 /** The kernel only keeps it; nft shows keys by it (its `enum datatypes`, 6 bits each). */
-export const KEY_TYPES = { ipv4_addr: 7, ipv6_addr: 8 } as const;
+const KEY_TYPES = { ipv4_addr: 7, ipv6_addr: 8 } as const;
+const KEY_TYPE_INTEGER = 4;
 const KEY_TYPE_BITS = 6;
 const KEY_SIZES_BYTES = { ipv4_addr: 4, ipv6_addr: 16 } as const;
-export type KeyType = keyof typeof KEY_TYPES;
+/** What a part of a key is compared with: an address, or bytes after the IP header. */
+export type KeyType =
+  | keyof typeof KEY_TYPES
+  | { readonly offset_bytes: number; readonly size_bytes: number };
 
 /** Keys in one message; with the longest it has a third of the 64 KB that an attribute can have. */
 export const ELEMENTS_PER_MESSAGE_MAX = 256;
@@ -57,12 +62,69 @@ export interface NftSet {
 
 /** A plain set whose keys are these values one after another. */
 export function plainSet(name: string, key: readonly KeyType[]): NftSet {
+  const codeOf = (type: KeyType) => typeof type === "string" ? KEY_TYPES[type] : KEY_TYPE_INTEGER;
+  const sizeOf = (type: KeyType) =>
+    typeof type === "string" ? KEY_SIZES_BYTES[type] : type.size_bytes;
   return {
     name,
-    keyType: key.reduce((code, type) => code << KEY_TYPE_BITS | KEY_TYPES[type], 0),
-    keySize_bytes: key.reduce((sum, type) => sum + KEY_SIZES_BYTES[type], 0),
+    keyType: key.reduce<number>((code, type) => code << KEY_TYPE_BITS | codeOf(type), 0),
+    keySize_bytes: key.reduce<number>((sum, type) => sum + sizeOf(type), 0),
     flags: 0,
   };
+}
+
+/** An entry of a set's own data: type, length, value (libnftnl's `udata.h`). */
+function dataEntry(type: number, value: readonly number[]): number[] {
+  return [type, value.length, ...value];
+}
+
+/** The same of a number, in host order. */
+function numberEntry(type: number, value: number): number[] {
+  return dataEntry(type, [0, 8, 16, 24].map((shift) => value >>> shift & 0xff));
+}
+
+// nft's numbers: enum nftnl_udata_set_types, enum set_expr_types, enum proto_desc_id and others
+const UDATA_SET_KEYBYTEORDER = 0;
+const UDATA_SET_KEY_TYPEOF = 3;
+const EXPR_PAYLOAD = 7;
+const EXPR_CONCAT = 13;
+const SOURCE_FIELDS = {
+  ipv4_addr: { header: 12, field: 11 },
+  ipv6_addr: { header: 13, field: 8 },
+} as const;
+const PROTO_BASE_TRANSPORT_HDR = 3;
+
+/** How nft would write what is compared: `ip saddr`, or bytes such as `@th,336,32`. */
+function typeofPart(type: KeyType): number[] {
+  if (typeof type === "string") {
+    const { header, field } = SOURCE_FIELDS[type];
+    const value = [...numberEntry(0, header), ...numberEntry(1, field)];
+    return [...numberEntry(0, EXPR_PAYLOAD), ...dataEntry(1, value)];
+  }
+  const value = [
+    ...numberEntry(0, 0),
+    ...numberEntry(1, 0),
+    ...numberEntry(2, PROTO_BASE_TRANSPORT_HDR),
+    ...numberEntry(3, 8 * type.offset_bytes),
+    ...numberEntry(4, 8 * type.size_bytes),
+  ];
+  return [...numberEntry(0, EXPR_PAYLOAD), ...dataEntry(1, value)];
+}
+
+/**
+ * What nft keeps with a set whose keys are not of its named types. Without it a listing of the
+ * host's rules could not be read back, as `nftables.service` does. Empty: there is no need.
+ */
+export function keyTypeof(key: readonly KeyType[]): Uint8Array {
+  if (key.every((type) => typeof type === "string")) return new Uint8Array();
+  const parts = key.flatMap((type, i) => dataEntry(i, typeofPart(type)));
+  const value = key.length === 1
+    ? typeofPart(key[0]!)
+    : [...numberEntry(0, EXPR_CONCAT), ...dataEntry(1, parts)];
+  return Uint8Array.from([
+    ...numberEntry(UDATA_SET_KEYBYTEORDER, 0),
+    ...dataEntry(UDATA_SET_KEY_TYPEOF, value),
+  ]);
 }
 
 /** Reads the payload of an NFT_MSG_NEWSET message. Throws `NetlinkDecodeError`. */
@@ -100,16 +162,25 @@ export function listSetsRequest(table: TableName): NetlinkRequest {
 }
 
 /** Part of a transaction, in which no two have the same `id`. Changes nothing if it is there. */
-export function addSetRequest(table: TableName, set: NftSet, id: number): NetlinkRequest {
+export function addSetRequest(
+  table: TableName,
+  name: string,
+  key: readonly KeyType[],
+  id: number,
+): NetlinkRequest {
+  const set = plainSet(name, key);
+  const writer = setPayload(table, name).attributeU32be(NFTA_SET_FLAGS, set.flags)
+    .attributeU32be(NFTA_SET_KEY_TYPE, set.keyType)
+    .attributeU32be(NFTA_SET_KEY_LEN, set.keySize_bytes)
+    .attributeU32be(NFTA_SET_ID, id);
+  const userData = keyTypeof(key);
+  if (userData.length > 0) writer.attribute(NFTA_SET_USERDATA, userData);
   return {
     type: NFT_MSG_NEWSET,
     flags: NLM_F_CREATE,
-    payload: setPayload(table, set.name).attributeU32be(NFTA_SET_FLAGS, set.flags)
-      .attributeU32be(NFTA_SET_KEY_TYPE, set.keyType)
-      .attributeU32be(NFTA_SET_KEY_LEN, set.keySize_bytes)
-      .attributeU32be(NFTA_SET_ID, id).finish(),
+    payload: writer.finish(),
     operation: "add firewall set",
-    object: `${tableText(table)} ${set.name}`,
+    object: `${tableText(table)} ${name}`,
   };
 }
 

@@ -8,6 +8,7 @@ import { collectGarbage, pageOutFiles } from "../../ffi/page_out.ts";
 import { MACHINE_CLOCK, timeOfDay_ms } from "../clock.ts";
 import type { VtepMacs } from "../backend/backend.ts";
 import { withCommandData } from "../backend/extension.ts";
+import { fallbackNotice } from "../backend/select.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { LoopHangs } from "../dataplane/dataplane.ts";
 import { adviceText, errorText, SelvageError } from "../errors.ts";
@@ -232,7 +233,9 @@ export class Agent {
   #probe(network: Network): void {
     probeWritable(this.#options.subnetFile);
     const { backend, config } = network;
-    if (backend.tunnels(config, this.#link, this.#vtepMacs!).length > 0) requireTun();
+    if (backend.tunnels(config, this.#link, this.#vtepMacs!).length > 0) {
+      requireTun(fallbackNotice(config, backend) !== null);
+    }
     this.#whyNotOpened(network);
   }
 

@@ -82,7 +82,7 @@ export class ConfigWatch {
       throw new SelvageError("unsupported", `it has ${change.what}; restart selvage on this host`);
     }
     if (change.kind === "none") return onChanged(judged, false);
-    tellConfigWarnings(config);
+    tellConfigWarnings(judged);
     const news = `the network's configuration has changed: ${change.what}`;
     if (change.kind === "obeyed") {
       this.#log.info`${news}`;

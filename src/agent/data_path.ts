@@ -4,6 +4,7 @@
  */
 import type { Plan, ShownOptions, SkippedPeer, Tunnel, VtepMacs } from "../backend/backend.ts";
 import { planGuard } from "../backend/plan_guard.ts";
+import { fallbackNotice } from "../backend/select.ts";
 import type { Offload } from "../dataplane/offloads.ts";
 import type { PeerCounters } from "../dataplane/peer_table.ts";
 import type { DesiredTable } from "../kernel/firewall_state.ts";
@@ -255,7 +256,12 @@ export class DataPath {
   notices(now_ms: number): readonly string[] {
     const { guardFault } = this.#keeper;
     const guard = guardFault === null ? [] : [guardFault];
-    return [...guard, ...(this.#watch?.notices(now_ms) ?? [])];
+    const fallback = fallbackNotice(this.#options.config, this.#options.backend);
+    return [
+      ...(fallback === null ? [] : [fallback]),
+      ...guard,
+      ...(this.#watch?.notices(now_ms) ?? []),
+    ];
   }
 
   /** Counters since the data plane was last started; null where the kernel forwards. */

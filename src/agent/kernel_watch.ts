@@ -26,6 +26,11 @@ function isLoss(error: unknown): boolean {
   return (error as { readonly code?: unknown } | null)?.code === "ENOBUFS";
 }
 
+/** Whether the kernel has no such protocol: what needs it reports that, once. */
+function isUnsupported(error: unknown): boolean {
+  return (error as { readonly code?: unknown } | null)?.code === "EPROTONOSUPPORT";
+}
+
 /** Until the signal is aborted. Whatever happens meanwhile, it listens again after a while. */
 export async function followKernel(
   { protocol, groups, take, onGap }: KernelWatchOptions,
@@ -48,7 +53,7 @@ export async function followKernel(
       const text = isLoss(error)
         ? "more happened in the kernel than could be followed; reading it all"
         : `cannot follow the kernel: ${errorText(error)}`;
-      if (text !== told) log.warning`${text}`;
+      if (text !== told && !isUnsupported(error)) log.warning`${text}`;
       told = text;
     } finally {
       listener?.close();

@@ -1,6 +1,11 @@
 /** The network's configuration, and what it means on this host. */
 import type { Backend } from "../backend/backend.ts";
-import { configWarnings, type HostFeatures, selectBackend } from "../backend/select.ts";
+import {
+  configWarnings,
+  fallbackNotice,
+  type HostFeatures,
+  selectBackend,
+} from "../backend/select.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { checkOuterAddresses, overlayPrefixes } from "../config/overlay_prefixes.ts";
 import { findTaken } from "../backend/reach_peer.ts";
@@ -99,8 +104,10 @@ export function leaseOverlap(network: Network, { subnets }: Pick<Lease, "subnets
 }
 
 /** Says in the log what is odd about a configuration that this host obeys. */
-export function tellConfigWarnings(config: NetworkConfig): void {
-  for (const warning of configWarnings(config)) logger("agent").warning`${warning}`;
+export function tellConfigWarnings({ config, backend }: Network): void {
+  const fallback = fallbackNotice(config, backend);
+  const warnings = [...configWarnings(config), ...fallback === null ? [] : [fallback]];
+  for (const warning of warnings) logger("agent").warning`${warning}`;
 }
 
 /**
@@ -161,7 +168,7 @@ export async function awaitNetwork(
       const network = judgeNetwork(await store.readConfig(signal), link(), host);
       const obstacle = whyNotMade(network);
       if (obstacle === null) {
-        tellConfigWarnings(network.config);
+        tellConfigWarnings(network);
         return network;
       }
       wait("starting", obstacle);

@@ -31,10 +31,22 @@ export function requireCapabilities(
   });
 }
 
-/** Throws `unsupported` if this host has no TUN device file. */
-export function requireTun(): void {
-  if (existsSync(TUN_PATH)) return;
-  throw new SelvageError("unsupported", `${TUN_PATH} is not there`, {
-    hint: "Load the kernel module (modprobe tun), or give the container this device.",
-  });
+/**
+ * Throws `unsupported` if this host has no TUN device file. `isFallback`: the kernel makes no VXLAN
+ * devices, which would do as well.
+ */
+export function requireTun(isFallback = false, path = TUN_PATH): void {
+  if (existsSync(path)) return;
+  const device = "load the kernel module (modprobe tun), or give the container this device";
+  if (!isFallback) {
+    throw new SelvageError("unsupported", `${path} is not there`, {
+      hint: `${device[0]!.toUpperCase()}${device.slice(1)}.`,
+    });
+  }
+  throw new SelvageError(
+    "unsupported",
+    `vxlan can be carried neither by the kernel nor in user space: this kernel makes no VXLAN ` +
+      `devices, and ${path} is not there`,
+    { hint: `Load the kernel module vxlan (modprobe vxlan); or, for user space, ${device}.` },
+  );
 }

@@ -52,6 +52,18 @@ function selectVxlan(config: NetworkConfig, host: HostFeatures): Backend {
   );
 }
 
+/**
+ * Why vxlan is carried in user space though nobody asked for that; null: it is not, or somebody
+ * did.
+ */
+export function fallbackNotice(config: NetworkConfig, backend: Backend): string | null {
+  if (backend !== userspaceVxlanBackend) return null;
+  if (readVxlanOptions(config).datapath === "userspace") return null;
+  return "this kernel makes no VXLAN devices, so vxlan is carried in user space, which is " +
+    "slower: load the module vxlan (modprobe vxlan) and restart selvage, or set " +
+    "Backend.Datapath to userspace";
+}
+
 /** Throws `permission` if the configuration has commands and this host does not allow them. */
 function requireConsent(config: NetworkConfig, { allowsCommands }: HostFeatures): void {
   if (allowsCommands || !hasCommands(config)) return;

@@ -37,13 +37,16 @@ const ROUNDS_MAX = 4;
 /** How often a table is read that changes meanwhile. */
 const READS_MAX = 4;
 
-const NO_NFTABLES = "this kernel has no nftables, so nothing is masqueraded and no forwarding " +
-  "accepted: load the module nf_tables, or make such rules yourself and switch ours off";
+/** Without nftables nothing of it drops either, so only masquerading is missed. */
+const NO_NFTABLES = "this kernel has no nftables, which --ip-masq needs, so nothing is " +
+  "masqueraded: load the module nf_tables, or start with --ip-masq=false and make such rules " +
+  "yourself";
 /** What a host without the guard is open to, and what to do; after the reason. */
 const UNGUARDED = "so the tunnel is not guarded: local users, containers and other hosts can " +
   "send packets into the overlay. Load the module nf_tables, or filter the tunnel's port " +
   "yourself and switch the guard off (--guard=false)";
-const LOAD_MODULES = "load the modules nft_chain_nat and nft_masq, or switch masquerading off";
+const LOAD_MODULES = "load the modules nft_chain_nat and nft_masq, or start with " +
+  "--ip-masq=false";
 
 /** The messages that put a table in place of one that may be there. */
 function replaceRequests(table: TableName, content: readonly ChainContent[]): NetlinkRequest[] {

@@ -20,7 +20,7 @@ import { familyText, NFT_MSG_NEWCHAIN } from "../netlink/nftables/layout.ts";
 import { getGeneration, listRules } from "../netlink/nftables/nftables.ts";
 import { notifiedRule } from "../netlink/nftables/notification.ts";
 import { deleteRuleRequest, insertRuleRequest, type NftRule } from "../netlink/nftables/rule.ts";
-import { FIREWALL_TABLE } from "./firewall_state.ts";
+import { FIREWALL_TABLE, GUARD_TABLE } from "./firewall_state.ts";
 import {
   acceptCommands,
   acceptExpressions,
@@ -80,7 +80,9 @@ function readChain(connection: NetlinkConnection, chain: ForwardChain): Reading 
 
 /** Every forward chain of others. */
 function readChains(connection: NetlinkConnection): Reading[] {
-  return listForwardChains(connection).filter(({ table }) => table.name !== FIREWALL_TABLE)
+  return listForwardChains(connection).filter(({ table: { name } }) =>
+    name !== FIREWALL_TABLE && name !== GUARD_TABLE
+  )
     .map((chain) => readChain(connection, chain));
 }
 

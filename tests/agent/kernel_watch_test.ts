@@ -1,4 +1,5 @@
 /** Following the kernel in a fresh namespace. */
+import { configure, type LogRecord, reset } from "@logtape/logtape";
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { NETLINK_ROUTE } from "../../ffi/netlink_listener.ts";
@@ -12,6 +13,8 @@ import { RTNLGRP_IPV4_ROUTE, RTNLGRP_LINK } from "../../src/netlink/notification
 import { addRouteRequest } from "../../src/netlink/route_request.ts";
 import { createBridge, getLink, setLink } from "../../src/netlink/rtnetlink.ts";
 
+/** Of `linux/netlink.h`'s 32 nobody has the last. */
+const LACKING_PROTOCOL = 31;
 /** Far more than a listener has room for. */
 const TOO_MANY = 30_000;
 
@@ -115,5 +118,35 @@ describe("following the kernel", () => {
         if (gapCount < 3) throw new Error("the tables cannot be read");
       },
     );
+  });
+
+  test("of a protocol that the kernel lacks nothing is said: what needs it says so", async () => {
+    const lines: string[] = [];
+    const sink = ({ message }: LogRecord) => lines.push(message.map(String).join(""));
+    await configure({
+      sinks: { sink },
+      loggers: [{ category: ["selvage"], sinks: ["sink"], lowestLevel: "info" }],
+      reset: true,
+    });
+    const ending = new AbortController();
+    try {
+      const options = { groups: [1], take: () => {}, onGap: () => {} };
+      const lacking = followKernel({ ...options, protocol: LACKING_PROTOCOL }, ending.signal);
+      ending.abort();
+      await lacking;
+      assert.deepEqual(lines, []);
+      const failing = new AbortController();
+      await followKernel({
+        ...options,
+        protocol: NETLINK_ROUTE,
+        onGap: () => {
+          failing.abort();
+          throw new Error("broken");
+        },
+      }, failing.signal);
+      assert.deepEqual(lines, ["cannot follow the kernel: broken"]);
+    } finally {
+      await reset();
+    }
   });
 });

@@ -189,7 +189,7 @@ describe("what the firewall reads", () => {
 });
 
 describe("a host that cannot", () => {
-  const NONE = /^this kernel has no nftables.*: load the module nf_tables, or /;
+  const NONE = /^this kernel has no nftables, which --ip-masq needs.*: load the module nf_tables, /;
 
   test("has no netfilter over netlink at all", () => {
     const firewall = new Firewall(() => {

@@ -23,6 +23,9 @@ export class GoneError extends Error {
   override name = "GoneError";
 }
 
+/** An error that the registry answered with: it is reached. */
+export class RefusalError extends SelvageError {}
+
 interface Connection {
   readonly address: HostPort;
   readonly response: Response;
@@ -145,7 +148,7 @@ export class RegistryClient {
     const text = await readText(response, PROBLEM_SIZE_MAX_BYTES);
     const error = readProblem(response.status, text);
     const where = `registry ${formatHostPort(address)}`;
-    return new SelvageError(error.code, `${where}: ${error.message}`, { hint: error.hint });
+    return new RefusalError(error.code, `${where}: ${error.message}`, { hint: error.hint });
   }
 
   /**

@@ -5,7 +5,7 @@ import { Bell } from "../bell.ts";
 import { ConfigNews } from "../config/config_news.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { parseNetworkConfig } from "../config/parse_network_config.ts";
-import { errorText, hasCode, SelvageError } from "../errors.ts";
+import { adviceText, errorText, hasCode, SelvageError } from "../errors.ts";
 import {
   type Lease,
   type LeaseAttributes,
@@ -22,7 +22,7 @@ import { LinkedSignal } from "../net/linked_signal.ts";
 import { runUntilClosed } from "../net/run_until_closed.ts";
 import type { ForcedReservation, LeaseHolder, LeaseStore, StoreState } from "../store/store.ts";
 import { closedError } from "../store/closed_error.ts";
-import { GoneError, RegistryClient } from "./client.ts";
+import { GoneError, RefusalError, RegistryClient } from "./client.ts";
 import type { JoinString } from "./join_string.ts";
 import { readLines } from "../net/line_reader.ts";
 import {
@@ -84,6 +84,8 @@ export class RemoteStore implements LeaseStore {
   /** By the steady clock. */
   #since_ms = MACHINE_CLOCK.steady_ms();
   #lastError: string | null = null;
+  /** Why the registry, which answers, takes no changes, such as for a full disk; null: it does. */
+  #changeFault: { readonly text: string; readonly since_ms: number } | null = null;
   readonly #unreadable = new UnreadableKeys("registry");
   /** Rings when a watch finds that the configuration may be another. */
   readonly #configBell = new Bell();
@@ -102,7 +104,7 @@ export class RemoteStore implements LeaseStore {
   }
 
   #setState(connected: boolean, error: unknown): void {
-    const lastError = connected ? null : errorText(error);
+    const lastError = connected ? this.#changeFault?.text ?? null : errorText(error);
     const isNews = connected !== this.#connected || lastError !== this.#lastError;
     if (connected !== this.#connected) this.#since_ms = MACHINE_CLOCK.steady_ms();
     this.#connected = connected;
@@ -113,6 +115,26 @@ export class RemoteStore implements LeaseStore {
   /** Runs a call with the caller's signal and the store's, and keeps `state` true. */
   #run<T>(signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     return runUntilClosed(signal, this.#closing.signal, work, (error) => this.#callEnded(error));
+  }
+
+  /** As `#run`, for a call that changes something. */
+  #runChange<T>(
+    signal: AbortSignal | undefined,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    return runUntilClosed(signal, this.#closing.signal, work, (error) => {
+      const isRefused = error instanceof RefusalError &&
+        (error.code === "unavailable" || error.code === "store_full");
+      if (isRefused) this.#noteChangeFault(adviceText(error));
+      // What was refused for another reason says nothing of the registry.
+      else if (error === null) this.#changeFault = null;
+      this.#callEnded(isRefused ? null : error);
+    });
+  }
+
+  #noteChangeFault(text: string): void {
+    const since_ms = this.#changeFault?.since_ms ?? MACHINE_CLOCK.steady_ms();
+    this.#changeFault = { text, since_ms };
   }
 
   #callEnded(error: unknown): void {
@@ -131,7 +153,7 @@ export class RemoteStore implements LeaseStore {
   }
 
   #leaseCall(path: string, body: unknown, signal: AbortSignal | undefined): Promise<Lease> {
-    return this.#run(signal, async (both) => {
+    return this.#runChange(signal, async (both) => {
       const reply = await this.#client.call("POST", path, leaseReply, both, body);
       return fromWireLease(reply.lease);
     });
@@ -155,7 +177,7 @@ export class RemoteStore implements LeaseStore {
 
   async release(lease: Lease, signal?: AbortSignal): Promise<void> {
     const body = { key: leaseKey(lease.subnets), value: toLeaseValue(lease) };
-    await this.#run(signal, (both) => this.#client.callText("POST", "/release", both, body));
+    await this.#runChange(signal, (both) => this.#client.callText("POST", "/release", both, body));
   }
 
   list(signal?: AbortSignal): Promise<Lease[]> {
@@ -177,7 +199,7 @@ export class RemoteStore implements LeaseStore {
     signal?: AbortSignal,
   ): Promise<ForcedReservation> {
     const body = { key: leaseKey(subnets), value: toLeaseValue(attributes), force: true };
-    return this.#run(signal, async (both) => {
+    return this.#runChange(signal, async (both) => {
       const reply = await this.#client.call("POST", "/reserve", leaseReply, both, body);
       const replaced = (reply.replaced ?? []).map(fromWireLease);
       return { lease: fromWireLease(reply.lease), replaced };
@@ -185,7 +207,10 @@ export class RemoteStore implements LeaseStore {
   }
 
   async revoke(key: string, signal?: AbortSignal): Promise<void> {
-    await this.#run(signal, (both) => this.#client.callText("POST", "/revoke", both, { key }));
+    await this.#runChange(
+      signal,
+      (both) => this.#client.callText("POST", "/revoke", both, { key }),
+    );
   }
 
   /** The leases that can be read; the others are named in the log, and counted. */
@@ -335,13 +360,15 @@ export class RemoteStore implements LeaseStore {
 
   state(): StoreState {
     const since_ms = timeOfDay_ms(this.#since_ms);
+    const fault = this.#changeFault;
+    const failsSince_ms = this.#connected && fault ? timeOfDay_ms(fault.since_ms) : since_ms;
     return {
       kind: "remote",
       location: this.#client.location,
       connected: this.#connected,
       since_ms,
       lastError: this.#lastError,
-      errorSince_ms: this.#lastError === null ? null : since_ms,
+      errorSince_ms: this.#lastError === null ? null : failsSince_ms,
       unreadableCount: this.#unreadable.count,
     };
   }

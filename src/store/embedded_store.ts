@@ -75,8 +75,7 @@ export class EmbeddedStore implements LeaseStore {
     this.#random = options.random ?? Math.random;
     this.#rule = new ExpiryRule(options.clock ?? SYSTEM_CLOCK);
     this.#timer = new ExpiryTimer(() => this.#onTimer());
-    const now_ms = () => this.#rule.now_ms();
-    this.#state = new RegistryState(options.path, options.eventCountMax ?? 10_000, now_ms);
+    this.#state = new RegistryState(options.path, options.eventCountMax ?? 10_000);
     this.#expectEnds(this.#state.table.leases);
   }
 

@@ -53,7 +53,7 @@ export class RegistryState {
    * Opens or makes the file at `path`, or ":memory:", and keeps the last `eventCountMax` events.
    * Throws as `openSqlite`, or if the configuration in it is damaged.
    */
-  constructor(path: string, readonly eventCountMax: number, readonly now_ms: () => number) {
+  constructor(path: string, readonly eventCountMax: number) {
     this.#since_ms = MACHINE_CLOCK.steady_ms();
     this.#database = new RegistryDatabase(path);
     try {

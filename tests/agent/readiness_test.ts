@@ -58,4 +58,11 @@ test("and else says all that is", () => {
   assert.deepEqual(reasons({ store: away(NOW_MS - 60_001) }), [
     "the store cannot be reached: no answer",
   ]);
+  // It answers, and takes no changes.
+  const full = { ...away(NOW_MS - 60_001), connected: true, lastError: "its disk is full" };
+  assert.deepEqual(reasons({ store: full }), ["the store takes no changes: its disk is full"]);
+  // Of one on this host it is known at once, and said once.
+  const stateProblems = ["registry: disk is full"];
+  const store = { ...full, kind: "embedded" };
+  assert.deepEqual(reasons({ store, stateProblems }), stateProblems);
 });

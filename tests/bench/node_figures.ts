@@ -53,7 +53,7 @@ function absentHost(number: number): { subnet: IpPrefix; publicAddress: string }
 
 /** Makes a registry in which thousands of hosts have a reservation already. */
 function feedRegistry(stateDir: string): void {
-  const state = new RegistryState(registryPath(stateDir), EVENT_COUNT_MAX, Date.now);
+  const state = new RegistryState(registryPath(stateDir), EVENT_COUNT_MAX);
   try {
     state.setConfig(networkConfig(CONFIG));
     state.apply(Array.from({ length: PEER_COUNT }, (_, number) => {

@@ -2,7 +2,7 @@ import { afterEach, describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { connect, createServer } from "node:net";
 import type { AddressInfo, Server, Socket } from "node:net";
-import { copyFileSync } from "node:fs";
+import { copyFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { leaseKey } from "../../src/lease/lease.ts";
 import type { RegistryLimits } from "../../src/registry/server.ts";
@@ -113,6 +113,32 @@ describe("the remote store", () => {
     await follower.until((self) => self.table.size === 20);
     // The difference alone: nothing is told twice.
     assert.equal(follower.batches.flat().length, 22);
+    await follower.stop();
+  });
+
+  test("says that the registry takes no changes, though it answers, until it does", async () => {
+    const there = await start();
+    const told: (string | null)[] = [];
+    const remote = there.remote({}, { onStateChange: ({ lastError }) => told.push(lastError) });
+    const held = await remote.acquire(request(1));
+    const follower = new Follower(remote);
+    await follower.until((self) => self.table.size === 1);
+    const path = registryPath(there.stateDir);
+    copyFileSync(path, `${path}.other`);
+    renameSync(`${path}.other`, path);
+    await rejectsWith("unavailable", remote.renew(held));
+    await rejectsWith("unavailable", remote.renew(held));
+    // Neither what is read nor the watch's signs of life hide it.
+    assert.equal((await remote.list()).length, 1);
+    await rejectsWith("lease_lost", remote.renew({ ...held, ...nodeNumber(2) }));
+    const { connected, lastError, errorSince_ms } = remote.state();
+    assert.equal(connected, true);
+    assert.match(lastError ?? "", /another file was put in its place.*Restart selvage/);
+    assert.notEqual(errorSince_ms, null);
+    rmSync(path);
+    await remote.renew(held);
+    assert.equal(remote.state().lastError, null);
+    assert.deepEqual(told, [null, lastError, null]);
     await follower.stop();
   });
 

@@ -1,0 +1,131 @@
+import { describe, test } from "node:test";
+import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { backUpFiles, parseBackup, restoreBackup } from "../../src/registry/backup.ts";
+import { ensureCertificate } from "../../src/registry/certificate.ts";
+import { tokensPath, TokenStore } from "../../src/registry/tokens.ts";
+import { EmbeddedStore, registryPath } from "../../src/store/embedded_store.ts";
+import { leaseKey, parseLeaseKey } from "../../src/lease/lease.ts";
+import { LEASE_TTL_MS } from "../../src/store/store.ts";
+import { nodeNumber } from "../lease/sample.ts";
+
+const NOW_MS = Date.now();
+
+/** Runs a test with a registry that is closed, and a place for another. */
+async function withRegistry(
+  run: (stateDir: string, other: string, token: string) => Promise<void> | void,
+): Promise<void> {
+  const parent = mkdtempSync(join(tmpdir(), "selvage-backup-"));
+  const [stateDir, other] = [join(parent, "state"), join(parent, "other")];
+  try {
+    const store = new EmbeddedStore({ path: registryPath(stateDir) });
+    store.setConfig('{"Network": "10.5.0.0/16"}', "test", { isFile: true });
+    await store.acquire({ attributes: nodeNumber(1), previousSubnets: [] });
+    await store.reserve(parseLeaseKey("10.5.9.0-24"), nodeNumber(2));
+    await store.close();
+    const tokens = new TokenStore(tokensPath(stateDir));
+    const { token } = tokens.create("join", "first");
+    tokens.close();
+    await ensureCertificate(stateDir);
+    await run(stateDir, other, token);
+  } finally {
+    rmSync(parent, { recursive: true });
+  }
+}
+
+describe("a backup of a registry", () => {
+  test("makes the same registry elsewhere, with leases that last from then on", () =>
+    withRegistry(async (stateDir, other, token) => {
+      // The host has renewed its lease since.
+      const database = new DatabaseSync(registryPath(stateDir));
+      database.exec(`UPDATE leases SET expiry_ms = ${NOW_MS - 1} WHERE expiry_ms IS NOT NULL`);
+      database.close();
+      const backup = parseBackup(backUpFiles(stateDir, NOW_MS), "test");
+      restoreBackup(backup, other, { isForced: false, now_ms: NOW_MS });
+      const [was, is] = [stateDir, other].map((dir) => {
+        return new EmbeddedStore({ path: registryPath(dir) });
+      }) as [EmbeddedStore, EmbeddedStore];
+      const [before, after] = [await was.list(), await is.list()];
+      const keys = (leases: typeof before) => leases.map(({ subnets }) => leaseKey(subnets));
+      assert.deepEqual(keys(after), keys(before));
+      assert.deepEqual(
+        after.map(({ expiry_ms }) => expiry_ms).sort(),
+        [null, NOW_MS + LEASE_TTL_MS].sort(),
+      );
+      assert.deepEqual(await is.readConfig(), await was.readConfig());
+      assert.equal(is.configFileText, was.configFileText);
+      assert.notEqual(is.incarnation, was.incarnation);
+      await was.close();
+      await is.close();
+      const tokens = new TokenStore(tokensPath(other));
+      assert.equal(tokens.verify(token), "join");
+      tokens.close();
+      const [one, two] = [await ensureCertificate(stateDir), await ensureCertificate(other)];
+      assert.equal(two.fingerprint, one.fingerprint);
+      assert.deepEqual(
+        ["registry.db", "registry.key", "tokens.db"].map((name) =>
+          statSync(join(other, name)).mode & 0o777
+        ),
+        [0o600, 0o600, 0o600],
+      );
+    }));
+
+  test("keeps a lease that this Selvage cannot read", () =>
+    withRegistry((stateDir, other) => {
+      const put = (value: string) => {
+        const database = new DatabaseSync(registryPath(stateDir));
+        database.prepare("INSERT INTO leases VALUES ('10.5.77.0-24', ?, 1)").run(value);
+        database.close();
+      };
+      put("what a later version writes");
+      const backup = parseBackup(backUpFiles(stateDir, NOW_MS), "test");
+      restoreBackup(backup, other, { isForced: false, now_ms: NOW_MS });
+      const database = new DatabaseSync(registryPath(other));
+      const row = database.prepare("SELECT value FROM leases WHERE key = '10.5.77.0-24'").get();
+      database.close();
+      assert.equal(row?.value, "what a later version writes");
+    }));
+
+  test("is refused where a registry is or runs, and if it is none; nothing changes then", () =>
+    withRegistry(async (stateDir, other) => {
+      const text = backUpFiles(stateDir, NOW_MS);
+      const backup = parseBackup(text, "test");
+      const options = { isForced: false, now_ms: NOW_MS };
+      assert.throws(() => restoreBackup(backup, stateDir, options), {
+        code: "conflict",
+        message: /holds a registry already/,
+        hint: /--force/,
+      });
+      const store = new EmbeddedStore({ path: registryPath(stateDir) });
+      assert.throws(() => restoreBackup(backup, stateDir, { ...options, isForced: true }), {
+        code: "conflict",
+        hint: /Stop selvage/,
+      });
+      assert.equal((await store.list()).length, 2);
+      assert.equal(store.state().lastError, null);
+      await store.close();
+      const rows: [text: string, code: string, message: RegExp][] = [
+        [text.slice(0, -10), "invalid_argument", /^f: not JSON: line 1, column \d+/],
+        ["{}", "invalid_argument", /^f: format/],
+        [text.replace('"version":1', '"version":2'), "unsupported", /^f: .*version 2, newer/],
+      ];
+      for (const [broken, code, message] of rows) {
+        assert.throws(() => parseBackup(broken, "f"), { code, message });
+      }
+      assert.equal(existsSync(other), false);
+    }));
+
+  test("replaces a damaged registry by force", () =>
+    withRegistry(async (stateDir) => {
+      const backup = parseBackup(backUpFiles(stateDir, NOW_MS), "test");
+      writeFileSync(registryPath(stateDir), "not a database at all, but long enough for one");
+      writeFileSync(`${registryPath(stateDir)}-wal`, "nor a log");
+      restoreBackup(backup, stateDir, { isForced: true, now_ms: NOW_MS });
+      const store = new EmbeddedStore({ path: registryPath(stateDir) });
+      assert.equal((await store.list()).length, 2);
+      await store.close();
+    }));
+});

@@ -303,16 +303,20 @@ function setsOf(input: FamilyInput): DesiredSet[] {
   ];
 }
 
-/** Of IPv4 the highest address of a subnet is its broadcast address. */
-function isNotBroadcast(field: PacketField, { family, subnet }: FamilyInput): FirewallMatch[] {
-  return family === 4 && subnet.length <= 30 ? [equals(field, subnet.last.toBytes(), false)] : [];
+/** Of IPv4 the highest address of a subnet is its broadcast address (RFC 3021 for the others). */
+function hasBroadcast({ family, subnet }: FamilyInput): boolean {
+  return family === 4 && subnet.length <= 30;
 }
 
-/** The rules for what reaches the kernel's tunnel: the usual packet meets one that accepts it. */
+/**
+ * The rules for what reaches the kernel's tunnel. The usual packet meets the first, which accepts
+ * it; `foreign` lets pass what is not for our tunnel, and what is left over then is dropped.
+ */
 function kernelRules(
   input: FamilyInput,
   carrier: KernelCarrier,
   framing: readonly FirewallMatch[],
+  foreign: readonly DesiredRule[],
 ): DesiredRule[] {
   const { family, subnet, trustsUnderlay, allowsOutsideSources, config } = input;
   const source = innerField(family, "source", carrier);
@@ -320,8 +324,7 @@ function kernelRules(
   const isForUs: readonly FirewallMatch[] = [
     { type: "unicast", isUnicast: true },
     ...framing,
-    inPrefix(destination, subnet),
-    ...isNotBroadcast(destination, input),
+    { type: "in_prefix", field: destination, prefix: subnet, notLast: hasBroadcast(input) },
   ];
   const accepts = sourceLengthsOf(input).map((length) => {
     const { name: set, key } = sourcesOf(input, carrier, length);
@@ -336,6 +339,7 @@ function kernelRules(
   ];
   return [
     ...accepts,
+    ...foreign,
     drop(GUARD_REASONS.notUnicast, { type: "unicast", isUnicast: false }),
     ...(trustsUnderlay ? [] : [drop(GUARD_REASONS.sourceNotPeer, isHost(family, "source", false))]),
     ...outside,
@@ -354,8 +358,7 @@ function tunnelChain(input: FamilyInput, carrier: KernelCarrier): DesiredChain {
         const destination = innerField(family, "destination", carrier);
         return [
           // Other tunnels of the host; what the kernel gives to ours is dropped after it.
-          leave(inPrefix(destination, subnet, false)),
-          ...kernelRules(input, carrier, []),
+          ...kernelRules(input, carrier, [], [leave(inPrefix(destination, subnet, false))]),
           drop(destinationNotOurs, equals(destination, subnet.last.toBytes())),
           drop(sourceOutsideSubnet),
         ];
@@ -366,14 +369,18 @@ function tunnelChain(input: FamilyInput, carrier: KernelCarrier): DesiredChain {
         const isFamily = (isEqual: boolean) =>
           numberIs(INNER_ETHERTYPE, ETHERTYPES[family], isEqual);
         return [
-          // Other devices of the host that share the port.
-          leave(equals(VNI, vni, false, VNI_BITS)),
-          ...kernelRules(input, carrier, [isFamily(true)]),
+          ...kernelRules(
+            input,
+            carrier,
+            [equals(VNI, vni, true, VNI_BITS), isFamily(true)],
+            // Other devices of the host that share the port.
+            [leave(equals(VNI, vni, false, VNI_BITS))],
+          ),
           drop(innerProtocol, isFamily(false)),
           drop(destinationNotOurs, inPrefix(destination, subnet, false)),
-          ...isNotBroadcast(destination, input).map((match) =>
-            drop(destinationNotOurs, { ...match, isEqual: true } as FirewallMatch)
-          ),
+          ...(hasBroadcast(input)
+            ? [drop(destinationNotOurs, equals(destination, subnet.last.toBytes()))]
+            : []),
           drop(sourceOutsideSubnet),
         ];
       }
@@ -464,21 +471,19 @@ function forwardChain(input: FamilyInput): DesiredChain {
   const range = ofFamily(config.ranges, family)!;
   const last = IpPrefix.of(range.subnetMax, range.subnetLength).last.toBytes();
   const { sourceNotOwn, destinationNotOurs, outsideTunnel } = GUARD_REASONS;
-  const devices = [
-    ...(carrier === null ? [] : [carrier.device]),
-    ...(isDirect ? [outer.name] : []),
-  ];
+  const forged = () =>
+    drop(
+      sourceNotOwn,
+      link("out", outer.name),
+      inPrefix(source, subnet, false),
+      { type: "range", field: source, first: range.subnetMin.toBytes(), last },
+      link("in", outer.name, false),
+      ...(carrier === null ? [] : [link("in", carrier.device, false)]),
+    );
   const rules = [
-    // Containers that send from an address of another node's.
-    ...devices.map((device) =>
-      drop(
-        sourceNotOwn,
-        link("out", device),
-        inPrefix(source, subnet, false),
-        { type: "range", field: source, first: range.subnetMin.toBytes(), last },
-        ...devices.map((one) => link("in", one, false)),
-      )
-    ),
+    // Containers that send from an address of another node's. What leaves by a tunnel its far end
+    // checks, which costs nothing more there.
+    ...(isDirect ? [forged()] : []),
     ...(carrier === null
       ? []
       : [jump(FORWARDED_CHAIN, ...outerMatches(carrier), isHost(family, "destination"))]),

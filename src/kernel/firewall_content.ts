@@ -1,6 +1,6 @@
 /** Desired firewall tables in the kernel's terms: chains, and rules as lists of expressions. */
 import { isDeepStrictEqual } from "node:util";
-import { bitsOf, type Family, type IpPrefix } from "../net/ip.ts";
+import { bitsOf, type Family } from "../net/ip.ts";
 import { HOST_LITTLE_ENDIAN, viewOf } from "../netlink/layout.ts";
 import {
   NF_ACCEPT,
@@ -163,7 +163,7 @@ function linkName(name: string): Uint8Array {
 }
 
 function addressMatch(
-  { type, prefix, isInside }: Extract<FirewallMatch, { readonly prefix: IpPrefix }>,
+  { type, prefix, isInside }: Extract<FirewallMatch, { readonly isInside: boolean }>,
 ): KnownExpression[] {
   const { family, address, length } = prefix;
   const offsets = type === "source" ? SOURCE_OFFSET : DESTINATION_OFFSET;
@@ -201,6 +201,12 @@ export function matchExpressions(match: FirewallMatch): KnownExpression[] {
         ...loadPrefix(match.field, match.prefixLength),
         compared(match.value, match.isEqual),
       ];
+    case "in_prefix": {
+      const { field, prefix: { address, length, last }, notLast } = match;
+      const [load, ...mask] = loadPrefix(field, length);
+      const isNotLast = notLast ? [compared(last.toBytes(), false)] : [];
+      return [load!, ...isNotLast, ...mask, compared(address.toBytes(), true)];
+    }
     case "range":
       return [
         loadField(match.field),

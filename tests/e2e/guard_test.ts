@@ -424,12 +424,12 @@ test("host-gw, guarded: sources and destinations are those of nodes and their su
         ground.sendRaw(3, udpPacket(third, to, PORT, text));
       });
       await ground.counts(1, "guard_source_not_peer", 3);
-      await ground.isStopped("a node to another's subnet", (text) => {
-        ground.sendRaw(2, udpPacket(from, third, PORT, text));
+      // From host 2 it would be masqueraded: it is for no address of the network.
+      await ground.isStopped("a node's packet to be passed on to another host", (text) => {
+        ground.sendRaw(3, udpPacket(from, `${ground.outer(2)}`, PORT, text));
       });
       await ground.counts(1, "guard_destination_not_ours", 3);
       await ground.isStopped("a node to loopback", (text) => {
-        // From host 2 it would be masqueraded: it is for no address of the network.
         ground.sendRaw(3, udpPacket(from, "127.0.0.1", PORT, text));
       });
       await ground.counts(1, "guard_destination_not_ours", 6);

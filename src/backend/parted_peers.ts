@@ -32,6 +32,15 @@ function differenceOf(peer: Lease, { ranges, backend }: NetworkConfig, vni: numb
 }
 
 /**
+ * Whether the host of this lease has ever written it. A host of an older Selvage, or with flanneld,
+ * leaves no mark: with vxlan it is known by its data.
+ */
+function hasCome({ expiry_ms, node, backendData }: Lease): boolean {
+  if (expiry_ms !== null || node !== undefined) return true;
+  return backendData[4] !== undefined || backendData[6] !== undefined;
+}
+
+/**
  * The peers that go by another configuration, by what they have. A reservation whose host has not
  * come keeps the backend of when it was made: it is left out, unless `isOutdated`, where this host
  * is the one that goes by an old configuration and every difference counts.
@@ -46,12 +55,10 @@ export function findPartedPeers(
   for (const peer of peers) {
     const what = differenceOf(peer, config, vni);
     if (what === null) continue;
-    const isReservation = peer.expiry_ms === null;
-    const hasCome = peer.backendData[4] !== undefined || peer.backendData[6] !== undefined;
-    if (!isOutdated && isReservation && !hasCome) continue;
+    if (!isOutdated && !hasCome(peer)) continue;
     // A host that moved to another network leaves its reservation behind.
     const hasOther = () => peers.some((other) => other !== peer && sameNode(other, peer));
-    if (isReservation && hasOther()) continue;
+    if (peer.expiry_ms === null && hasOther()) continue;
     const group = groups.get(what);
     if (group === undefined) groups.set(what, [peer]);
     else group.push(peer);

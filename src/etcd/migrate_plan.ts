@@ -93,7 +93,9 @@ function isSameConfig(a: string, b: string): boolean {
 function difference(lease: Lease, held: Lease | null): string | null {
   if (held === null) return "what etcd has there cannot be read";
   if (!sameNode(held, lease)) return `etcd has it for ${held.publicAddresses.join(", ")}`;
-  if (formatEntryValue(held) !== formatEntryValue(lease)) {
+  // Another run of the same daemon has another mark.
+  const unmarked = (one: Lease) => formatEntryValue({ ...one, node: undefined });
+  if (unmarked(held) !== unmarked(lease)) {
     return "etcd says something else of the same host";
   }
   const isReservedHere = lease.expiry_ms === null && held.expiry_ms !== null;

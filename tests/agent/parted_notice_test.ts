@@ -60,6 +60,8 @@ describe("peers with another configuration", () => {
     assert.equal(problem({ Type: "host-gw" }, [reserved]), null);
     assert.notEqual(problem({ Type: "host-gw" }, [reserved], "the backend udp"), null);
     // One that has come is.
+    const node = { id: "0123456789abcdef0123456789abcdef", run: "" };
+    assert.notEqual(problem({ Type: "host-gw" }, [{ ...reserved, node }]), null);
     assert.notEqual(problem(UDP, [peer(2, { ...vtep(2), expiry_ms: null })]), null);
     // What a host left behind when it moved is none either.
     const moved = [peer(2, { ...vtep(2), expiry_ms: null }), {

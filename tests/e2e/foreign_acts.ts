@@ -33,7 +33,8 @@ export function routeActs({ family, peerSubnet, nobody, stray }: RouteTarget): s
   return [
     `${route} del ${peerSubnet}`,
     // iproute2's own flush knows no routes that name nexthop objects.
-    `${route} show proto 83 | while read -r to _; do ${route} del "$to" proto 83; done`,
+    `${route} show proto 83 | sed 's/^unreachable //' | ` +
+    `while read -r to _; do ${route} del "$to" proto 83; done`,
     "ip nexthop flush proto 83 >/dev/null",
     "ip nexthop flush >/dev/null",
     `${route} replace ${peerSubnet} via ${nobody} dev eth0`,

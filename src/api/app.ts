@@ -9,7 +9,8 @@ import { jsonBody } from "../net/json_body.ts";
 import { problemResponse } from "../net/problem.ts";
 import { configSchema, forceQuery, reservationSchema, tokenSchema } from "./body.ts";
 import type { AgentControl } from "./control.ts";
-import { guard, type GuardOptions } from "./guard.ts";
+import { guard, type GuardOptions, READING } from "./guard.ts";
+import { kept } from "./kept.ts";
 import {
   configView,
   type LeaseView,
@@ -118,14 +119,23 @@ function onError(error: unknown, context: Context): Response {
   return problemResponse(error);
 }
 
-/** One list at a time, shared by all who ask meanwhile: the store may be another host's. */
-function sharedList(control: AgentControl): () => Promise<Lease[]> {
-  let running: Promise<Lease[]> | null = null;
-  return () => {
-    running ??= control.store.list().finally(() => running = null);
-    return running;
+/**
+ * How long an answer serves over TCP, where whoever may connect may ask as often as he likes. The
+ * Unix socket is its owner's alone and always gets what is so now.
+ */
+const TCP_FRESH_MS = 1_000;
+
+/** What is read for many requests at once. */
+function sharedReads(control: AgentControl, { guard }: ApiOptions) {
+  const fresh_ms = guard === null ? 0 : TCP_FRESH_MS;
+  return {
+    status: kept(() => control.status(), fresh_ms),
+    config: kept(async () => configView(await control.config()), fresh_ms),
+    leases: kept(() => control.store.list(), fresh_ms),
   };
 }
+
+type SharedReads = ReturnType<typeof sharedReads>;
 
 /** The leases; where the store does not say when they end, that of this host's own all the same. */
 function leaseViews(leases: readonly Lease[], own: Status["lease"]): LeaseView[] {
@@ -156,23 +166,22 @@ async function leasesView(control: AgentControl, read: () => Promise<Lease[]>) {
 }
 
 /** Reading: health, status, configuration, leases and their watch. */
-function readingRoutes(control: AgentControl, options: ApiOptions) {
+function readingRoutes(control: AgentControl, reads: SharedReads, options: ApiOptions) {
   const timeout_ms = options.storeTimeout_ms ?? STORE_TIMEOUT_MS;
-  const list = sharedList(control);
   return new Hono()
     .get("/healthz", (context) => context.json({ running: true }))
     .get("/readyz", (context) => {
       const readiness = control.readiness();
       return context.json(readiness, readiness.ready ? 200 : 503);
     })
-    .get("/v1/status", (context) => context.json(control.status()))
-    .get("/v1/config", async (context) => context.json(configView(await control.config())))
+    .get("/v1/status", async (context) => context.json(await reads.status()))
+    .get("/v1/config", async (context) => context.json(await reads.config()))
     .get("/v1/leases", async (context) => {
       // One that is known to be away is not waited for so long.
       const isAway = control.knownLeases() !== null && !control.store.state().connected;
       const deadline_ms = isAway ? Math.min(timeout_ms, AWAY_TIMEOUT_MS) : timeout_ms;
       const read = () => {
-        return withDeadline(context, deadline_ms, (signal) => untilAborted(list(), signal));
+        return withDeadline(context, deadline_ms, (signal) => untilAborted(reads.leases(), signal));
       };
       return context.json(await leasesView(control, read));
     })
@@ -257,12 +266,19 @@ function localRoutes(control: AgentControl, { guard }: ApiOptions) {
  */
 export function createApi(control: AgentControl, options: ApiOptions) {
   const app = new Hono();
+  const reads = sharedReads(control, options);
   app.use(securityHeaders);
   if (options.guard !== null) app.use(guard(options.guard));
+  app.use(async (context, next) => {
+    await next();
+    if (READING.has(context.req.method)) return;
+    // Whoever has changed something sees it when he asks.
+    for (const read of Object.values(reads)) read.forget();
+  });
   app.onError(onError);
   app.notFound((context) => notFound(app, context));
   return app
-    .route("/", readingRoutes(control, options))
+    .route("/", readingRoutes(control, reads, options))
     .route("/", changingRoutes(control, options))
     .route("/", localRoutes(control, options));
 }

@@ -16,7 +16,8 @@ export interface GuardOptions {
   readonly verify: (bearer: string) => TokenScope | null;
 }
 
-const READING = new Set(["GET", "HEAD"]);
+/** The methods that change nothing. */
+export const READING = new Set(["GET", "HEAD"]);
 
 /**
  * Whether the authority (RFC 9110 section 7.2: host and optional port) is a loopback address or

@@ -27,11 +27,43 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null;
 }
 
+/** How deep arrays and objects may stand in each other; ours have five levels at most. */
+export const JSON_DEPTH_MAX = 64;
+
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const OPENING: readonly number[] = [0x5b, 0x7b];
+const CLOSING: readonly number[] = [0x5d, 0x7d];
+
+/**
+ * Whether brackets outside of strings nest deeper than allowed. Parsers and whatever walks their
+ * values take time for each level, some of it quadratic: 28,000 levels in 64 KiB took seconds.
+ */
+function isTooDeep(text: string): boolean {
+  let depth = 0;
+  let isString = false;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (isString) {
+      if (code === BACKSLASH) i++;
+      else if (code === QUOTE) isString = false;
+    } else if (code === QUOTE) isString = true;
+    else if (OPENING.includes(code)) {
+      if (++depth > JSON_DEPTH_MAX) return true;
+    } else if (CLOSING.includes(code)) depth--;
+  }
+  return false;
+}
+
 /**
  * JSON text as a value of unknown shape. Throws `invalid_argument` that names `what` and the place
- * in it.
+ * in it, also of text that nests deeper than `JSON_DEPTH_MAX`.
  */
 export function parseJson(text: string, what: string): unknown {
+  if (isTooDeep(text)) {
+    const reason = `arrays and objects nest deeper than ${JSON_DEPTH_MAX} levels`;
+    throw new SelvageError("invalid_argument", `${what}: ${reason}`);
+  }
   try {
     return JSON.parse(text);
   } catch (error) {

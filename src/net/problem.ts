@@ -3,6 +3,7 @@
  * and `hint`. Both the API and the registry write and read them here.
  */
 import { type ErrorCode, SelvageError } from "../errors.ts";
+import { parseJson } from "./checked.ts";
 
 /** RFC 9457 section 6.1. */
 export const PROBLEM_MEDIA_TYPE = "application/problem+json";
@@ -92,7 +93,7 @@ function codeOfStatus(status: number): ErrorCode {
  */
 export function readProblem(status: number, bodyText: string): SelvageError {
   try {
-    const body: unknown = JSON.parse(bodyText);
+    const body = parseJson(bodyText, "the answer");
     if (typeof body === "object" && body !== null) {
       const { code, detail, hint } = body as Record<string, unknown>;
       if (typeof code === "string" && Object.hasOwn(KINDS, code) && typeof detail === "string") {

@@ -6,7 +6,9 @@ import { WatcherPool } from "../../src/api/watch_stream.ts";
 import { SelvageError } from "../../src/errors.ts";
 import { API_TOKEN, FakeControl, FakeStore, JOIN_TOKEN, lease, NOW_MS } from "./fake_control.ts";
 
-function setUp(options: { guard?: GuardOptions; watchers?: WatcherPool; stall_ms?: number } = {}) {
+function setUp(
+  options: { guard?: GuardOptions | null; watchers?: WatcherPool; stall_ms?: number } = {},
+) {
   const control = new FakeControl(
     new FakeStore([lease("10.5.52.0/24", "192.0.2.1", NOW_MS), lease("10.5.7.0/24", "192.0.2.2")]),
   );
@@ -340,6 +342,51 @@ describe("beyond loopback", () => {
     assert.equal(await asked("/v1/status", { authorization, origin: "https://h:1" }), 200);
     assert.equal(await asked("/v1/status", { authorization, origin: "http://h:1" }), 403);
     assert.equal(await asked("/v1/status", { authorization, origin: "https://evil:1" }), 403);
+  });
+});
+
+describe("whoever asks often", () => {
+  const rules: GuardOptions = {
+    scheme: "http",
+    isOurHost: null,
+    tokenFor: "changes",
+    verify: () => "api",
+  };
+  const PATHS = ["/v1/config", "/v1/leases", "/v1/status"];
+
+  /** Asks for everything so many times; returns how often the node itself was asked. */
+  async function countReads(guard: GuardOptions | null, askCount: number) {
+    const { api, control } = setUp({ guard });
+    const counts = { config: 0, leases: 0, status: 0 };
+    const { store } = control;
+    const read = { config: store.readConfig, leases: store.list, status: control.status };
+    store.readConfig = () => (counts.config++, read.config.call(store));
+    store.list = () => (counts.leases++, read.leases.call(store));
+    control.status = () => (counts.status++, read.status.call(control));
+    const ask = async () => {
+      for (let i = 0; i < askCount; i++) {
+        for (const path of PATHS) assert.equal((await api.request(path)).status, 200, path);
+      }
+    };
+    await ask();
+    return { api, counts, ask };
+  }
+
+  test("over TCP is answered from memory, and sees its own changes", async () => {
+    const { api, counts, ask } = await countReads(rules, 50);
+    assert.deepEqual(counts, { config: 1, leases: 1, status: 1 });
+    const headers = { authorization: `Bearer ${API_TOKEN}` };
+    const change = { method: "DELETE", headers };
+    assert.equal((await api.request("/v1/leases/10.5.7.0-24", change)).status, 204);
+    const { leases } = await (await api.request("/v1/leases")).json();
+    assert.deepEqual(leases.map(({ key }: { key: string }) => key), ["10.5.52.0-24"]);
+    await ask();
+    assert.deepEqual(counts, { config: 2, leases: 2, status: 2 });
+  });
+
+  test("over the Unix socket gets what is so now", async () => {
+    const { counts } = await countReads(null, 3);
+    assert.deepEqual(counts, { config: 3, leases: 3, status: 3 });
   });
 });
 

@@ -1,7 +1,7 @@
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { z } from "zod";
-import { checkedJson } from "../../src/net/checked.ts";
+import { checkedJson, JSON_DEPTH_MAX, parseJson } from "../../src/net/checked.ts";
 
 describe("a check of JSON", () => {
   const schema = z.object({ a: z.object({ b: z.number() }) });
@@ -18,5 +18,21 @@ describe("a check of JSON", () => {
       const error = { code: "invalid_argument", message };
       assert.throws(() => checkedJson(schema, text, "f"), error, text);
     }
+  });
+
+  test("refuses a text that nests too deep before it is parsed", () => {
+    const nested = (open: string, close: string, depth: number) =>
+      open.repeat(depth) + "1" + close.repeat(depth);
+    const message = `body: arrays and objects nest deeper than ${JSON_DEPTH_MAX} levels`;
+    for (const [open, close] of [["[", "]"], ['{"a":', "}"], ['[{"a":', "}]"]] as const) {
+      const error = { code: "invalid_argument", message };
+      assert.throws(() => parseJson(nested(open, close, 28_000), "body"), error);
+      assert.throws(() => parseJson(open.repeat(28_000), "body"), error);
+    }
+    assert.throws(() => parseJson(nested("[", "]", JSON_DEPTH_MAX + 1), "body"), { message });
+    parseJson(nested("[", "]", JSON_DEPTH_MAX), "body");
+    // Brackets in strings, and one after the other, are no depth.
+    parseJson(JSON.stringify(["[{".repeat(1_000), '\\"['.repeat(1_000)]), "body");
+    parseJson(`[${"[],{},".repeat(10_000)}1]`, "body");
   });
 });

@@ -1,6 +1,6 @@
 /** Who we are to etcd: a token, got by user and password, that goes with every call. */
 import { Metadata } from "@grpc/grpc-js";
-import { isObject } from "../../net/checked.ts";
+import { isObject, parseJson } from "../../net/checked.ts";
 import type { Connection } from "./connection.ts";
 import { AUTHENTICATE } from "./methods.ts";
 import { Status, StatusError } from "./status.ts";
@@ -39,7 +39,7 @@ export function tokenLifetime_ms(token: string, now_ms: number): number | null {
   const [, payload, signature] = token.split(".");
   if (payload === undefined || signature === undefined) return null;
   try {
-    const claims: unknown = JSON.parse(Buffer.from(payload, "base64url").toString("utf8"));
+    const claims = parseJson(Buffer.from(payload, "base64url").toString("utf8"), "token");
     const end_s = isObject(claims) ? claims["exp"] : null;
     const lifetime_ms = typeof end_s === "number" ? end_s * 1000 - now_ms : 0;
     return lifetime_ms > 0 ? lifetime_ms : null;

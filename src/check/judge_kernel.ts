@@ -102,7 +102,8 @@ function judgeNftables({ nftables }: HostFacts): Judged {
     const seen = `not looked at: ${nftables.why}`;
     return { name, result: "warning", seen, advice: "Run it as root to know." };
   }
-  const advice = "Load the kernel module (modprobe nf_tables); only --ip-masq and --guard need it.";
+  const advice = "Load the kernel module (modprobe nf_tables). --ip-masq and --guard need it; " +
+    "without the guard local users, containers and strangers can send packets into the overlay.";
   return { name, result: "missing", seen: nftables.why, advice };
 }
 

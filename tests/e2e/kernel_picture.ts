@@ -48,6 +48,9 @@ function fdbLines(entries: Json[]): string[] {
     .map((entry) => JSON.stringify(entry)).sort();
 }
 
+/** What changes by itself: numbers of rules, and what counters have counted. */
+const VOLATILE_KEYS = ["handle", "packets", "bytes"];
+
 /** The order of tables says when they were made, no more; that of rules counts. */
 function firewallLines({ nftables }: Json): string[] {
   const tableOf = (one: Json) => {
@@ -56,12 +59,8 @@ function firewallLines({ nftables }: Json): string[] {
   };
   return (nftables as Json[]).filter((one) => !("metainfo" in one))
     .sort((a, b) => tableOf(a) < tableOf(b) ? -1 : tableOf(a) > tableOf(b) ? 1 : 0)
-    // What a rule has counted says nothing about what anybody changed.
     .map((one) =>
-      JSON.stringify(
-        one,
-        (key, value) => ["handle", "packets", "bytes"].includes(key) ? undefined : value,
-      )
+      JSON.stringify(one, (key, value) => VOLATILE_KEYS.includes(key) ? undefined : value)
     );
 }
 

@@ -1,5 +1,5 @@
 /** The C library behind one interface, whichever runtime this is. Only `ffi/` imports it. */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { SystemError } from "./errno.ts";
 import { createBunBinding } from "./libc_bun.ts";
 import { binding as denoBinding } from "./libc_deno.ts";
@@ -15,10 +15,19 @@ export interface Binding {
   addressOf(bytes: Uint8Array): number;
 }
 
+/** Whether `/proc/self/maps` names musl; false also where there is no `/proc` to ask. */
+function isOnMusl(): boolean {
+  try {
+    return readFileSync("/proc/self/maps", "latin1").includes("ld-musl");
+  } catch {
+    // Glibc's runtime does not get this far without /proc; musl's does.
+    return !existsSync("/proc/self");
+  }
+}
+
 /** The file name of the C library this very process runs on. */
 function libraryName(): string {
-  const isMusl = readFileSync("/proc/self/maps", "latin1").includes("ld-musl");
-  if (!isMusl) return "libc.so.6";
+  if (!isOnMusl()) return "libc.so.6";
   return `libc.musl-${process.arch === "arm64" ? "aarch64" : "x86_64"}.so.1`;
 }
 

@@ -47,6 +47,11 @@ export const HOST_SYMBOLS = {
   clock_gettime: { parameters: ["i32", "buffer"] },
 } as const satisfies Record<string, Signature>;
 
+/** How a process becomes another program; the vectors are arrays of native addresses. */
+export const EXEC_SYMBOLS = {
+  execve: { parameters: ["buffer", "buffer", "buffer"] },
+} as const satisfies Record<string, Signature>;
+
 /** The same on native addresses, for the packet loops. */
 export const PACKET_SYMBOLS = {
   read: { parameters: ["i32", "usize", "usize"] },

@@ -22,7 +22,35 @@ function fileError(action: string, path: string, error: unknown): SelvageError {
   const code = (error as { code?: unknown }).code;
   const denied = code === "EACCES" || code === "EPERM" || code === "EROFS";
   const kind = denied ? "permission" : code === "ENOENT" ? "not_found" : "unavailable";
-  return new SelvageError(kind, `cannot ${action} ${path}: ${errorText(error)}`, { cause: error });
+  const hint = fileHint(typeof code === "string" ? code : "", path);
+  return new SelvageError(kind, `cannot ${action} ${path}: ${errorText(error)}`, {
+    hint,
+    cause: error,
+  });
+}
+
+/** What to do about an errno of a file; empty where that depends on what the file is for. */
+export function fileHint(code: string, path: string): string {
+  switch (code) {
+    case "EROFS":
+      return `The file system of ${path} is read-only: mount it writable.`;
+    case "ENOSPC":
+    case "EDQUOT":
+      return `The file system of ${path} is full, or this user's share of it: make room there.`;
+    case "EIO":
+      return "The disk fails: see the kernel's log (dmesg).";
+    case "EMFILE":
+    case "ENFILE":
+      return "Too many files are open: raise the limit (ulimit -n, LimitNOFILE of the unit).";
+    case "EACCES":
+    case "EPERM":
+      return process.geteuid!() === 0
+        ? "Root may not do this here: see the mount's options, lsattr, and security modules " +
+          "(SELinux, AppArmor, the unit's sandbox)."
+        : "Run it as root, or give this user the right to it.";
+    default:
+      return "";
+  }
 }
 
 /** fsync of a directory, so that a rename in it survives a loss of power. */

@@ -1,7 +1,8 @@
 /** The entry point. It alone knows its own URL, by which workers and children are started. */
-import { calledName } from "../ffi/self_command.ts";
+import { calledName, startAnew } from "../ffi/self_command.ts";
 import { FLANNELD } from "./cli/commands/flanneld.ts";
 import { runCli } from "./cli/program.ts";
+import { maskSecrets, restoreSecrets, SECRETS_VARIABLE } from "./cli/secrets.ts";
 import { PROBE_COMMAND } from "./demo/probe_protocol.ts";
 import { VERSION } from "./version.ts";
 
@@ -40,8 +41,19 @@ async function main(args: string[]): Promise<number> {
   });
 }
 
+/** The arguments; with secrets among them the process starts anew, so that nobody sees them. */
+function readArguments(): string[] {
+  const typed = process.argv.slice(2);
+  const hidden = process.env[SECRETS_VARIABLE];
+  delete process.env[SECRETS_VARIABLE];
+  if (hidden !== undefined) return restoreSecrets(typed, hidden);
+  const { masked, secrets } = maskSecrets(typed);
+  if (secrets.length > 0) startAnew(typed, masked, { [SECRETS_VARIABLE]: JSON.stringify(secrets) });
+  return typed;
+}
+
 /** How long what is still open may keep the process after its work is done. */
 const EXIT_GRACE_MS = 2_000;
 
-process.exitCode = await main(process.argv.slice(2));
+process.exitCode = await main(readArguments());
 setTimeout(() => process.exit(), EXIT_GRACE_MS).unref();

@@ -49,7 +49,7 @@ import { type OpenedStore, openStore } from "./open_store.ts";
 import { PortTaken, probeTunnel } from "./open_tunnel.ts";
 import type { RunOptions } from "./options.ts";
 import { OuterLinkWatch } from "./outer_link_watch.ts";
-import { requireCapabilities, requireTun } from "./preflight.ts";
+import { requireCapabilities, requirePrivateStateDir, requireTun } from "./preflight.ts";
 import { PartedNotice } from "./parted_notice.ts";
 import { Progress } from "./progress.ts";
 import { notifyServiceManager } from "./service_manager.ts";
@@ -148,6 +148,7 @@ export class Agent {
    */
   async run(signal: AbortSignal, listen: () => Promise<AgentListeners>): Promise<void> {
     requireCapabilities("selvage run", "CAP_NET_ADMIN", "CAP_NET_RAW");
+    requirePrivateStateDir(this.#options.stateDir);
     this.#kernel = new HostKernel(this.#vitalAddresses, this.#options.allowsCommands);
     try {
       this.#outerLink = this.#watchOuterLink(this.#kernel);

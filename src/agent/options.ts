@@ -63,7 +63,7 @@ export interface RunOptions {
   readonly workers: "auto" | number;
   /** What is logged: this level and all above it. */
   readonly logLevel: Level;
-  /** Flags that were given and mean nothing here, a sentence each; logged at the start. */
+  /** What is odd about the flags, such as one without meaning, a sentence each; logged. */
   readonly notices: readonly string[];
 }
 

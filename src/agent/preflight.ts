@@ -1,5 +1,5 @@
 /** What must be there before anything is changed. */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { SelvageError } from "../errors.ts";
 
 /** Bit numbers of `linux/capability.h`. */
@@ -8,10 +8,22 @@ export type Capability = keyof typeof CAPABILITIES;
 
 const TUN_PATH = "/dev/net/tun";
 
-/** The process's effective capabilities as a bit set. */
+const STATUS_PATH = "/proc/self/status";
+
+/** The process's effective capabilities as a bit set. Throws `unsupported` without `/proc`. */
 function effectiveCapabilities(): bigint {
-  const line = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8"));
-  return line === null ? 0n : BigInt(`0x${line[1]}`);
+  const status = existsSync(STATUS_PATH) ? readFileSync(STATUS_PATH, "utf8") : "";
+  const line = /^CapEff:\s*([0-9a-f]+)$/m.exec(status);
+  if (line !== null) return BigInt(`0x${line[1]}`);
+  const text = `${STATUS_PATH} cannot be read, so this process does not know its rights`;
+  throw new SelvageError("unsupported", text, {
+    hint: "Mount the kernel's file system: mount -t proc proc /proc.",
+  });
+}
+
+/** Throws `unsupported` without `/proc`. */
+export function requireProc(): void {
+  effectiveCapabilities();
 }
 
 /** Whether the process may use the capability now. */
@@ -29,6 +41,28 @@ export function requireCapabilities(
   throw new SelvageError("permission", `${what}: ${missing.join(" and ")} missing`, {
     hint: "Run it as root, or give it the capability.",
   });
+}
+
+/**
+ * Throws `permission` if the state directory is there and another user than this process's could
+ * read or change what is in it: tokens, keys, and who has which subnet.
+ */
+export function requirePrivateStateDir(path: string): void {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat === undefined || !stat.isDirectory()) return;
+  const userId = process.geteuid!();
+  const refuse = (why: string, command: string) => {
+    throw new SelvageError("permission", `state directory ${path}: ${why}`, {
+      hint: `Make it this user's alone: ${command}`,
+    });
+  };
+  if (stat.uid !== userId) {
+    refuse(`it belongs to user ${stat.uid}, not to ${userId}`, `chown -R ${userId} ${path}`);
+  }
+  const mode = (stat.mode & 0o777).toString(8).padStart(4, "0");
+  if ((stat.mode & 0o066) !== 0) {
+    refuse(`its mode ${mode} lets other users read or change it`, `chmod 700 ${path}`);
+  }
 }
 
 /**

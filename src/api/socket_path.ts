@@ -19,6 +19,7 @@ import {
 import { connect } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { errorText, SelvageError } from "../errors.ts";
+import { fileHint } from "../files.ts";
 
 /** `sizeof(sockaddr_un.sun_path)` less its final zero byte (linux/un.h). */
 const SOCKET_PATH_SIZE_MAX_BYTES = 107;
@@ -38,10 +39,11 @@ export function isSocketLive(path: string): Promise<boolean> {
 function fileError(path: string, error: unknown): SelvageError {
   const code = (error as { code?: unknown }).code;
   const denied = code === "EACCES" || code === "EPERM" || code === "EROFS";
+  const hint = fileHint(typeof code === "string" ? code : "", path);
   return new SelvageError(
     denied ? "permission" : "unavailable",
     `API socket ${path}: ${errorText(error)}`,
-    { cause: error, hint: "Run as root, or choose another place with --api-socket." },
+    { cause: error, hint: `${hint} Choose another place with --api-socket.`.trim() },
   );
 }
 

@@ -12,7 +12,7 @@ import type { BackendName } from "./report.ts";
  */
 export type Trial =
   | { readonly state: "works"; readonly seen?: string }
-  | { readonly state: "refused"; readonly why: string }
+  | { readonly state: "refused"; readonly why: string; readonly hint?: string }
   | { readonly state: "unseen"; readonly why: string };
 
 /** A TUN device as far as could be seen; null: not looked at. */

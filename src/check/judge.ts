@@ -24,7 +24,10 @@ const FLAGS: Readonly<Record<PlaceFacts["name"], string>> = {
 
 function judgePlace({ name, path, trial }: PlaceFacts): Judged {
   if (trial.state === "works") return { name, result: "ok", seen: `${path}, writable`, advice: "" };
-  const advice = `Run it as root, or set ${FLAGS[name]}.`;
+  const hint = trial.state === "refused" ? trial.hint : undefined;
+  const advice = hint === undefined
+    ? `Give this user the right to it, or set ${FLAGS[name]}.`
+    : `${hint} Or set ${FLAGS[name]}.`;
   const seen = trial.why.includes(path) ? trial.why : `${path}: ${trial.why}`;
   return { name, result: "missing", seen, advice, blocks: BACKENDS };
 }

@@ -2,17 +2,34 @@
 import { accessSync, constants, existsSync, readdirSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { isClockSynchronised } from "../../ffi/host.ts";
-import { SelvageError } from "../errors.ts";
-import { probeWritable } from "../files.ts";
+import { requirePrivateStateDir } from "../agent/preflight.ts";
+import { errorText, SelvageError } from "../errors.ts";
+import { fileHint, probeWritable } from "../files.ts";
 import type { ClockFacts, PlaceFacts, Trial } from "./facts.ts";
 import type { CheckOptions } from "./options.ts";
-import { attempt, valueOr } from "./trial.ts";
+import { attempt, codeOf, valueOr } from "./trial.ts";
 
 /** The nearest directory above a path, itself included, that is there. */
 function existing(path: string): string {
   let at = resolve(path);
   while (!existsSync(at) && dirname(at) !== at) at = dirname(at);
   return at;
+}
+
+/** Also whether it is this user's alone, as `selvage run` demands. */
+function tryStateDir(path: string): Trial {
+  const trial = tryDirectory(path);
+  return trial.state === "works" ? attempt(() => requirePrivateStateDir(path)) : trial;
+}
+
+/** Throws `unavailable` with what to do if nothing can be put into a directory that is there. */
+function requireAccess(directory: string): void {
+  try {
+    accessSync(directory, constants.W_OK | constants.X_OK);
+  } catch (error) {
+    const hint = fileHint(codeOf(error), directory);
+    throw new SelvageError("unavailable", errorText(error), { hint, cause: error });
+  }
 }
 
 /** Whether a file can be put into a directory, which may have to be made; none is made here. */
@@ -23,7 +40,7 @@ function tryDirectory(directory: string): Trial {
       throw new SelvageError("unavailable", `${there} is not a directory`);
     }
     if (there === resolve(directory)) probeWritable(join(there, "selvage-check"));
-    else accessSync(there, constants.W_OK | constants.X_OK);
+    else requireAccess(there);
   });
 }
 
@@ -39,7 +56,7 @@ function tryFile(path: string): Trial {
 
 export function probePlaces({ stateDir, subnetFile, apiSocket }: CheckOptions): PlaceFacts[] {
   return [
-    { name: "state directory", path: stateDir, trial: tryDirectory(stateDir) },
+    { name: "state directory", path: stateDir, trial: tryStateDir(stateDir) },
     { name: "subnet file", path: subnetFile, trial: tryFile(subnetFile) },
     { name: "API socket", path: apiSocket, trial: tryDirectory(dirname(resolve(apiSocket))) },
   ];

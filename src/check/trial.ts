@@ -1,5 +1,5 @@
 /** Trying something of the system without being thrown at. */
-import { errorText } from "../errors.ts";
+import { errorText, hintOf } from "../errors.ts";
 import type { Trial } from "./facts.ts";
 
 export const WORKS: Trial = { state: "works" };
@@ -30,7 +30,9 @@ export function attempt(run: () => void, unseenCodes: readonly string[] = []): T
 
 export function fromError(error: unknown, unseenCodes: readonly string[] = []): Trial {
   const why = errorText(error);
-  return unseenCodes.includes(codeOf(error)) ? unseen(why) : refused(why);
+  if (unseenCodes.includes(codeOf(error))) return unseen(why);
+  const hint = hintOf(error);
+  return hint === "" ? refused(why) : { state: "refused", why, hint };
 }
 
 /** What `read` returns, or `otherwise` if it throws. */

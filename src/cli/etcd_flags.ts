@@ -65,7 +65,8 @@ export function addEtcdFlags(command: Command, usesByDefault = false): Command {
     valueFlag({ term: "etcd-username <name>", description: "etcd user", parse: nonEmpty, env }),
     valueFlag({
       term: "etcd-password <secret>",
-      description: "its password; all users of the host see it here: better in the environment, or",
+      description:
+        "password for etcd (prefer --etcd-password-file: arguments are visible to all users)",
       parse: nonEmpty,
       env,
       alternative: "etcd-password-file",

@@ -26,7 +26,7 @@ Examples:
   selvage demo                                  see it work on this machine alone
   selvage run --net-config net-conf.json --registry-listen 192.0.2.1:8286
   selvage token create                          then, on the next host:
-  selvage run --join STRING
+  selvage run --join @FILE                      with what it printed in the file
   selvage status
 
 Flags are Go's: one dash or two, a space or "=". A flag counts more than its environment

@@ -184,7 +184,7 @@ export class Lab {
     const created = this.run(1, ["token", "create"]);
     assert.equal(created.status, 0, created.stderr);
     this.#joinFile = join(this.directory, "join");
-    writeFileSync(this.#joinFile, created.stdout);
+    writeFileSync(this.#joinFile, created.stdout, { mode: 0o600 });
     return await Promise.resolve(this.#joinFile);
   }
 

@@ -9,6 +9,7 @@ import type { CommandContext } from "../context.ts";
 import { addDaemonFlags, type DaemonFlags, daemonOptions } from "../daemon_flags.ts";
 import { addEtcdFlags, type EtcdFlags, etcdOptions } from "../etcd_flags.ts";
 import { boolFlag, valueFlag } from "../flags.ts";
+import { secretNotices } from "../secrets.ts";
 
 /** The name of the command, and the executable's that stands for it. */
 export const FLANNELD = "flanneld";
@@ -99,7 +100,10 @@ function noticesOf(flags: FlanneldFlags): string[] {
 }
 
 /** What the flags say. Rejects with `unsupported` if they ask for Kubernetes. */
-async function toRunOptions(flags: FlanneldFlags): Promise<RunOptions> {
+async function toRunOptions(
+  flags: FlanneldFlags,
+  notices: readonly string[],
+): Promise<RunOptions> {
   if (flags.kubeSubnetMgr === true) {
     const text = "--kube-subnet-mgr: leases from the Kubernetes API come with a later version";
     throw new SelvageError("unsupported", text, {
@@ -112,7 +116,7 @@ async function toRunOptions(flags: FlanneldFlags): Promise<RunOptions> {
     registryListen: null,
     join: null,
     etcd: etcdOptions(flags),
-    notices: noticesOf(flags),
+    notices: [...noticesOf(flags), ...notices],
   };
 }
 
@@ -147,6 +151,7 @@ export function addFlanneld(program: Command, context: CommandContext): void {
   addIdleFlags(command);
   command.action(async (flags: FlanneldFlags) => {
     if (flags.version === true) return context.io.out(`selvage ${context.deps.version}\n`);
-    context.exitWith(await context.deps.run(await toRunOptions(flags)));
+    const notices = secretNotices(command);
+    context.exitWith(await context.deps.run(await toRunOptions(flags, notices)));
   });
 }

@@ -8,6 +8,7 @@ import type { CommandContext } from "../context.ts";
 import { addDaemonFlags, type DaemonFlags, daemonOptions } from "../daemon_flags.ts";
 import { addEtcdFlags, type EtcdFlags, etcdOptions } from "../etcd_flags.ts";
 import { valueFlag } from "../flags.ts";
+import { secretNotices } from "../secrets.ts";
 import { UsageError } from "../usage_error.ts";
 import { namedHostPort, nonEmpty } from "../values.ts";
 
@@ -36,7 +37,8 @@ function addStoreFlags(command: Command): void {
     }),
     valueFlag({
       term: "join <string|@file>",
-      description: "join another host's registry with what its `selvage token create` printed",
+      description:
+        "join another host's registry with what its `selvage token create` printed, best in a file",
       parse: nonEmpty,
       env,
     }),
@@ -72,8 +74,11 @@ function excludeEachOther(flags: RunFlags): void {
   }
 }
 
-/** Checks what the flags say together. Rejects with `UsageError` if two exclude each other. */
-export async function toRunOptions(flags: RunFlags): Promise<RunOptions> {
+/**
+ * Checks what the flags say together; `notices` are to be logged. Rejects with `UsageError` if two
+ * exclude each other.
+ */
+async function toRunOptions(flags: RunFlags, notices: readonly string[]): Promise<RunOptions> {
   excludeEachOther(flags);
   if (flags.registryListen?.port === 0) {
     throw new UsageError("--registry-listen: port 0 changes at every start", "Choose a port.");
@@ -84,7 +89,7 @@ export async function toRunOptions(flags: RunFlags): Promise<RunOptions> {
     registryListen: flags.registryListen ?? null,
     join: flags.join === undefined ? null : readJoin(flags.join),
     etcd: etcdOptions(flags),
-    notices: [],
+    notices,
   };
 }
 
@@ -110,6 +115,7 @@ export function addRun(program: Command, context: CommandContext): void {
   addStoreFlags(command);
   command.action(async (flags: RunFlags) => {
     if (flags.version === true) return context.io.out(`selvage ${context.deps.version}\n`);
-    context.exitWith(await context.deps.run(await toRunOptions(flags)));
+    const notices = secretNotices(command);
+    context.exitWith(await context.deps.run(await toRunOptions(flags, notices)));
   });
 }

@@ -1,0 +1,136 @@
+/** Secrets that a host is given, and who else on it can see them. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { EXECUTABLE, type Lab, UNDER_DENO, withLab } from "./lab.ts";
+
+/** What every user of the host sees of a process. */
+function commandLine(pid: number): string {
+  return readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
+}
+
+describe("--join STRING", () => {
+  for (const self of [EXECUTABLE, UNDER_DENO]) {
+    const runtime = self === EXECUTABLE ? "the executable" : "under Deno";
+    test(`is in no list of processes and in no crash report (${runtime})`, () =>
+      withLab(2, async (lab) => {
+        await lab.startRegistry();
+        const secret = readFileSync(await lab.joinFile(), "utf8").trim();
+        lab.launch(2, [`--join=${secret}`]);
+        await lab.ready(2);
+        const { pid, process: child } = lab.host(2);
+        const shown = commandLine(pid);
+        assert.match(shown, / run .* --join=\*\*\* $/);
+        assert.ok(!shown.includes(secret));
+        assert.match(lab.log(2), /--join: users of this host could see .* --join @FILE/);
+        if (self === EXECUTABLE) {
+          const gone = once(child, "exit");
+          process.kill(pid, "SIGSEGV");
+          await gone;
+          assert.match(lab.log(2), /Args: .*"--join=\*/, "the runtime reports its crash");
+        }
+        // The report may cut it short.
+        assert.ok(!lab.log(2).includes(secret.slice(0, 20)));
+      }, self));
+  }
+
+  test("in a file that others can read is warned about, and works", () =>
+    withLab(2, async (lab) => {
+      await lab.startRegistry();
+      const file = await lab.joinFile();
+      chmodSync(file, 0o644);
+      await lab.startJoined(2);
+      assert.match(lab.log(2), /join holds a secret, and its mode 0644 .*: chmod 600 .*join/);
+      await lab.stop(2);
+      const before = lab.log(2).length;
+      chmodSync(file, 0o600);
+      await lab.startJoined(2);
+      assert.doesNotMatch(lab.log(2).slice(before), /holds a secret/);
+    }));
+});
+
+/** Runs a command of selvage on host 1 by way of `sh`, to its end. */
+function runInShell(lab: Lab, before: string, ...words: string[]) {
+  const script = `${before}exec "$@"`;
+  const { host } = lab.network(1);
+  return lab.exec(host, "unshare", "--mount", "sh", "-c", script, "sh", ...words);
+}
+
+function placeFlags(directory: string, stateDir: string): string[] {
+  return [
+    "--iface=eth0",
+    `--state-dir=${stateDir}`,
+    `--subnet-file=${join(directory, "subnet.env")}`,
+    `--api-socket=${join(directory, "api.sock")}`,
+  ];
+}
+
+describe("a state directory", () => {
+  test("that other users can read, or that is another user's, is refused with what to do", () =>
+    withLab(1, (lab) => {
+      const state = join(lab.directory, "state");
+      mkdirSync(state);
+      const flags = placeFlags(lab.directory, state);
+      const refusal = () => {
+        const run = runInShell(lab, "", EXECUTABLE.command, "run", ...flags);
+        assert.equal(run.status, 1, run.stderr);
+        const check = runInShell(lab, "", EXECUTABLE.command, "check", ...flags);
+        assert.equal(check.status, 1);
+        return [run.stderr, check.stdout] as const;
+      };
+      for (const mode of [0o755, 0o740, 0o702]) {
+        chmodSync(state, mode);
+        for (const text of refusal()) {
+          assert.match(text, new RegExp(`its mode 0${mode.toString(8)} lets other users`));
+          assert.match(text, /chmod 700 .*state/);
+        }
+      }
+      chmodSync(state, 0o700);
+      chownSync(state, 65534, 65534);
+      for (const text of refusal()) {
+        assert.match(text, /it belongs to user 65534, not to 0/);
+        assert.match(text, /chown -R 0 .*state/);
+      }
+      chownSync(state, 0, 0);
+      const good = runInShell(lab, "", EXECUTABLE.command, "check", ...flags);
+      assert.match(good.stdout, /state directory +ok/);
+      return Promise.resolve();
+    }));
+});
+
+describe("what root is advised", () => {
+  test("on a read-only file system", () =>
+    withLab(1, (lab) => {
+      const place = join(lab.directory, "place");
+      mkdirSync(place);
+      const config = join(lab.directory, "net-conf.json");
+      writeFileSync(config, JSON.stringify({ Network: "10.210.0.0/16" }));
+      const flags = placeFlags(place, join(lab.directory, "state"));
+      const before = `mount -t tmpfs -o ro tmpfs '${place}' && `;
+      const words = ["run", `--net-config=${config}`, ...flags];
+      const run = runInShell(lab, before, EXECUTABLE.command, ...words);
+      assert.equal(run.status, 1);
+      assert.match(run.stderr, /EROFS/);
+      assert.match(run.stderr, /read-only/);
+      assert.doesNotMatch(run.stderr, /as root/i);
+      const check = runInShell(lab, before, EXECUTABLE.command, "check", ...flags);
+      const row = /^subnet file .*$/m.exec(check.stdout)?.[0] ?? check.stdout;
+      assert.match(row, /missing.*EROFS.*read-only: mount it writable/);
+      assert.doesNotMatch(check.stdout, /as root/i);
+      return Promise.resolve();
+    }));
+
+  test("without /proc/self/status", () =>
+    withLab(1, (lab) => {
+      const before = "mount --bind /dev/null /proc/$$/status && ";
+      const flags = placeFlags(lab.directory, join(lab.directory, "state"));
+      for (const command of ["run", "check"]) {
+        const { status, stderr } = runInShell(lab, before, EXECUTABLE.command, command, ...flags);
+        assert.equal(status, 1);
+        assert.match(stderr, /^selvage: \/proc\/self\/status cannot be read.*\nMount .* \/proc/);
+      }
+      return Promise.resolve();
+    }));
+});

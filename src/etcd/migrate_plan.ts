@@ -184,7 +184,8 @@ export function planMigration(
       kind: lease.expiry_ms === null ? "reservation" : "lease",
       name,
       key,
-      value: formatEntryValue(lease),
+      // What means the same stays as its host wrote it.
+      value: entry !== null && reason === null ? entry.value : formatEntryValue(lease),
       ttl_s: ttl_s(lease, now_ms),
       present: entry,
       action: entry === null ? "create" : reason === null ? "same" : "overwrite",

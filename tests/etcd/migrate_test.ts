@@ -195,6 +195,19 @@ describe("what etcd says otherwise", () => {
     assert.equal(server.entry(key("10.5.3.0-24"))?.leaseId, 0n);
   });
 
+  test("a lease that is extended stays as its host wrote it since it was restarted", async () => {
+    const server = newServer();
+    const source = (run: string, left_s: number): MigrationSource => ({
+      configText: CONFIG,
+      leases: [{ ...lease("10.5.1.0/24", "192.0.2.1", left_s), node: { id: "one", run } }],
+    });
+    await run(server, { source: source("second", HOUR_S) });
+    const [[name, written]] = leasesOf(server) as [[string, string, number]];
+    const { done, counts } = await run(server, { source: source("first", 23 * HOUR_S) });
+    assert.deepEqual([done, counts.lease.extended], [true, 1]);
+    assert.deepEqual(leasesOf(server), [[name, written, 23 * HOUR_S]]);
+  });
+
   test("what overlaps another host's lease is never forced", async () => {
     const server = newServer();
     server.put(key("10.5.0.0-22"), value("192.0.2.9"), server.grant(99));

@@ -143,7 +143,9 @@ class Demo {
     this.#signal.throwIfAborted();
     const directory = join(this.#directory, network.name);
     mkdirSync(directory, { mode: 0o700 });
-    const host = DemoHost.start(this.#self, network, directory, flags);
+    // The resolvers of the machine are of no use in the demo's network, wherever they are.
+    const all = [...flags, "--allow-network-overlap"];
+    const host = DemoHost.start(this.#self, network, directory, all);
     this.#hosts.push(host);
     return host;
   }

@@ -10,7 +10,8 @@ import { writeFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { type Netns, withNetns } from "../../ffi/netns.ts";
-import { all } from "./dual_stack.ts";
+import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
+import { all, attachV6, giveOuterV6, outerV6 } from "./dual_stack.ts";
 import { EXECUTABLE, type Lab, withLab } from "./lab.ts";
 
 const GATEWAY = "198.18.0.254";
@@ -176,3 +177,53 @@ for (const [type, linkFlags, isStoreAway] of STAYING) {
       await lab.untilPing(2, 3, performance.now() + BACK_MS);
     }));
 }
+
+test("a new IPv6 address moves no host, and one that is given names the interface", () =>
+  withLab(2, async (lab) => {
+    const { host } = lab.network(2);
+    const own = `${outerV6(2)}`;
+    const other = "2001:db8::77";
+    lab.linkFlags[2] = [];
+    for (const number of [1, 2]) giveOuterV6(lab, number);
+    await lab.startRegistry({
+      Network: "10.210.0.0/16",
+      EnableIPv6: true,
+      IPv6Network: "fc00::/48",
+      Backend: { Type: "vxlan" },
+    });
+    await lab.startJoined(2);
+    await lab.untilPeers(1, 1, 2);
+    const inner = new Map<number, IpAddress>();
+    for (const number of [1, 2]) {
+      await lab.attach(number);
+      const { lease } = await lab.ready(number);
+      inner.set(number, attachV6(lab, number, IpPrefix.parse(lease!.subnets[1]!)));
+    }
+    const until = (address: string) =>
+      lab.until(2, `not at ${address}`, (status) => {
+        return status.ready && status.interface!.addresses[1] === address;
+      });
+    lab.assertAnswered(2, inner.get(1)!);
+
+    // The kernel lists the newest first.
+    all(lab, host, [`-6 addr add ${other}/64 dev eth0 nodad`]);
+    await setTimeout(1_500);
+    await until(own);
+    lab.assertAnswered(2, inner.get(1)!);
+    all(lab, host, [`-6 addr del ${own}/64 dev eth0`]);
+    await setTimeout(200);
+    all(lab, host, [`-6 addr add ${own}/64 dev eth0 nodad`]);
+    await setTimeout(1_500);
+    await until(own);
+    assert.doesNotMatch(lab.log(2), /outer interface eth\d has changed/);
+    all(lab, host, [`-6 addr del ${own}/64 dev eth0`]);
+    await until(other);
+    await lab.untilAnswered(2, inner.get(1)!, performance.now() + BACK_MS);
+
+    await lab.stop(2);
+    addSecondNetwork(lab);
+    all(lab, host, ["-6 addr add 2001:db8:1::2/64 dev eth1 nodad"]);
+    lab.linkFlags[2] = ["--public-ipv6=2001:db8:1::2"];
+    const { interface: link } = await lab.startJoined(2);
+    assert.deepEqual([link!.name, link!.addresses], ["eth1", ["192.0.2.2", "2001:db8:1::2"]]);
+  }));

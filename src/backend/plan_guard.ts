@@ -460,7 +460,15 @@ function forwardedChain({ family, link: outer }: FamilyInput, hasFib: boolean): 
   const way: FirewallMatch = hasFib
     ? { type: "reverse_path", isSame: true }
     : link("in", outer.name);
-  const rules = [accept(isHost(family, "source"), way), drop(GUARD_REASONS.forwarded)];
+  // Our own datagrams come here if the outer interface's packets cross a bridge of this host and
+  // the kernel shows bridged packets to nftables (br_netfilter). Whoever sends from our address and
+  // is routed was refused before: the kernel takes no local address for a source from outside.
+  const own = ofFamily(outer.addresses, family);
+  const rules = [
+    ...(own === undefined ? [] : [accept(equals(addressField(family, "source"), own.toBytes()))]),
+    accept(isHost(family, "source"), way),
+    drop(GUARD_REASONS.forwarded),
+  ];
   return { name: FORWARDED_CHAIN, hook: null, rules };
 }
 

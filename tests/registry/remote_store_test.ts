@@ -209,7 +209,8 @@ describe("the remote store", () => {
     const { since_ms } = remote.state();
     // That nothing happens has no event to wait for.
     await new Promise((resolve) => setTimeout(resolve, 500));
-    assert.equal(remote.state().since_ms, since_ms);
+    // By the time of day, which may have been put right meanwhile by a little.
+    assert.ok(Math.abs(remote.state().since_ms - since_ms) < 100);
     assert.equal(there.server.watcherCount, 1);
     await follower.stop();
   });

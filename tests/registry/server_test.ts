@@ -41,7 +41,7 @@ describe("the registry server", () => {
       watcherCountMax: 2,
       heartbeat_ms: 20,
       stall_ms: 200,
-      headerTimeout_ms: 300,
+      headerTimeout_ms: 1_500,
       connectionCountMax: 4,
     });
     registry.store.setConfig('{"Network": "10.0.0.0/8"}', "test");

@@ -24,9 +24,9 @@ const UNCONFIRMED_MS = 10_000;
 const ASKED_COUNT_MAX = 16;
 /** Messages a second that are looked at, whoever sends them. */
 const MESSAGES_PER_SECOND = 50;
-const TICK_MS = 1_000;
+const SECOND_MS = 1_000;
 /** So often the kernel is asked what it assumes, as by a route's own MTU, of so many peers. */
-const LOOK_TICKS = 10;
+const LOOK_MS = 10_000;
 const LOOK_PEER_COUNT = 64;
 /** Below it no probe has room for its token. */
 const PROBE_BYTES_MIN = 68;
@@ -69,12 +69,15 @@ export class PathProber {
   readonly #log = logger("data-path");
   readonly #paths = new Map<string, Path>();
   readonly #asked = new Set<string>();
-  readonly #timer = setInterval(() => this.tick(), TICK_MS);
+  readonly #lookTimer = setInterval(() => this.lookAtKernel(), LOOK_MS);
+  /** Runs while something is known of a path. */
+  #pathTimer: ReturnType<typeof setInterval> | undefined;
   #plane: ProbedPlane | null = null;
-  #messagesLeft = MESSAGES_PER_SECOND;
+  /** The second whose messages are counted. */
+  #second = 0;
+  #messageCount = 0;
   #narrowCount = 0;
   #isStopped = false;
-  #tickCount = 0;
   /** The peer that the kernel is asked about next. */
   #nextLook = 0;
 
@@ -90,12 +93,18 @@ export class PathProber {
 
   /** A router, or somebody who pretends to be one, says what the path to a peer carries. */
   onTooBig({ destination, mtu_bytes }: Pick<TooBig, "destination" | "mtu_bytes">): void {
-    if (this.#messagesLeft <= 0) return;
-    this.#messagesLeft--;
+    if (!this.#mayRead()) return;
     const mtu = mtu_bytes === 0 ? PATH_MTU_FLOOR : mtu_bytes;
     for (const peer of this.#options.peers()) {
       if (peer.address.equals(destination)) this.#suspect(peer, mtu);
     }
+  }
+
+  #mayRead(): boolean {
+    const second = Math.floor(this.#now_ms() / SECOND_MS);
+    if (second !== this.#second) this.#messageCount = 0;
+    this.#second = second;
+    return ++this.#messageCount <= MESSAGES_PER_SECOND;
   }
 
   /** `outer_bytes` are those of a whole outer packet. */
@@ -174,17 +183,15 @@ export class PathProber {
     const { peer, mtu_bytes, isConfirmed } = path;
     const before = this.#paths.get(keyOf(peer))?.mtu_bytes ?? 0;
     this.#paths.set(keyOf(peer), path);
+    this.#pathTimer ??= setInterval(() => this.askAgain(), SECOND_MS);
     if (mtu_bytes === 0 && before === 0) return;
     if (mtu_bytes !== 0 && mtu_bytes !== before) this.#narrowCount++;
-    const believed_ms = isConfirmed ? PATH_MTU_BELIEVED_MAX_MS : UNCONFIRMED_MS + TICK_MS;
+    const believed_ms = isConfirmed ? PATH_MTU_BELIEVED_MAX_MS : UNCONFIRMED_MS + SECOND_MS;
     this.#plane?.setPathMtu(peer.subnet.family, peer.key, mtu_bytes, Date.now() + believed_ms);
   }
 
   /** Asks again about the narrow paths whose time has come, and forgets what is over. */
-  tick(): void {
-    this.#messagesLeft = MESSAGES_PER_SECOND;
-    if (++this.#tickCount % LOOK_TICKS === 0) this.#lookAtKernel();
-    if (this.#paths.size === 0) return;
+  askAgain(): void {
     const now = this.#now_ms();
     const peers = new Map(this.#options.peers().map((peer) => [keyOf(peer), peer]));
     for (const [key, { mtu_bytes, next_ms }] of this.#paths) {
@@ -194,10 +201,13 @@ export class PathProber {
         if (this.#asked.size < ASKED_COUNT_MAX) void this.#ask(peer, mtu_bytes);
       }
     }
+    if (this.#paths.size > 0) return;
+    clearInterval(this.#pathTimer);
+    this.#pathTimer = undefined;
   }
 
   /** Our sockets do not obey what the kernel assumes, for that may be forged: it is asked about. */
-  #lookAtKernel(): void {
+  lookAtKernel(): void {
     const peers = this.#options.peers();
     for (let i = 0; i < Math.min(peers.length, LOOK_PEER_COUNT); i++) {
       const peer = peers[this.#nextLook++ % peers.length]!;
@@ -208,6 +218,7 @@ export class PathProber {
 
   stop(): void {
     this.#isStopped = true;
-    clearInterval(this.#timer);
+    clearInterval(this.#lookTimer);
+    clearInterval(this.#pathTimer);
   }
 }

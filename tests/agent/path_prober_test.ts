@@ -49,7 +49,8 @@ class Bench {
   async pass(ms: number): Promise<void> {
     for (let left = ms; left > 0; left -= 1000) {
       this.now_ms += 1000;
-      this.prober.tick();
+      this.prober.askAgain();
+      if (this.now_ms % 10_000 === 0) this.prober.lookAtKernel();
       await settle();
     }
   }

@@ -488,7 +488,20 @@ function forwardChain(input: FamilyInput): DesiredChain {
       link("in", outer.name, false),
       ...(carrier === null ? [] : [link("in", carrier.device, false)]),
     );
+  const devices = [
+    ...(carrier === null ? [] : [carrier.device]),
+    ...(isDirect ? [outer.name] : []),
+  ];
+  // Containers that send as this host: no far end could tell, and IPv6 forwards it. (IPv4 does not:
+  // a source that is an address of the host's own is refused as martian.)
+  const ownAddress = family === 6 ? ofFamily(outer.addresses, 6) : undefined;
+  const asHost = ownAddress === undefined
+    ? []
+    : devices.map((device) =>
+      drop(sourceNotOwn, link("out", device), equals(source, ownAddress.toBytes()))
+    );
   const rules = [
+    ...asHost,
     // Containers that send from an address of another node's. What leaves by a tunnel its far end
     // checks, which costs nothing more there.
     ...(isDirect ? [forged()] : []),

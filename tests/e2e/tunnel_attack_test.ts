@@ -290,6 +290,34 @@ describe("what a tunnel must not carry", () => {
   }
 });
 
+for (const Datapath of ["userspace", "kernel"]) {
+  test(`vxlan, ${Datapath}: no container passes for its host, which IPv6 would forward`, () =>
+    withLab(3, async (lab) => {
+      await start(lab, { Type: "vxlan", Datapath }, true);
+      const { ours, theirs } = await subnetsOf(lab, 6);
+      const { host, container } = lab.network(1);
+      const listeners = new Listeners([host, container], 6);
+      const fd = withNetns(lab.network(2).container, () => openRawSocket(6));
+      const to = IpAddress.parse(`${ours}2`);
+      try {
+        for (const from of [`${outerV6(2)}`, `${theirs}2`]) {
+          sendTo(fd, datagram(from, `${to}`, from), to.toBytes(), 0);
+        }
+        await listeners.until(`${theirs}2`);
+        assert.deepEqual(listeners.texts, [`${theirs}2`]);
+        assert.match(lab.run(2, ["status"]).stdout, /^guard_source_not_own +1$/m);
+        // The host itself may.
+        const own = withNetns(lab.network(2).host, () => openUdpSocket(outerV6(2).toBytes(), 0));
+        sendTo(own, new TextEncoder().encode("host"), to.toBytes(), LISTEN_PORT);
+        closeFd(own);
+        await listeners.until("host");
+      } finally {
+        closeFd(fd);
+        listeners.close();
+      }
+    }));
+}
+
 test("a router translates a peer's address: both sides say so, and a switch accepts it", () =>
   withLab(2, async (lab) => {
     await start(lab, { Type: "udp" });

@@ -66,8 +66,16 @@ interface Reading {
 const keyOf = (table: ForwardChain["table"], chainName: string) =>
   `${familyText(table.family)} ${table.name} ${chainName}`;
 
-function readChain(connection: NetlinkConnection, chain: ForwardChain): Reading {
-  const rules = listRules(connection, chain.table);
+/**
+ * `isWhole`: reads all rules of the table, which on a host of thousands take long; else those of
+ * the chain.
+ */
+function readChain(
+  connection: NetlinkConnection,
+  chain: ForwardChain,
+  isWhole: boolean,
+): Reading {
+  const rules = listRules(connection, chain.table, isWhole ? null : chain.name);
   const isOurs = ({ comment, chainName }: NftRule) =>
     comment === FORWARD_COMMENT && chainName === chain.name;
   return {
@@ -78,12 +86,15 @@ function readChain(connection: NetlinkConnection, chain: ForwardChain): Reading 
   };
 }
 
-/** Every forward chain of others. */
-function readChains(connection: NetlinkConnection): Reading[] {
+/**
+ * Every forward chain of others. What other chains of their tables accept is read only if we put
+ * no rules into those that drop.
+ */
+function readChains(connection: NetlinkConnection, isInserting: boolean): Reading[] {
   return listForwardChains(connection).filter(({ table: { name } }) =>
     name !== FIREWALL_TABLE && name !== GUARD_TABLE
   )
-    .map((chain) => readChain(connection, chain));
+    .map((chain) => readChain(connection, chain, chain.isDropping && !isInserting));
 }
 
 function isAsWanted({ chain, own }: Reading, wanted: readonly ForwardAccept[]): boolean {
@@ -134,7 +145,7 @@ export function judgeForwardChain(
 
 /** Everything of ours in chains of others. Throws `NetlinkError` or `SystemError`. */
 export function listForwardAccepts(connection: NetlinkConnection): NftRule[] {
-  return readChains(connection).flatMap(({ own }) => own);
+  return readChains(connection, true).flatMap(({ own }) => own);
 }
 
 export class ForwardAccepts {
@@ -201,7 +212,7 @@ export class ForwardAccepts {
         if (last?.generation === generation && last.desired === desired) {
           return { changeCount, problems: last.problems };
         }
-        const readings = readChains(connection);
+        const readings = readChains(connection, desired.isInserting);
         this.#chains = new Set(readings.map(({ chain }) => keyOf(chain.table, chain.name)));
         const { writeCount, problems } = this.#writeAll(connection, readings, desired);
         changeCount += writeCount;

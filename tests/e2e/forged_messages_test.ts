@@ -56,10 +56,12 @@ async function until(what: string, isReached: () => boolean): Promise<void> {
 
 /** Sends to the tunnel of a family, as anybody can. */
 function attack(lab: Lab, family: Family, ...frames: Uint8Array[]): void {
+  // The last host has no daemon.
+  const attacker = lab.topology.hosts.length;
   const [from, to] = family === 4
-    ? [lab.network(2).outerAddress, lab.network(1).outerAddress]
-    : [outerV6(2), outerV6(1)];
-  sendVxlan(lab.network(2).host, from, to, frames);
+    ? [lab.network(attacker).outerAddress, lab.network(1).outerAddress]
+    : [outerV6(attacker), outerV6(1)];
+  sendVxlan(lab.network(attacker).host, from, to, frames);
 }
 
 function isTakenOver(lab: Lab): boolean {
@@ -154,7 +156,12 @@ describe("frames of strangers in VXLAN", () => {
       const backend = { Type: "vxlan", Datapath: "kernel" };
       const status = await lab.startRegistry({ ...DUAL, Backend: backend }, WITHOUT_GUARD);
       for (const family of [4, 6] as const) await assertRouterIsNotBelieved(lab, family);
-      flood(lab, status, 6);
+      lab.signal(1, "SIGSTOP");
+      await until("the questions did not arrive", () => {
+        flood(lab, status, 6);
+        return neighbourCount(lab, 6) > NEIGHBOUR_COUNT_MAX;
+      });
+      lab.signal(1, "SIGCONT");
       await until(
         "thousands of neighbours stay",
         () => neighbourCount(lab, 6) <= NEIGHBOUR_COUNT_MAX,
@@ -178,6 +185,33 @@ describe("frames of strangers in VXLAN", () => {
       assert.equal(read("selvage-v6.1/accept_ra"), "0");
       assert.equal(read("selvage.1/disable_ipv6"), "1");
       await lab.until(1, "the frames did not arrive", (status) => drops(status) >= before + 10);
+    }));
+
+  test("kernel: a flood of askers loses no packet of the peers", () =>
+    withLab(3, async (lab) => {
+      const backend = { Type: "vxlan", Datapath: "kernel" };
+      const status = await lab.startRegistry({ ...NETWORK, Backend: backend }, WITHOUT_GUARD);
+      await lab.startJoined(2, WITHOUT_GUARD);
+      await lab.untilPeers(1, 1, 2);
+      for (const host of [1, 2]) await lab.attach(host);
+      const ping = lab.startPing(1, 2);
+      await ping.flowing();
+      for (let i = 0; i < 5; i++) {
+        flood(lab, status, 4);
+        await ping.flowing();
+      }
+      assert.deepEqual(await ping.endAndListLost(), []);
+      assert.equal(neighbourCount(lab, 4), 0);
+    }));
+
+  test("udp: its device believes nobody, and has no IPv6", () =>
+    withLab(1, async (lab) => {
+      await lab.startRegistry({ ...NETWORK, Backend: { Type: "udp" } });
+      const read = (path: string) => run(lab, "cat", `/proc/sys/net/${path}`).trim();
+      assert.equal(read("ipv6/conf/selvage0/disable_ipv6"), "1");
+      assert.equal(read("ipv6/conf/selvage0/accept_ra"), "0");
+      assert.equal(read("ipv4/conf/selvage0/accept_redirects"), "0");
+      assert.equal(read("ipv4/conf/selvage0/accept_source_route"), "0");
     }));
 
   test("a redirect is not obeyed", () =>

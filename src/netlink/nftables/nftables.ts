@@ -87,11 +87,16 @@ export function listChains(connection: NetlinkConnection, table: TableName): Nft
 }
 
 /** The rules of a table, chain by chain, each in its order; none if there is no such table. */
-export function listRules(connection: NetlinkConnection, table: TableName): NftRule[] {
-  return listIn(connection, listRulesRequest(table), ({ type, payload }) => {
+export function listRules(
+  connection: NetlinkConnection,
+  table: TableName,
+  chainName: string | null = null,
+): NftRule[] {
+  return listIn(connection, listRulesRequest(table, chainName), ({ type, payload }) => {
     const rule = type === NFT_MSG_NEWRULE ? decodeRule(payload) : null;
-    // Older kernels leave the choice of the table to the reader.
+    // Older kernels leave the choice of the table, and of the chain, to the reader.
     if (rule?.table.family !== table.family || rule.table.name !== table.name) return null;
+    if (chainName !== null && rule.chainName !== chainName) return null;
     return rule;
   });
 }

@@ -99,12 +99,17 @@ export function deleteRuleRequest({ table, chainName, handle }: NftRule): Netlin
   };
 }
 
-/** Asks for the rules of a table, chain by chain, each in its order. */
-export function listRulesRequest(table: TableName): NetlinkRequest {
+/** Asks for the rules of a table or of one chain of it, chain by chain, each in its order. */
+export function listRulesRequest(
+  table: TableName,
+  chainName: string | null = null,
+): NetlinkRequest {
+  const writer = startPayload(table.family).attributeText(NFTA_RULE_TABLE, table.name);
+  if (chainName !== null) writer.attributeText(NFTA_RULE_CHAIN, chainName);
   return {
     type: NFT_MSG_GETRULE,
     flags: 0,
-    payload: startPayload(table.family).attributeText(NFTA_RULE_TABLE, table.name).finish(),
+    payload: writer.finish(),
     operation: "list firewall rules",
     object: tableText(table),
   };

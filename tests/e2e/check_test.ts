@@ -177,7 +177,10 @@ describe("something is missing", () => {
       }
       const { status, row } = check(lab);
       assert.equal(status, 0);
-      assert.match(row("forward chains").seen, /^policy drop: inet own f; selvage run puts accept/);
+      const { result, seen, advice } = row("forward chains");
+      assert.equal(result, "ok");
+      assert.equal(seen, "policy drop: inet own f; selvage run puts accept rules at the head");
+      assert.match(advice, /--iptables-forward-rules=own/);
       return Promise.resolve();
     }));
 

@@ -39,7 +39,12 @@ export class LeaseRival {
     if (isOurs && shown.node !== undefined) this.#keepsMarks = true;
     const isUnmarked = shown.node === undefined && !this.#keepsMarks &&
       ours.some(({ node: _mark, ...rest }) => says(shown, rest));
-    this.#word = isOurs || isUnmarked ? null : shown;
+    // A registry that was restored from a backup does not know in which run we wrote it.
+    const isOfAnyRun = shown.node?.run === "" &&
+      ours.some(({ node, ...rest }) =>
+        node !== undefined && says(shown, { ...rest, node: { ...node, run: "" } })
+      );
+    this.#word = isOurs || isUnmarked || isOfAnyRun ? null : shown;
     return this.isThere;
   }
 

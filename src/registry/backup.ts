@@ -7,7 +7,7 @@ import { existsSync, renameSync, rmSync } from "node:fs";
 import { z } from "zod";
 import { hasCode, SelvageError } from "../errors.ts";
 import { readFileBounded, syncDirectory } from "../files.ts";
-import { checkedJson } from "../net/checked.ts";
+import { checkedJson, isObject } from "../net/checked.ts";
 import {
   exportRegistry,
   importRegistry,
@@ -121,6 +121,20 @@ function putInPlace(made: string, path: string): void {
 }
 
 /**
+ * A lease's value without the run of the daemon that wrote it: its host may have been restarted
+ * since the backup, and would take another run for another daemon. What cannot be read stays.
+ */
+function withoutRun(value: string): string {
+  try {
+    const { Node: node, ...rest } = JSON.parse(value) as Record<string, unknown>;
+    if (!isObject(node)) return value;
+    return JSON.stringify({ ...rest, Node: { ...node, Run: undefined } });
+  } catch {
+    return value;
+  }
+}
+
+/**
  * Makes the registry of a backup in this state directory, for the next start of selvage there.
  * Leases get a whole lifetime from now on, since their hosts may have renewed them after the
  * backup was made. Throws `conflict` while selvage runs there, or if a registry is there already
@@ -147,9 +161,11 @@ export function restoreBackup(
   const [registry, tokens] = [registryPath(stateDir), tokensPath(stateDir)];
   for (const path of [registry, tokens]) rmSync(made(path), { force: true });
   const expiry_ms = options.now_ms + LEASE_TTL_MS;
-  const leases = backup.registry.leases.map((lease) =>
-    lease.expiry_ms === null ? lease : { ...lease, expiry_ms }
-  );
+  const leases = backup.registry.leases.map((lease) => ({
+    ...lease,
+    value: withoutRun(lease.value),
+    expiry_ms: lease.expiry_ms === null ? null : expiry_ms,
+  }));
   importRegistry(made(registry), { ...backup.registry, leases });
   importTokens(made(tokens), backup.tokens);
   if (backup.certificate !== null) writeCertificate(stateDir, backup.certificate);

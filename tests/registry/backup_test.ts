@@ -23,7 +23,8 @@ async function withRegistry(
   try {
     const store = new EmbeddedStore({ path: registryPath(stateDir) });
     store.setConfig('{"Network": "10.5.0.0/16"}', "test", { isFile: true });
-    await store.acquire({ attributes: nodeNumber(1), previousSubnets: [] });
+    const attributes = { ...nodeNumber(1), node: { id: "one", run: "first" } };
+    await store.acquire({ attributes, previousSubnets: [] });
     await store.reserve(parseLeaseKey("10.5.9.0-24"), nodeNumber(2));
     await store.close();
     const tokens = new TokenStore(tokensPath(stateDir));
@@ -55,6 +56,8 @@ describe("a backup of a registry", () => {
         after.map(({ expiry_ms }) => expiry_ms).sort(),
         [null, NOW_MS + LEASE_TTL_MS].sort(),
       );
+      // In which run its host wrote it is not known any more.
+      assert.deepEqual(after.flatMap(({ node }) => node ?? []), [{ id: "one", run: "" }]);
       assert.deepEqual(await is.readConfig(), await was.readConfig());
       assert.equal(is.configFileText, was.configFileText);
       assert.notEqual(is.incarnation, was.incarnation);

@@ -2,19 +2,24 @@
  * Builds Selvage: the packet loops (AssemblyScript to WebAssembly), then one executable for each
  * target (Bun).
  *
- *     deno run -A compile.ts [--wasm-only] [--target linux-arm64-musl]...
+ *     deno run -A compile.ts [--wasm-only | --no-wasm] [--out-dir DIR]
+ *       [--target linux-arm64-musl]...
  *
- * The host's executable is `dist/selvage`, a target's is `dist/selvage-TARGET`.
+ * The host's executable is `dist/selvage`, a target's is `dist/selvage-TARGET`. `--no-wasm` takes
+ * the packet loops that were built before. `npm_config_registry` names a mirror of npm.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import asc from "assemblyscript/asc";
+import { buildEnvironment, requireTarget, runtimeFor, TARGETS } from "./runtimes.ts";
 import { MEMORY_PAGES } from "./wasm/layout.ts";
 
-const TARGETS = ["linux-x64", "linux-arm64", "linux-x64-musl", "linux-arm64-musl"];
+/** That of the machine that builds: `bunPath`. */
+const HOST_TARGET = "linux-x64";
+const RUNTIME_DIR = "node_modules/.selvage";
+const NPM_REGISTRY = "https://registry.npmjs.org";
 const WASM_DIR = "wasm/build";
-const DIST_DIR = "dist";
 /** The worker of the packet loops is started by URL, so it is an entry point of its own. */
 const ENTRY_POINTS = ["src/main.ts", "src/dataplane/worker.ts"];
 
@@ -80,11 +85,32 @@ function blankVariables(path: string): void {
   writeFileSync(path, bytes);
 }
 
+/** What the executable of a target is made of. Fails if it is not the one that is meant. */
+async function runtimePath(target: string): Promise<string> {
+  if (target === HOST_TARGET) return bunPath();
+  const registry = process.env["npm_config_registry"] || NPM_REGISTRY;
+  try {
+    return await runtimeFor(target, RUNTIME_DIR, registry);
+  } catch (error) {
+    fail(`no runtime for ${target}: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+/** Fails, with nothing left, if the executable is for another machine. */
+function checkTarget(path: string, target: string): void {
+  try {
+    requireTarget(path, target);
+  } catch (error) {
+    rmSync(path);
+    fail(`${error instanceof Error ? error.message : error}`);
+  }
+}
+
 /** Builds one executable; `target` null is this host. */
-function buildExecutable(target: string | null): void {
-  const output = target === null ? `${DIST_DIR}/selvage` : `${DIST_DIR}/selvage-${target}`;
+async function buildExecutable(target: string | null, directory: string): Promise<void> {
+  const output = target === null ? `${directory}/selvage` : `${directory}/selvage-${target}`;
   const partial = `${output}.partial`;
-  mkdirSync(DIST_DIR, { recursive: true });
+  mkdirSync(directory, { recursive: true });
   const args = [
     "build",
     "--compile",
@@ -95,12 +121,17 @@ function buildExecutable(target: string | null): void {
     // What is not parsed at the start, and after it, leaves no trees and no text in memory.
     "--bytecode",
     "--format=esm",
-    ...(target === null ? [] : [`--target=bun-${target}`]),
+    ...(target === null ? [] : [
+      `--target=bun-${target}`,
+      // Else Bun would fetch one, from wherever the environment says.
+      `--compile-executable-path=${await runtimePath(target)}`,
+    ]),
     ...ENTRY_POINTS,
     `--outfile=${partial}`,
   ];
-  const run = spawnSync(bunPath(), args, { encoding: "utf8" });
+  const run = spawnSync(bunPath(), args, { encoding: "utf8", env: buildEnvironment() });
   if (run.status !== 0) fail(`bun build failed for ${output}:\n${run.stdout}${run.stderr}`);
+  checkTarget(partial, target ?? HOST_TARGET);
   blankVariables(partial);
   // A running executable cannot be written to, but its name can be given to another.
   renameSync(partial, output);
@@ -110,14 +141,16 @@ function buildExecutable(target: string | null): void {
 const { values } = parseArgs({
   options: {
     "wasm-only": { type: "boolean", default: false },
+    "no-wasm": { type: "boolean", default: false },
+    "out-dir": { type: "string", default: "dist" },
     target: { type: "string", multiple: true, default: [] },
   },
 });
 const unknown = values.target.filter((target) => !TARGETS.includes(target));
 if (unknown.length > 0) fail(`unknown target ${unknown.join(", ")}; known: ${TARGETS.join(", ")}`);
 
-await buildWasm();
+if (!values["no-wasm"]) await buildWasm();
 if (!values["wasm-only"]) {
   const targets = values.target.length > 0 ? values.target : [null];
-  for (const target of targets) buildExecutable(target);
+  for (const target of targets) await buildExecutable(target, values["out-dir"]);
 }

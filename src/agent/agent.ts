@@ -8,13 +8,10 @@ import { collectGarbage, pageOutFiles } from "../../ffi/page_out.ts";
 import { MACHINE_CLOCK, timeOfDay_ms } from "../clock.ts";
 import type { VtepMacs } from "../backend/backend.ts";
 import { withCommandData } from "../backend/extension.ts";
-import { fallbackNotice } from "../backend/select.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { LoopHangs } from "../dataplane/dataplane.ts";
 import { adviceText, errorText, SelvageError } from "../errors.ts";
-import { probeWritable } from "../files.ts";
 import { chooseOuterLink, type OuterLink } from "../kernel/outer_link.ts";
-import { whyNotMade } from "../kernel/probe.ts";
 import { isReservable } from "../lease/allocator.ts";
 import { type Lease, type LeaseAttributes, leaseKey, type NodeMark } from "../lease/lease.ts";
 import { readPreviousSubnets, type SubnetFile, writeSubnetFile } from "../lease/subnet_file.ts";
@@ -46,11 +43,12 @@ import { keepNodeId, loadNodeId, nodeIdPath, randomId } from "./node_id.ts";
 import { NodeMemory, type RememberedStart, startNotice } from "./node_memory.ts";
 import { followFirewall, followTables } from "./notifications.ts";
 import { type OpenedStore, openStore } from "./open_store.ts";
-import { PortTaken, probeTunnel } from "./open_tunnel.ts";
+import { PortTaken } from "./open_tunnel.ts";
 import type { RunOptions } from "./options.ts";
 import { OuterLinkWatch } from "./outer_link_watch.ts";
-import { requireCapabilities, requirePrivateStateDir, requireTun } from "./preflight.ts";
+import { requireCapabilities, requirePrivateStateDir } from "./preflight.ts";
 import { PartedNotice } from "./parted_notice.ts";
+import { awaitPlace, type Place, PLACE_RETRY_MS, requirePlace, whyNoPlace } from "./place.ts";
 import { Progress } from "./progress.ts";
 import { notifyServiceManager } from "./service_manager.ts";
 import { restSoon, Settling } from "./settling.ts";
@@ -63,8 +61,6 @@ import { workerCount } from "./worker_count.ts";
 
 const MOVE_RETRY_FIRST_MS = 1_000;
 const MOVE_RETRY_MAX_MS = 5_000;
-/** How often a device or port that another has is tried again. */
-const PLACE_RETRY_MS = 1_000;
 /** How long a tidy end waits for a registry that may be away. */
 const RELEASE_TIMEOUT_MS = 3_000;
 
@@ -227,30 +223,13 @@ export class Agent {
     newConfig.put();
   }
 
-  /**
-   * Throws if the network's tunnel cannot be opened on this host, or its subnet not be told. A port
-   * that another program has is waited for.
-   */
+  /** Throws if this host cannot bring the network's packets to flow, for a reason that stays. */
   #probe(network: Network): void {
-    probeWritable(this.#options.subnetFile);
-    const { backend, config } = network;
-    if (backend.tunnels(config, this.#link, this.#vtepMacs!).length > 0) {
-      requireTun(fallbackNotice(config, backend) !== null);
-    }
-    this.#whyNotOpened(network);
+    requirePlace(network, this.#place, this.#options.subnetFile);
   }
 
-  /** Who has a port of the network's tunnels; null: nobody. Throws if a device's name is taken. */
-  #whyNotOpened({ backend, config }: Network): string | null {
-    for (const tunnel of backend.tunnels(config, this.#link, this.#vtepMacs!)) {
-      try {
-        probeTunnel(tunnel, this.#link, this.#kernel!.reconciler);
-      } catch (error) {
-        if (!(error instanceof PortTaken)) throw error;
-        return adviceText(error);
-      }
-    }
-    return null;
+  get #place(): Place {
+    return { kernel: this.#kernel!, link: this.#link, vtepMacs: this.#vtepMacs! };
   }
 
   async #operate(signal: AbortSignal): Promise<void> {
@@ -261,9 +240,11 @@ export class Agent {
         (config) => this.#judge(config),
       );
       const isAway = remembered !== null && await this.#isStoreAway(signal);
-      this.#network = isAway
-        ? await this.#awaitPlace(remembered.network, signal)
-        : await this.#awaitNetwork(signal);
+      this.#network = isAway ? remembered.network : await this.#awaitNetwork(signal);
+      const network = this.#network;
+      if (isAway) {
+        await awaitPlace(() => this.#whyNotMade(network), signal, (reason) => this.#wait(reason));
+      }
       this.#probe(this.#network);
       await this.#prepare(this.#network, signal);
       const keeper = this.#makeKeeper(this.#network, remembered);
@@ -273,8 +254,7 @@ export class Agent {
       const lease = isAway ? keeper.adopt() : await keeper.acquire(previous, signal);
       if (!keeper.isConfirmed) this.#startFromMemory(remembered!);
       this.#tellLeft(this.#leftSubnets.hold(lease.subnets), lease);
-      this.#wait("bringing packets to flow");
-      await this.#openPath(lease);
+      await this.#openFirstPath(lease, signal);
       // What changed there while there was no path has been told to nobody.
       this.#outerLink!.check();
       this.#settling.begin();
@@ -292,6 +272,22 @@ export class Agent {
       ]);
     } catch (error) {
       if (!signal.aborted) throw error;
+    }
+  }
+
+  /** Tries again if another program has taken a port since that was looked at. */
+  async #openFirstPath(lease: Lease, signal: AbortSignal): Promise<void> {
+    while (true) {
+      this.#wait("bringing packets to flow");
+      try {
+        return await this.#openPath(lease);
+      } catch (error) {
+        if (!(error instanceof PortTaken)) throw error;
+        this.#wait(adviceText(error));
+        this.#log.warning`${this.#progress.waitingFor}`;
+        await pause(PLACE_RETRY_MS, signal);
+        signal.throwIfAborted();
+      }
     }
   }
 
@@ -362,32 +358,18 @@ export class Agent {
     });
   }
 
-  /** Waits until the devices and ports of a network that is known can be had on this host. */
-  async #awaitPlace(network: Network, signal: AbortSignal): Promise<Network> {
-    while (true) {
-      signal.throwIfAborted();
-      const obstacle = this.#whyNotMade(network);
-      if (obstacle === null) return network;
-      if (obstacle !== this.#progress.waitingFor) this.#log.warning`waiting: ${obstacle}`;
-      this.#wait(obstacle);
-      await pause(PLACE_RETRY_MS, signal);
-    }
-  }
-
   /**
    * Why the network's devices and ports cannot be had, such as a VNI that flanneld's device has;
    * null: they can. Peers send to what a lease names: it is published only if it can be there.
    */
   #whyNotMade(network: Network): string | null {
-    const { backend, config } = network;
-    const devices = backend.devices?.(config, this.#link, this.#vtepMacs!) ?? [];
-    const { connection, reconciler } = this.#kernel!;
-    const why = this.#whyNotOpened(network) ??
-      devices.map((device) => whyNotMade(connection, device)).find((one) => one !== null) ?? null;
+    const why = whyNoPlace(network, this.#place);
     if (why === null) return null;
     // Containers of an earlier run may be there, whose packets must not leave another way.
     const unreachable = unreachableAddresses(network, this.#options);
-    for (const failure of reconciler.block(unreachable)) this.#log.warning`${failure}`;
+    for (const failure of this.#kernel!.reconciler.block(unreachable)) {
+      this.#log.warning`${failure}`;
+    }
     return why;
   }
 

@@ -13,7 +13,8 @@ import type { DesiredTable } from "../../src/kernel/firewall_state.ts";
 import type { Lease } from "../../src/lease/lease.ts";
 import { configOf, DUAL, inputOf, leaseOf, MACS } from "../backend/sample.ts";
 import { withNamespaces } from "../netlink/namespace.ts";
-import { nft, withFirewall } from "./nft.ts";
+import { getGeneration } from "../../src/netlink/nftables/nftables.ts";
+import { connectNftables, nft, withFirewall } from "./nft.ts";
 
 const NOTHING_DONE = { changeCount: 0, problems: [] };
 
@@ -99,4 +100,148 @@ describe("the guard's tables", () => {
       });
     });
   }
+});
+
+/** How many times the kernel's nftables have been changed. */
+function generationOf(netns: Netns): number {
+  const connection = connectNftables(netns);
+  try {
+    return getGeneration(connection);
+  } finally {
+    connection.close();
+  }
+}
+
+function elementsOf(netns: Netns, set: string): string[] {
+  const listing = nft(netns, `list set ip selvage-guard ${set}`);
+  const elements = /elements = \{([^}]*)\}/.exec(listing)?.[1] ?? "";
+  return elements.split(",").map((text) => text.trim()).filter((text) => text !== "").sort();
+}
+
+describe("the guard's sets", () => {
+  const PEER_COUNT = 5_000;
+  const many = peers(PEER_COUNT, "vxlan");
+
+  test("hold thousands of peers, and change element by element", () => {
+    withGuard((netns, firewall) => {
+      const before = guardOf(vxlanBackend, many, WIDE);
+      const start_ms = performance.now();
+      assert.deepEqual(firewall.reconcile(before).problems, []);
+      const first_ms = performance.now() - start_ms;
+      assert.ok(first_ms < 5_000, `${first_ms} ms`);
+      assert.equal(elementsOf(netns, "hosts").length, PEER_COUNT);
+      assert.equal(elementsOf(netns, "sources_24").length, PEER_COUNT);
+      assert.deepEqual(firewall.reconcile(before), NOTHING_DONE);
+      // One peer goes, and another comes: one transaction, and no rule is touched.
+      const generation = generationOf(netns);
+      nft(netns, "add rule ip selvage-guard input counter accept");
+      const handle = /accept # handle (\d+)/.exec(
+        nft(netns, "list chain ip selvage-guard input", "-a"),
+      )![1];
+      nft(netns, `delete rule ip selvage-guard input handle ${handle}`);
+      const after = guardOf(vxlanBackend, [...many.slice(1), peer(PEER_COUNT + 1, "vxlan")], WIDE);
+      assert.deepEqual(firewall.reconcile(after), { changeCount: 1, problems: [] });
+      assert.equal(generationOf(netns), generation + 3);
+      const hosts = elementsOf(netns, "hosts");
+      assert.equal(hosts.length, PEER_COUNT);
+      assert.ok(!hosts.includes("172.16.0.1") && hosts.includes("172.16.19.137"), hosts[0]);
+      assert.deepEqual(firewall.reconcile(after), NOTHING_DONE);
+    });
+  });
+
+  test("keep what an earlier run knew until the peers are known", () => {
+    withGuard((netns, firewall) => {
+      firewall.reconcile(guardOf(vxlanBackend, peers(3, "vxlan"), WIDE));
+      withFirewall(netns, (restarted) => {
+        const nobody = guardOf(vxlanBackend, [peer(4, "vxlan")], WIDE);
+        assert.deepEqual(restarted.reconcile(nobody, true), { changeCount: 1, problems: [] });
+        assert.equal(elementsOf(netns, "hosts").length, 4);
+        assert.deepEqual(restarted.reconcile(nobody, true), NOTHING_DONE);
+        restarted.reconcile(nobody);
+        assert.deepEqual(elementsOf(netns, "hosts"), ["172.16.0.4"]);
+      });
+    });
+  });
+
+  test("a subnet of another length gets a set, without the others' being made anew", () => {
+    withGuard((netns, firewall) => {
+      const three = peers(3, "vxlan");
+      firewall.reconcile(guardOf(vxlanBackend, three, WIDE));
+      const wide = leaseOf("10.192.0.0-20", ["172.16.9.9"], "vxlan", { 4: { VtepMAC: mac(9) } });
+      const desired = guardOf(vxlanBackend, [...three, wide], WIDE);
+      assert.deepEqual(firewall.reconcile(desired).problems, []);
+      assert.deepEqual(elementsOf(netns, "sources_20").length, 1);
+      assert.match(nft(netns, "list chain ip selvage-guard tunnel"), /@sources_20 accept/);
+      firewall.reconcile(guardOf(vxlanBackend, three, WIDE));
+      assert.doesNotMatch(nft(netns, "list ruleset"), /sources_20/);
+      assert.equal(elementsOf(netns, "sources_24").length, 3);
+    });
+  });
+
+  test("whatever a foreign hand does is mended, counters are let count", () => {
+    withGuard((netns, firewall) => {
+      const desired = guardOf(vxlanBackend, peers(3, "vxlan"), WIDE);
+      firewall.reconcile(desired);
+      const right = nft(netns, "list table ip selvage-guard");
+      const hands = [
+        "delete table ip selvage-guard",
+        "flush ruleset",
+        "flush chain ip selvage-guard tunnel",
+        "flush chain ip selvage-guard input",
+        "insert rule ip selvage-guard input accept",
+        "insert rule ip selvage-guard tunnel accept",
+        "add element ip selvage-guard hosts { 203.0.113.66 }",
+        "add element ip selvage-guard hosts { 203.0.113.66, 203.0.113.67 }\n" +
+        "delete element ip selvage-guard hosts { 172.16.0.2 }",
+        "flush set ip selvage-guard sources_24",
+        "add set ip selvage-guard mine { type ipv4_addr; }",
+        "add chain ip selvage-guard mine",
+        "add counter ip selvage-guard mine",
+        "add chain ip selvage-guard mine { type filter hook input priority -5; policy drop; }",
+        "table ip selvage-guard { flags dormant; }",
+        "flush table ip selvage-guard\ndelete set ip selvage-guard sources_24\n" +
+        "add set ip selvage-guard sources_24 { type ipv4_addr; }",
+      ];
+      for (const hand of hands) {
+        nft(netns, hand);
+        const { changeCount, problems } = firewall.reconcile(desired);
+        assert.deepEqual(problems, [], hand);
+        assert.ok(changeCount > 0, `not noticed: ${hand}`);
+        assert.equal(nft(netns, "list table ip selvage-guard"), right, hand);
+        assert.deepEqual(firewall.reconcile(desired), NOTHING_DONE, hand);
+      }
+    });
+  });
+
+  test("are let alone in tables of other names and families", () => {
+    withGuard((netns, firewall) => {
+      nft(netns, "add table inet selvage-guard\nadd table ip selvage-guard2");
+      const before = nft(netns, "list ruleset");
+      firewall.reconcile(guardOf(vxlanBackend, peers(3, "vxlan"), WIDE));
+      firewall.reconcile([]);
+      assert.equal(nft(netns, "list ruleset"), before);
+    });
+  });
+});
+
+test("a kernel without fib gets the plainer chains; one that lacks more is told of", () => {
+  withGuard((netns, firewall) => {
+    const [table] = guardOf(vxlanBackend, peers(3, "vxlan"), WIDE);
+    // A chain that no kernel takes stands for one that this kernel does not.
+    const impossible = [...table!.chains, {
+      name: "impossible",
+      hook: null,
+      rules: [{ matches: [], verdict: { type: "jump", chainName: "nowhere" } as const }],
+    }];
+    const desired = [{ ...table!, chains: impossible }];
+    assert.deepEqual(firewall.reconcile(desired).problems, []);
+    assert.equal(firewall.guardFault, null);
+    assert.match(nft(netns, "list chain ip selvage-guard forwarded"), /iifname "eth0" accept/);
+    assert.deepEqual(firewall.reconcile(desired), NOTHING_DONE);
+    const worse = [{ ...table!, chains: impossible, plainerChains: impossible }];
+    withFirewall(netns, (other) => {
+      assert.deepEqual(other.reconcile(worse).problems, []);
+      assert.match(other.guardFault!, /so the tunnel is not guarded: local users.*--guard=false/);
+    });
+  });
 });

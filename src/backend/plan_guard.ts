@@ -226,8 +226,12 @@ function sourceLengthsOf(input: FamilyInput): number[] {
   return [...new Set([...lengthsOf(input), bitsOf(input.family)])];
 }
 
+/** Addresses of one family one after another; at least one. */
 function joined(...addresses: readonly IpAddress[]): Uint8Array {
-  return Uint8Array.from(addresses.flatMap((address) => [...address.toBytes()]));
+  const size_bytes = bitsOf(addresses[0]!.family) / 8;
+  const bytes = new Uint8Array(size_bytes * addresses.length);
+  addresses.forEach((address, i) => address.writeTo(bytes, i * size_bytes));
+  return bytes;
 }
 
 /** Which inner subnet comes from which address: one set for each length of subnets. */

@@ -67,7 +67,7 @@ describe("selvage run", () => {
   test("every flag", async () => {
     const typed = "run -iface=eth0 -iface 192.0.2.1 --iface-regex ^en --iface-regex=^wl " +
       "-iface-can-reach 2001:DB8::1 -public-ip 198.51.100.1 -public-ipv6 2001:db8::0:1 " +
-      "-subnet-file /s -subnet-lease-renew-margin 1439 -ip-masq -state-dir /d " +
+      "-guard=false -subnet-file /s -subnet-lease-renew-margin 1439 -ip-masq -state-dir /d " +
       "-net-config /n -registry-listen [::]:9000 -api-listen [::1]:0 -api-socket /a " +
       "-release-on-exit -offload tso,udp-gro -workers 8 -log-level warning -v 5 " +
       "-healthz-ip ::1 -healthz-port 8080 -ip-blackhole-route " +
@@ -86,7 +86,7 @@ describe("selvage run", () => {
       ipMasq: true,
       isMasqFullyRandom: true,
       forwardRules: true,
-      isGuarded: true,
+      isGuarded: false,
       setsSysctls: true,
       netConfigFile: "/n",
       registryListen: { host: "::", port: 9000 },

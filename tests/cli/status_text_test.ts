@@ -185,6 +185,28 @@ test("where the kernel forwards there are devices, and nothing is counted", () =
   assert.doesNotMatch(text, /Tunnel|Data plane|SENT|LAST HEARD/);
 });
 
+test("the guard is shown with what it dropped, beside the drops of the packet loops", () => {
+  const status = sampleStatus();
+  const drops = { guard_source_not_peer: 7, guard_forwarded: 0 };
+  const textOf = (state: "on" | "off" | "missing", isInKernel = false, verbose = false) =>
+    statusText({
+      ...status,
+      guard: { state, drops: state === "on" ? drops : {} },
+      ...(isInKernel ? { dataPlane: null } : {}),
+    }, { verbose });
+  assert.match(textOf("on"), /^Guard +on$/m);
+  assert.match(textOf("on"), /^notAPeer +17\nguard_source_not_peer +7$/m);
+  assert.match(textOf("on", true), /^DROPPED +PACKETS\nguard_source_not_peer +7$/m);
+  assert.doesNotMatch(textOf("on"), /guard_forwarded/);
+  assert.match(textOf("on", true, true), /^guard_forwarded +0$/m);
+  assert.match(
+    textOf("off"),
+    /^Guard +OFF \(--guard=false\): local users and containers can send/m,
+  );
+  assert.match(textOf("missing"), /^Guard +MISSING: see below$/m);
+  assert.doesNotMatch(statusText(status, { verbose: false }), /Guard/);
+});
+
 test("a store that is read and takes no writes; what is to be known and is no problem", () => {
   const status = sampleStatus();
   const store = {

@@ -1,0 +1,135 @@
+/** The guard's plan: which rules and which elements, for each backend. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { allocBackend } from "../../src/backend/alloc.ts";
+import type { Backend } from "../../src/backend/backend.ts";
+import { extensionBackend } from "../../src/backend/extension.ts";
+import { hostGwBackend } from "../../src/backend/host_gw.ts";
+import { ipipBackend } from "../../src/backend/ipip.ts";
+import { type GuardInput, planGuard } from "../../src/backend/plan_guard.ts";
+import { udpBackend } from "../../src/backend/udp.ts";
+import { vxlanBackend } from "../../src/backend/vxlan.ts";
+import { userspaceVxlanBackend } from "../../src/backend/vxlan_userspace.ts";
+import type { DesiredTable } from "../../src/kernel/firewall_state.ts";
+import type { Lease } from "../../src/lease/lease.ts";
+import { configOf, DUAL, inputOf, leaseOf, LINK, MACS } from "./sample.ts";
+
+const vtep = (last: string) => ({ 4: { VNI: 1, VtepMAC: `02:00:00:00:01:${last}` } });
+
+function plan(
+  backend: Backend,
+  peers: readonly Lease[],
+  changes: Partial<GuardInput> = {},
+  options: Record<string, unknown> = {},
+  network: Record<string, unknown> = {},
+): DesiredTable[] {
+  const input = inputOf(configOf({ Type: backend.type, ...options }, network), peers);
+  const { served, kernel } = backend.plan(input);
+  return planGuard({
+    ...input,
+    served,
+    tunnels: backend.tunnels(input.config, LINK, MACS),
+    links: kernel.links,
+    isDirect: backend.isDirect?.(input.config) ?? false,
+    trustsUnderlay: false,
+    allowsOutsideSources: false,
+    uid: 0,
+    ...changes,
+  });
+}
+
+/** Addresses in the elements of a set, IPv4's, one after another. */
+function elements(table: DesiredTable | undefined, name: string): string[] | undefined {
+  return table?.sets.find((set) => set.name === name)?.elements.map((bytes) => {
+    const quads = Array.from(
+      { length: bytes.length / 4 },
+      (_, i) => bytes.subarray(4 * i, 4 * i + 4),
+    );
+    return quads.map((quad) => quad.join(".")).join(" ");
+  });
+}
+
+const chainNames = (table: DesiredTable | undefined) => table?.chains.map(({ name }) => name);
+
+describe("what is guarded", () => {
+  const cases: readonly (readonly [Backend, string[]])[] = [
+    [vxlanBackend, ["tunnel", "forwarded", "input", "forward", "output"]],
+    [ipipBackend, ["tunnel", "forwarded", "input", "forward", "output", "prerouting"]],
+    [udpBackend, ["forwarded", "input", "forward", "output"]],
+    [userspaceVxlanBackend, ["forwarded", "input", "forward", "output"]],
+    [hostGwBackend, ["direct", "input", "forward"]],
+  ];
+  for (const [backend, chains] of cases) {
+    test(`${backend.type}: ${chains.join(", ")}`, () => {
+      assert.deepEqual(plan(backend, []).map(chainNames), [chains]);
+    });
+  }
+
+  test("both families of a network of both", () => {
+    const tables = plan(vxlanBackend, [], {}, {}, DUAL);
+    assert.deepEqual(tables.map(({ family }) => family), [4, 6]);
+  });
+
+  test("nothing where Selvage carries nothing", () => {
+    assert.deepEqual([...plan(allocBackend, []), ...plan(extensionBackend, [])], []);
+  });
+});
+
+describe("the elements", () => {
+  const near = leaseOf("10.210.7.0-24", ["192.0.2.7"], "vxlan", vtep("07"));
+  const wide = leaseOf("10.210.16.0-20", ["192.0.2.8"], "vxlan", vtep("08"));
+  const other = leaseOf("10.210.9.0-24", ["192.0.2.9"], "udp");
+
+  test("a peer's subnet comes from its address, and so does that address itself", () => {
+    const [table] = plan(vxlanBackend, [near, wide]);
+    assert.deepEqual(elements(table, "sources_24"), ["192.0.2.7 10.210.7.0"]);
+    assert.deepEqual(elements(table, "sources_20"), ["192.0.2.8 10.210.16.0"]);
+    const themselves = ["192.0.2.7 192.0.2.7", "192.0.2.8 192.0.2.8"];
+    assert.deepEqual(elements(table, "sources_32"), themselves);
+  });
+
+  test("no packet for a node that is not served is let out either", () => {
+    const [table] = plan(vxlanBackend, [near, other]);
+    assert.deepEqual(elements(table, "hosts"), ["192.0.2.7", "192.0.2.9"]);
+    assert.deepEqual(elements(table, "sources_24"), ["192.0.2.7 10.210.7.0"]);
+  });
+
+  test("our own address, and what is no host's, is nobody's", () => {
+    const bad = ["192.0.2.1", "127.0.0.1", "224.0.0.1", "255.255.255.255"].map((address, i) =>
+      leaseOf(`10.210.${20 + i}.0-24`, [address], "vxlan", vtep(`2${i}`))
+    );
+    const [table] = plan(vxlanBackend, [...bad, near]);
+    assert.deepEqual(elements(table, "hosts"), ["192.0.2.7"]);
+  });
+
+  test("with --trust-underlay the inner source alone decides", () => {
+    const [table] = plan(vxlanBackend, [near], { trustsUnderlay: true });
+    assert.deepEqual(elements(table, "inner_24"), ["10.210.7.0"]);
+    assert.equal(elements(table, "sources_24"), undefined);
+    const reasons = JSON.stringify(table!.chains.find(({ name }) => name === "tunnel"));
+    assert.doesNotMatch(reasons, /guard_source_not_peer/);
+  });
+
+  test("with DirectRouting subnets may come without a tunnel too", () => {
+    const [table] = plan(vxlanBackend, [near], {}, { DirectRouting: true });
+    assert.deepEqual(elements(table, "subnets_24"), ["10.210.7.0"]);
+    assert.ok(chainNames(table)!.includes("direct"));
+  });
+});
+
+test("--allow-outside-sources lets in sources outside of the network, and no others", () => {
+  const rules = (allowsOutsideSources: boolean) =>
+    plan(vxlanBackend, [], { allowsOutsideSources })[0]!.chains
+      .find(({ name }) => name === "tunnel")!.rules;
+  const added = rules(true).length - rules(false).length;
+  assert.equal(added, 5, "four kinds of addresses that are never a source, and the rest");
+  assert.equal(rules(true).filter(({ verdict }) => verdict.type === "accept").length, 3);
+});
+
+test("a daemon that is not root may send as itself", () => {
+  const users = (uid: number) =>
+    plan(udpBackend, [], { uid })[0]!.chains.find(({ name }) => name === "output")!.rules
+      .flatMap(({ matches }) => matches)
+      .flatMap((match) => match.type === "not_user" ? [match.uid] : []);
+  assert.deepEqual([users(0), users(990)], [[0], [0, 990]]);
+});

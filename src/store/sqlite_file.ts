@@ -9,6 +9,7 @@ import { syncDirectory } from "../files.ts";
 export const IN_MEMORY = ":memory:";
 
 const FULL_HINT = "Free some space on its file system.";
+const DISK_HINT = "Look whether its file system has become read-only (mount), and why (dmesg).";
 
 /** What a file of ours holds, and how it is opened. */
 export interface SqliteSchema {
@@ -135,8 +136,9 @@ function isFull(error: unknown): boolean {
 export function databaseError(name: string, error: unknown): SelvageError {
   if (error instanceof SelvageError) return error;
   const text = `${name}: ${errorText(error)}`;
-  if (!isFull(error)) return new SelvageError("unavailable", text, { cause: error });
-  return new SelvageError("store_full", text, { hint: FULL_HINT, cause: error });
+  if (isFull(error)) return new SelvageError("store_full", text, { hint: FULL_HINT, cause: error });
+  const isDisk = /EROFS|EIO\b|readonly|disk I\/O error/.test(text);
+  return new SelvageError("unavailable", text, { hint: isDisk ? DISK_HINT : "", cause: error });
 }
 
 /**

@@ -19,7 +19,7 @@ test("a registry is backed up and restored: hosts converge, and peers that it lo
     lab.launch(3, [`--join=@${await lab.joinFile()}`]);
     const done = lab.run(1, ["registry", "backup", file]);
     assert.equal(done.status, 0, done.stderr);
-    assert.match(done.stdout, /the network's configuration, [23] leases, 1 token and certificate/);
+    assert.match(done.stdout, /the network's configuration, [23] leases, 1 token, certificate/);
     assert.equal(statSync(file).mode & 0o777, 0o600);
     const again = lab.run(1, ["registry", "backup", file]);
     assert.match(again.stderr, /is there already\n.*--force/);
@@ -63,5 +63,5 @@ test("a registry is backed up and restored: hosts converge, and peers that it lo
     await lab.stop(1);
     const offline = lab.run(1, ["registry", "backup", file, "--force", `--state-dir=${state}`]);
     assert.equal(offline.status, 0, offline.stderr);
-    assert.match(offline.stdout, /3 leases, 1 token and certificate and key/);
+    assert.match(offline.stdout, /3 leases, 1 token, certificate and key/);
   }));

@@ -39,13 +39,12 @@ function summary({ created_ms, registry, tokens, certificate }: RegistryBackup) 
 
 function summaryText(backup: RegistryBackup): string {
   const { leaseCount, tokenCount, hasConfiguration, hasCertificate } = summary(backup);
-  const parts = [
+  return [
     hasConfiguration ? "the network's configuration" : "no network configuration",
     formatCount(leaseCount, "lease"),
     formatCount(tokenCount, "token"),
     hasCertificate ? "certificate and key" : "no certificate",
-  ];
-  return `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}`;
+  ].join(", ");
 }
 
 /** The text of a backup: from the daemon, or from the files of one that does not run. */

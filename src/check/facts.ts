@@ -4,6 +4,7 @@ import type { OuterLink } from "../kernel/outer_link.ts";
 import type { Family } from "../net/ip.ts";
 import type { ForwardChain } from "../netlink/nftables/forward_chain.ts";
 import type { EtcdAnswer } from "./options.ts";
+import type { PortHolder } from "../port_holder.ts";
 import type { BackendName } from "./report.ts";
 
 /**
@@ -50,6 +51,10 @@ export interface PortFacts {
   readonly trial: Trial;
   /** Asked for by a flag or a configuration, not a default that may not be needed. */
   readonly isChosen: boolean;
+  /** Who holds a UDP port that is taken (the kernel: without a process); null: not found. */
+  readonly holder?: PortHolder | null;
+  /** It is free at our own address and taken at another: the kernel's VXLAN needs it at all. */
+  readonly isTakenElsewhere?: boolean;
 }
 
 export interface PlaceFacts {

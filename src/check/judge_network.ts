@@ -114,6 +114,8 @@ const BY_USE: Readonly<Record<PortFacts["use"], readonly BackendName[]>> = {
   registry: BACKENDS,
 };
 
+const KERNEL_VXLAN: readonly BackendName[] = ["vxlan (kernel)"];
+
 const PORT_ADVICE: Readonly<Record<PortFacts["use"], string>> = {
   udp: "Stop the other program (ss -lunp shows it), or set Backend.Port.",
   vxlan: "Stop the other program (ss -lunp shows it), or set Backend.Port.",
@@ -130,16 +132,34 @@ function isPerhapsOurs(use: PortFacts["use"], { isRunning, ownDevices }: HostFac
   return ownDevices.length > 0 && (isUdp || isRunning === null);
 }
 
-function judgePort({ use, where, trial, isChosen }: PortFacts, facts: HostFacts): Judged {
+/** Whether a process that is no selvage holds the port. */
+function isAnotherPrograms({ holder }: PortFacts, { isRunning }: HostFacts): boolean {
+  const command = holder?.command ?? null;
+  if (command === null || command === "selvage") return false;
+  // The name that a selvage in place of flanneld has.
+  return !(command === "flanneld" && isRunning === true);
+}
+
+function judgeTakenPort(port: PortFacts, seen: string): Judged {
+  const { use, holder, isTakenElsewhere = false } = port;
+  const by = `${seen}, by ${holder!.command} (process ${holder!.pid})`;
+  const blocks = isTakenElsewhere ? KERNEL_VXLAN : BY_USE[use];
+  const name = `${USE_TEXT[use]} port`;
+  return { name, result: "missing", seen: by, advice: PORT_ADVICE[use], blocks };
+}
+
+function judgePort(port: PortFacts, facts: HostFacts): Judged {
+  const { use, where, trial, isChosen } = port;
   const name = `${USE_TEXT[use]} port`;
   const advice = PORT_ADVICE[use];
-  const uses = BY_USE[use];
+  const uses = port.isTakenElsewhere === true ? KERNEL_VXLAN : BY_USE[use];
   if (trial.state === "works") return { name, result: "ok", seen: `${where} is free`, advice: "" };
   if (trial.state === "unseen") {
     const seen = `${where} not looked at: ${trial.why}`;
     return { name, result: "warning", seen, advice: "Look again once the address is ready." };
   }
   const seen = trial.why.includes(where) ? trial.why : `${where}: ${trial.why}`;
+  if (isAnotherPrograms(port, facts)) return judgeTakenPort(port, seen);
   if (isPerhapsOurs(use, facts)) {
     const [device] = facts.ownDevices;
     const whose = device === undefined ? "" : `, whose device is ${device}`;

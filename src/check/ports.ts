@@ -6,6 +6,7 @@ import { DEFAULTS } from "../agent/options.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import { formatHostPort, type HostPort } from "../net/host_port.ts";
 import { IpAddress, ofFamily } from "../net/ip.ts";
+import { findPortHolder } from "../port_holder.ts";
 import type { PortFacts, Trial } from "./facts.ts";
 import type { CheckOptions } from "./options.ts";
 import { attempt, codeOf, fromError, unseen, WORKS } from "./trial.ts";
@@ -29,12 +30,24 @@ function udpPorts(wanted: readonly UdpPort[], link: OuterLink | null): PortFacts
   return wanted.flatMap(({ use, port, isChosen }) => {
     // udp is of IPv4 alone.
     const addresses = own.filter(({ family }) => use === "vxlan" || family === 4);
-    return (addresses.length === 0 ? [ANY] : addresses).map((address): PortFacts => {
-      const bind = () => closeFd(openUdpSocket(address.toBytes(), port));
-      const where = formatHostPort({ host: `${address}`, port });
-      return { use, port, where, isChosen, trial: attempt(bind, NO_ADDRESS) };
+    return (addresses.length === 0 ? [ANY] : addresses).map((address) => {
+      const facts = { use, port, isChosen };
+      const own = tryUdp(address, port);
+      // The kernel's VXLAN listens at all addresses, also at those that are nobody's business here.
+      const isKernels = use === "vxlan" && own.trial.state === "works";
+      const all = isKernels ? tryUdp(IpAddress.of(address.family, 0n), port) : own;
+      if (all.trial.state !== "refused") return { ...facts, ...own };
+      return { ...facts, ...all, isTakenElsewhere: isKernels };
     });
   });
+}
+
+/** Binds the port, and lets it go. */
+function tryUdp(address: IpAddress, port: number): Pick<PortFacts, "where" | "trial" | "holder"> {
+  const where = formatHostPort({ host: `${address}`, port });
+  const trial = attempt(() => closeFd(openUdpSocket(address.toBytes(), port)), NO_ADDRESS);
+  const holder = trial.state === "refused" ? findPortHolder("udp", address, port) : null;
+  return { where, trial, holder };
 }
 
 /** Listens, and stops. */

@@ -245,6 +245,33 @@ const ROWS: readonly Row[] = [
     not: VXLAN,
   },
   {
+    what: "vxlan's port taken by a program, beside a device of ours and others of the kernel",
+    facts: {
+      ports: [{
+        ...port("vxlan", refused),
+        holder: { pid: 77, command: "nc", userId: 0 },
+      }],
+      ownDevices: ["selvage.1"],
+      vxlanDevices: ["selvage.1"],
+    },
+    row: "UDP of vxlan port",
+    result: "missing",
+    not: VXLAN,
+  },
+  {
+    what: "vxlan's port taken at another address",
+    facts: {
+      ports: [{
+        ...port("vxlan", refused),
+        holder: { pid: 77, command: "nc", userId: 0 },
+        isTakenElsewhere: true,
+      }],
+    },
+    row: "UDP of vxlan port",
+    result: "missing",
+    not: ["vxlan (kernel)"],
+  },
+  {
     what: "vxlan's port taken where the kernel has a VXLAN",
     facts: { ports: [port("vxlan", refused)], vxlanDevices: ["flannel.1"] },
     row: "UDP of vxlan port",

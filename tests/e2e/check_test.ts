@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { IpAddress } from "../../src/net/ip.ts";
 import { closeFd } from "../../ffi/fd.ts";
 import { withNetns } from "../../ffi/netns.ts";
 import { openUdpSocket } from "../../ffi/udp_socket.ts";
@@ -128,6 +129,34 @@ describe("something is missing", () => {
       } finally {
         closeFd(fd);
       }
+      assert.equal(check(lab, [config]).status, 0, "and it is free again");
+      return Promise.resolve();
+    }));
+
+  test("vxlan's port, which a program holds at the loopback, or beside a device of ours", () =>
+    withLab(1, (lab) => {
+      const { host } = lab.network(1);
+      const config = configFile(lab, { Network: "10.210.0.0/16", Backend: { Type: "vxlan" } });
+      const worksOf = ({ report }: Outcome) =>
+        Object.fromEntries(report.backends.map(({ name, works }) => [name, works]));
+      const program = (address: string) =>
+        withNetns(host, () => openUdpSocket(IpAddress.parse(address).toBytes(), 8472));
+      const loopback = program("127.0.0.1");
+      const elsewhere = check(lab, [config]);
+      closeFd(loopback);
+      assert.deepEqual(worksOf(elsewhere), { "vxlan (userspace)": true, "vxlan (kernel)": false });
+      assert.match(
+        elsewhere.row("UDP of vxlan port").seen,
+        /0\.0\.0\.0:8472.* by \S+ \(process \d+\)/,
+      );
+      // A device that is down holds no port.
+      const link = "link add selvage.1 type vxlan id 1 dstport 8472 local 198.18.0.1 dev eth0";
+      assert.equal(lab.exec(host, "ip", ...link.split(" ")).status, 0);
+      const own = program("198.18.0.1");
+      const taken = check(lab, [config]);
+      closeFd(own);
+      assert.deepEqual(worksOf(taken), { "vxlan (userspace)": false, "vxlan (kernel)": false });
+      assert.equal(taken.status, 1);
       assert.equal(check(lab, [config]).status, 0, "and it is free again");
       return Promise.resolve();
     }));

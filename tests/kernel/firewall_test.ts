@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import { errnoNumber, SystemError } from "../../ffi/errno.ts";
 import { planFirewall } from "../../src/backend/plan_firewall.ts";
 import { Firewall } from "../../src/kernel/firewall.ts";
-import type { DesiredTable } from "../../src/kernel/firewall_state.ts";
+import { type DesiredTable, GUARD_TABLE } from "../../src/kernel/firewall_state.ts";
 import { IpPrefix } from "../../src/net/ip.ts";
 import { NLM_F_DUMP_INTR, NLM_F_MULTI } from "../../src/netlink/message.ts";
 import {
@@ -231,6 +231,17 @@ describe("a host that cannot", () => {
       kernel.refuse = () => 1;
       assert.match(firewall.reconcile(FORWARD).problems.join(), /EPERM/);
     }
+  });
+
+  test("is no problem for the guard, and says what the host is open to", () => {
+    const { kernel, firewall } = setUp();
+    const hosts = { name: "hosts", key: ["ipv4_addr"], elements: [] } as const;
+    const guard = { family: 4, name: GUARD_TABLE, sets: [hosts], chains: [] } as const;
+    kernel.intervene = (message) => [acknowledge(message, 95)];
+    assert.deepEqual(firewall.reconcile([guard]), NOTHING_DONE);
+    assert.match(firewall.guardFault!, /no nftables, so the tunnel is not guarded: local users.*/);
+    assert.deepEqual(firewall.reconcile([]), NOTHING_DONE);
+    assert.equal(firewall.guardFault, null);
   });
 
   test("does not give the right", () => {

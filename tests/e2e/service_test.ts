@@ -46,6 +46,29 @@ test("systemd hears READY=1 when packets flow, and STOPPING=1 at the end", () =>
     socket.close();
   }));
 
+test("systemd hears nothing while a route is in the way of the path", () =>
+  withLab(1, async (lab) => {
+    const socket = new NotifySocket(join(lab.directory, "notify"));
+    lab.env["NOTIFY_SOCKET"] = socket.path;
+    await lab.startRegistry(undefined, ["--release-on-exit"]);
+    await lab.stop(1);
+    for (const pattern of [/^READY=1/, /^STOPPING=1/]) assert.match(socket.receive(), pattern);
+    const { host } = lab.network(1);
+    const route = ["10.210.0.0/16", "via", "198.18.0.254"];
+    assert.equal(lab.exec(host, "ip", "route", "add", ...route).status, 0);
+    lab.launch(1, []);
+    await lab.until(
+      1,
+      "does not wait",
+      ({ waitingFor }) => waitingFor?.includes("no packets can be carried yet") === true,
+    );
+    assert.throws(() => socket.receive(), /EAGAIN/);
+    assert.equal(lab.exec(host, "ip", "route", "delete", ...route).status, 0);
+    await lab.ready(1);
+    assert.match(socket.receive(), /^READY=1\nSTATUS=holding 10\.210\./);
+    socket.close();
+  }));
+
 async function untilLogged(lab: Lab, text: string): Promise<void> {
   for (let i = 0; i < 100 && !lab.log(1).includes(text); i++) {
     await new Promise((resolve) => setTimeout(resolve, 50));

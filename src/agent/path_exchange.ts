@@ -24,7 +24,7 @@ const LOOK_MS = 5;
 const ANSWER_MAX_MS = 500;
 /** After the first answer, others are waited for so many times as long, and at least so long. */
 const PATIENCE = 4;
-const PATIENCE_MIN_MS = 40;
+const PATIENCE_MIN_MS = 80;
 /** Between two reads of routers' messages: a flood of them costs little. */
 const READ_PAUSE_MS = 20;
 const RETRY_MS = 5_000;

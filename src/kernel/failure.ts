@@ -4,7 +4,7 @@ import { IpAddress } from "../net/ip.ts";
 import type { Link } from "../netlink/link.ts";
 import { recentPortHolderText } from "../port_holder.ts";
 import type { KernelOperation } from "./operation.ts";
-import type { DesiredVxlan } from "./state.ts";
+import type { DesiredIpip, DesiredVxlan } from "./state.ts";
 
 const ANY = IpAddress.parse("0.0.0.0");
 
@@ -29,6 +29,18 @@ function vxlanInUse({ name, vni, port }: DesiredVxlan, links: readonly Link[]): 
     `delete ${name}), or ${advice}`;
 }
 
+/** The kernel has one tunnel for a local and a remote address, and the interface it is bound to. */
+function ipipInUse({ local }: DesiredIpip, links: readonly Link[]): string | null {
+  const other = links.find(({ ipip }) =>
+    ipip !== null && ipip.remote === null && (ipip.local?.equals(local) ?? false)
+  );
+  if (other === undefined) return null;
+  const remove = other.name === "flannel.ipip"
+    ? "end flanneld and remove its devices (selvage clean --flannel)"
+    : "remove it";
+  return `device ${other.name} has the tunnel from ${local} to any host already; ${remove}`;
+}
+
 /** One sentence. `links` are those of the host when the operation was thought of. */
 export function failureText(
   operation: KernelOperation,
@@ -37,6 +49,10 @@ export function failureText(
 ): string {
   if (operation.type === "create_link" && operation.desired.kind === "vxlan") {
     const text = hasErrno(error, "EEXIST") ? vxlanInUse(operation.desired, links) : null;
+    if (text !== null) return text;
+  }
+  if (operation.type === "create_link" && operation.desired.kind === "ipip") {
+    const text = hasErrno(error, "EEXIST") ? ipipInUse(operation.desired, links) : null;
     if (text !== null) return text;
   }
   if (operation.type === "create_link" && hasErrno(error, ...NO_SUCH_KIND)) {

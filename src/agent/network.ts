@@ -55,7 +55,7 @@ function checkSurroundings(
   const taken = surroundings.filter((one) =>
     !mayBeOurs(one, config) && prefixes.some((prefix) =>
       isTakenBy(one, prefix) ||
-      (routesWholeNetwork && one.isConnected && prefix.overlaps(one.prefix))
+      (routesWholeNetwork && one.ownAddress !== null && prefix.overlaps(one.prefix))
     )
   );
   if (taken.length === 0) return;
@@ -92,9 +92,9 @@ export function judgeNetwork(
 }
 
 /** What this host's own subnet hides from it; null: nothing. */
-export function leaseOverlap(network: Network, { subnets }: Pick<Lease, "subnets">): string | null {
-  for (const subnet of subnets) {
-    const taken = findTaken(subnet, network);
+export function leaseOverlap(network: Network, lease: Pick<Lease, "subnets">): string | null {
+  for (const subnet of lease.subnets) {
+    const taken = findTaken(subnet, { ...network, lease });
     if (taken === null) continue;
     return `this host's subnet ${subnet} overlaps ${taken.what}, which its containers and this ` +
       "host may not reach: have the registry give it another one (selvage leases revoke " +

@@ -40,13 +40,17 @@ function addressFault(address: IpAddress, link: OuterLink): string | null {
 /** What a route for the subnet would cut this host off from; null: nothing that counts. */
 export function findTaken(
   subnet: IpPrefix,
-  { surroundings, config }: Pick<PlanInput, "surroundings" | "config">,
+  { surroundings, config, lease }: Pick<PlanInput, "surroundings" | "config"> & {
+    readonly lease: Pick<Lease, "subnets">;
+  },
 ): Surrounding | null {
   const lengthMin = ofFamily(config.ranges, subnet.family)!.subnetLength;
-  // Containers of this network may be at the interface, as after a run before this one.
-  const taken = surroundings?.find((one) =>
-    isTakenBy(one, subnet) && !(one.mayBeContainers && one.prefix.length >= lengthMin)
-  );
+  // Containers of this host may be at the interface, also those of an earlier run.
+  const isOfContainers = ({ mayBeContainers, prefix, ownAddress }: Surrounding) =>
+    mayBeContainers &&
+    (prefix.length >= lengthMin ||
+      (ownAddress !== null && lease.subnets.some((own) => own.contains(ownAddress))));
+  const taken = surroundings?.find((one) => isTakenBy(one, subnet) && !isOfContainers(one));
   return taken ?? null;
 }
 

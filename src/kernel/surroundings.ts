@@ -1,5 +1,5 @@
 /** What this host reaches outside the overlay, and must go on reaching. */
-import { type IpAddress, IpPrefix } from "../net/ip.ts";
+import { bitsOf, type IpAddress, IpPrefix } from "../net/ip.ts";
 import type { InterfaceAddress } from "../netlink/address.ts";
 import type { NetlinkConnection } from "../netlink/connection.ts";
 import type { Link } from "../netlink/link.ts";
@@ -11,6 +11,8 @@ import { isOwnLinkName } from "./state.ts";
 
 /** Kinds of interfaces that container runtimes make. */
 const CONTAINER_KINDS = ["bridge", "veth", "macvlan", "ipvlan", "dummy"];
+/** Devices that flanneld leaves behind, with addresses of the network that we take over. */
+const FLANNEL_NAME = /^flannel[.\d-]/;
 
 /** An address that this host needs, and what it is, such as "the resolver 192.0.2.53". */
 export interface VitalAddress {
@@ -25,8 +27,8 @@ export interface Surrounding {
   readonly prefix: IpPrefix;
   /** The length of the longest prefix, outside the overlay, by which it is reached. */
   readonly routeLength: number;
-  /** Whether an interface of this host is in it. */
-  readonly isConnected: boolean;
+  /** The address of this host in it; null: no interface of this host is in it. */
+  readonly ownAddress: IpAddress | null;
   /** Whether the interface is of a kind that container runtimes make. */
   readonly mayBeContainers: boolean;
 }
@@ -39,13 +41,16 @@ export function isTakenBy({ prefix, routeLength }: Surrounding, route: IpPrefix)
 /** What else of the network lies at a link; null: nothing that counts. */
 function connectedNetwork(entry: InterfaceAddress, link: Link): Surrounding | null {
   const { address, prefixLength, peer } = entry;
-  if (link.isLoopback || isOwnLinkName(link.name) || address.isLinkLocal()) return null;
+  if (link.isLoopback || address.isLinkLocal()) return null;
+  if (isOwnLinkName(link.name) || FLANNEL_NAME.test(link.name)) return null;
+  // Nobody else is in it.
+  if (peer === null && prefixLength === bitsOf(address.family)) return null;
   const prefix = IpPrefix.of(peer ?? address, prefixLength);
   return {
     what: `the network ${prefix} of ${link.name}`,
     prefix,
     routeLength: prefixLength,
-    isConnected: true,
+    ownAddress: address,
     mayBeContainers: CONTAINER_KINDS.includes(link.kind ?? ""),
   };
 }
@@ -93,7 +98,7 @@ export function listSurroundings(
     ...connected,
     ...addresses.map(({ what, address }) => ({
       what,
-      prefix: IpPrefix.of(address, address.family === 4 ? 32 : 128),
+      prefix: IpPrefix.of(address, bitsOf(address.family)),
       routeLength: Math.max(
         0,
         ...[
@@ -101,7 +106,7 @@ export function listSurroundings(
           ...routes.map(({ destination }) => destination),
         ].filter((prefix) => prefix.contains(address)).map(({ length }) => length),
       ),
-      isConnected: false,
+      ownAddress: null,
       mayBeContainers: false,
     })),
   ];

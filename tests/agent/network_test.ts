@@ -70,14 +70,14 @@ const GATEWAY: Surrounding = {
   what: "the default gateway 10.0.0.1",
   prefix: IpPrefix.parse("10.0.0.1/32"),
   routeLength: 0,
-  isConnected: false,
+  ownAddress: null,
   mayBeContainers: false,
 };
 const OTHER_NETWORK: Surrounding = {
   what: "the network 10.20.0.0/16 of eth1",
   prefix: IpPrefix.parse("10.20.0.0/16"),
   routeLength: 16,
-  isConnected: true,
+  ownAddress: IpAddress.parse("10.20.0.1"),
   mayBeContainers: true,
 };
 const CONTAINER_BRIDGE: Surrounding = {

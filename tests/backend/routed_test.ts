@@ -43,7 +43,8 @@ function badPeers(type: string): [Lease, RegExp][] {
 /** A surrounding of the host; a single address is no connected network. */
 function surrounding(text: string, routeLength: number, mayBeContainers = false): Surrounding {
   const prefix = IpPrefix.parse(text);
-  return { what: text, prefix, routeLength, isConnected: prefix.length < 32, mayBeContainers };
+  const ownAddress = prefix.length < 32 ? prefix.address.add(1n) : null;
+  return { what: text, prefix, routeLength, ownAddress, mayBeContainers };
 }
 
 describe("a backend with a route for each subnet", () => {
@@ -89,6 +90,10 @@ describe("a backend with a route for each subnet", () => {
     assert.deepEqual(cutOff(surrounding("10.20.1.0/28", 28)), both);
     // The bridge of an earlier run's containers.
     assert.deepEqual(cutOff(surrounding("10.20.1.0/24", 24, true)), both);
+    // The bridge of this host's containers, with the netmask of the whole network.
+    const bridge = surrounding("10.0.0.0/8", 8, true);
+    assert.deepEqual(cutOff(bridge), []);
+    assert.deepEqual(cutOff({ ...bridge, ownAddress: IpAddress.parse("10.210.5.1") }), both);
   });
 });
 

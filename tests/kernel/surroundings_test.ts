@@ -11,6 +11,7 @@ const LINKS = [
   { index: 2, name: "eth0" },
   { index: 3, name: "docker0", kind: "bridge" },
   { index: 4, name: "selvage.1", kind: "vxlan" },
+  { index: 5, name: "flannel.1", kind: "vxlan" },
 ];
 
 function host(): FakeKernel {
@@ -20,7 +21,9 @@ function host(): FakeKernel {
     [2, "10.1.0.5", 16],
     [2, "fe80::1", 64],
     [3, "172.17.0.1", 16],
-    [4, "10.210.5.0", 32],
+    [4, "10.210.5.0", 24],
+    [5, "10.244.5.0", 16],
+    [2, "10.1.0.222", 32],
   ];
   for (const [linkIndex, text, prefixLength] of addresses) {
     const entry = { linkIndex, linkName: "", address: IpAddress.parse(text), prefixLength };

@@ -5,7 +5,7 @@
  */
 import type { SkippedPeer } from "../backend/backend.ts";
 import { errorText } from "../errors.ts";
-import { forwardingSysctls } from "../kernel/device_sysctls.ts";
+import { deviceSysctls, forwardingSysctls } from "../kernel/device_sysctls.ts";
 import type { DesiredTable } from "../kernel/firewall_state.ts";
 import {
   type DesiredForwarding,
@@ -21,6 +21,7 @@ import {
   type KernelState,
   NO_KERNEL_STATE,
 } from "../kernel/state.ts";
+import { areSysctlsRight } from "../kernel/sysctl.ts";
 import { logger } from "../log.ts";
 import type { Miss } from "../netlink/neighbour.ts";
 import { Retry } from "../retry.ts";
@@ -32,8 +33,8 @@ const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 30_000;
 /** How often the kernel is held against the plan though it told of no change. */
 const CHECK_MS = 300_000;
-/** How often the old iptables is looked at, whose changes the kernel does not report. */
-const FORWARD_CHECK_MS = 10_000;
+/** How often sysctls and iptables-legacy are read, whose changes the kernel does not report. */
+const UNREPORTED_CHECK_MS = 10_000;
 /** What another changed is to be mended within a second, also if a check takes half of that. */
 const CHECK_WAIT_MAX_MS = 250;
 
@@ -62,7 +63,7 @@ export class KernelKeeper {
   readonly #pace = new Pace(() => this.#checkNow(), CHECK_WAIT_MAX_MS);
   readonly #retry = new Retry(() => this.check(), RETRY_FIRST_MS, RETRY_MAX_MS);
   readonly #timer = setInterval(() => this.check(), CHECK_MS);
-  readonly #forwardTimer = setInterval(() => this.#checkForwarding(), FORWARD_CHECK_MS);
+  readonly #unreportedTimer = setInterval(() => this.#checkUnreported(), UNREPORTED_CHECK_MS);
   #desired: KernelState = NO_KERNEL_STATE;
   #guard: readonly DesiredTable[] = [];
   /** Made from the plan when notifications are to be judged. */
@@ -140,11 +141,16 @@ export class KernelKeeper {
     this.#options.onChecked();
   }
 
-  #checkForwarding(): void {
+  #checkUnreported(): void {
     if (!this.#isActive) return;
     const before = this.#forwardProblems;
     this.#reconcileForwarding(true);
     if (`${before}` !== `${this.#forwardProblems}`) this.#settle();
+    const { links, sysctls } = this.#desired;
+    const ofDevices = links.flatMap((link) => deviceSysctls(link, link.name));
+    // What cannot be set is a problem, and tried again by itself.
+    const isRight = this.#problems.length > 0 || areSysctlsRight([...ofDevices, ...sysctls]);
+    if (!isRight) this.check();
   }
 
   #reconcileTables(isCheck = false): void {
@@ -276,7 +282,7 @@ export class KernelKeeper {
   stop(): void {
     this.#isActive = false;
     clearInterval(this.#timer);
-    clearInterval(this.#forwardTimer);
+    clearInterval(this.#unreportedTimer);
     this.#mendLog.stop();
     this.#pace.stop();
     this.#retry.stop();

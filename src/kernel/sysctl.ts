@@ -34,6 +34,18 @@ export interface SysctlResult extends ReconcileResult {
 
 const isAbsent = (error: unknown) => (error as { code?: unknown }).code === "ENOENT";
 
+/** Whether all values that can be read are as desired. Changes nothing. */
+export function areSysctlsRight(desired: readonly DesiredSysctl[]): boolean {
+  return desired.every(({ path, value }) => {
+    try {
+      return readFileSync(`${ROOT}/${path}`, "utf8").trim() === value;
+    } catch {
+      // One that is not there, or may not be read, is for the next reconciliation to report.
+      return true;
+    }
+  });
+}
+
 /** Makes the values as desired. Never throws: what cannot be done is a problem. */
 export function reconcileSysctls(desired: readonly DesiredSysctl[]): SysctlResult {
   const changes: string[] = [];

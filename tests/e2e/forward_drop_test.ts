@@ -138,7 +138,15 @@ describe("a forward chain that drops by default", () => {
       assert.match(problems.join(), /chain FORWARD of iptables-legacy drops/);
       const commands = /run: (.*)$/.exec(problems[0]!)![1]!;
       run(lab, 1, "sh", "-c", commands);
+      // Nor does the kernel report this one.
+      const value = "/proc/sys/net/ipv6/conf/selvage.1/accept_ra";
+      run(lab, 1, "sh", "-c", `echo 2 >${value}`);
       await until("the packets do not pass", TIMEOUT_MS, () => lab.ping(1, lab.containers[1]!, 1));
       await lab.until(1, "still a problem", ({ ready }) => ready);
+      await until(
+        "routers are still believed",
+        TIMEOUT_MS,
+        () => run(lab, 1, "cat", value).trim() === "0",
+      );
     }));
 });

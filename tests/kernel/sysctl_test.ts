@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { withNetns } from "../../ffi/netns.ts";
-import { reconcileSysctls } from "../../src/kernel/sysctl.ts";
+import { areSysctlsRight, reconcileSysctls } from "../../src/kernel/sysctl.ts";
 import { createBridge } from "../../src/netlink/rtnetlink.ts";
 import { withNamespaces } from "../netlink/namespace.ts";
 
@@ -38,6 +38,17 @@ describe("sysctls", () => {
         problems: [],
         absent: [],
       });
+    });
+  });
+
+  test("that somebody changed are noticed without a change", () => {
+    inNamespace(() => {
+      const desired = [{ path: PATH, value: "0", isSet: true }];
+      const absent = { path: "net/ipv4/conf/selvage.9/forwarding", value: "1", isSet: true };
+      assert.ok(areSysctlsRight([...desired, absent]));
+      writeFileSync(`/proc/sys/${PATH}`, "1");
+      assert.ok(!areSysctlsRight(desired));
+      assert.equal(read(PATH), "1");
     });
   });
 

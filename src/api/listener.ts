@@ -18,6 +18,7 @@ export const LISTENER_LIMITS: HttpLimits = {
   // The rest is for those that have shown a token, or that watch.
   unprovenCountMax: 96,
   unprovenPerSourceMax: 32,
+  shedAgeMin_ms: 1_000,
   shedPerSecondMax: 100,
   headerTimeout_ms: 10_000,
   requestTimeout_ms: 20_000,
@@ -33,6 +34,7 @@ export const LISTENER_LIMITS: HttpLimits = {
 const LOOPBACK_LIMITS: HttpLimits = {
   ...LISTENER_LIMITS,
   unprovenPerSourceMax: LISTENER_LIMITS.unprovenCountMax,
+  shedAgeMin_ms: 0,
   shedPerSecondMax: 10_000,
 };
 

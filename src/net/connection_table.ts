@@ -5,7 +5,9 @@
  *
  * A newcomer is always let in while an unproven or an idle connection can be closed for it:
  *
- * 1. where its own source holds too many unproven ones, the oldest of these goes;
+ * 1. where its own source holds too many unproven ones, the oldest of these goes, unless that is so
+ *    young that it may just be shaking hands: hosts behind one address that all come at once would
+ *    otherwise put each other out;
  * 2. where there are too many unproven ones in all, the oldest of the source with the most goes;
  * 3. where there are too many connections, an unproven one goes as in 2, else the proven one that
  *    has been idle for longest. Connections of clients at work stay, and the newcomer is refused.
@@ -19,6 +21,8 @@ export interface ConnectionLimits {
   readonly unprovenCountMax: number;
   /** Many hosts may stand behind one address, each unproven until its first answer. */
   readonly unprovenPerSourceMax: number;
+  /** How old an unproven connection must be to be closed for another of its own source. */
+  readonly shedAgeMin_ms: number;
   /** How often in a second another connection is closed for a newcomer of one source. */
   readonly shedPerSecondMax: number;
 }
@@ -89,22 +93,20 @@ export class ConnectionTable {
 
   /** Takes a new connection in, for which another may have to go; null: there is no room for it. */
   add(source: string, now_ms: number, close: () => void): Connection | null {
-    const { countMax, unprovenCountMax, unprovenPerSourceMax } = this.limits;
+    const { countMax, unprovenCountMax, unprovenPerSourceMax, shedAgeMin_ms } = this.limits;
     const own = this.#unproven.get(source);
-    const victim = own !== undefined && own.size >= unprovenPerSourceMax
-      ? first(own)
-      : this.#unprovenCount >= unprovenCountMax
-      ? this.#oldestOfLargest()
-      : this.#all.size >= countMax
-      ? this.#oldestOfLargest() ?? this.#longestIdle()
-      : null;
+    let victim: Connection | null = null;
+    if (own !== undefined && own.size >= unprovenPerSourceMax) {
+      victim = first(own);
+      if (now_ms - victim!.accepted_ms < shedAgeMin_ms) return this.#refuse();
+    } else if (this.#unprovenCount >= unprovenCountMax) victim = this.#oldestOfLargest();
+    else if (this.#all.size >= countMax) victim = this.#oldestOfLargest() ?? this.#longestIdle();
     if (victim !== null && this.#mayShed(source, now_ms)) {
       this.delete(victim);
       this.shedCount++;
       victim.close();
     } else if (victim !== null || this.#all.size >= countMax) {
-      this.refusedCount++;
-      return null;
+      return this.#refuse();
     }
     const connection: Connection = {
       source,
@@ -144,6 +146,11 @@ export class ConnectionTable {
     own.delete(connection);
     this.#unprovenCount--;
     if (own.size === 0) this.#unproven.delete(connection.source);
+  }
+
+  #refuse(): null {
+    this.refusedCount++;
+    return null;
   }
 
   #mayShed(source: string, now_ms: number): boolean {

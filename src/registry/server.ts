@@ -26,13 +26,14 @@ export interface RegistryLimits extends Omit<HttpLimits, "countMax"> {
 /** Enough for ten thousand hosts. */
 export const REGISTRY_LIMITS: RegistryLimits = {
   watcherCountMax: 10_000,
-  connectionCountMax: 2_000,
+  connectionCountMax: 3_000,
   heartbeat_ms: HEARTBEAT_MS,
   stall_ms: 60_000,
-  unprovenCountMax: 1_024,
+  unprovenCountMax: 2_048,
   // Hosts behind one address that come back at the same time, as after a restart, are let in
   // this many at a time; the others try again.
-  unprovenPerSourceMax: 256,
+  unprovenPerSourceMax: 1_024,
+  shedAgeMin_ms: 3_000,
   shedPerSecondMax: 100,
   headerTimeout_ms: 10_000,
   requestTimeout_ms: 20_000,

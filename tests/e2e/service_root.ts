@@ -234,8 +234,10 @@ export class SystemdHost {
 
 /** What the unit's directives come to, for the daemon alone. */
 const RUN_SANDBOXED = `${MAKE_ROOT}
-for place in $PLACES; do
+for entry in $PLACES; do
+  place="\${entry#*:}"
   mkdir -p "$R/$place"
+  chmod "\${entry%%:*}" "$R/$place"
   mount --bind "$R/$place" "$R/$place"
 done
 [ "$PROTECT_HOME" = yes ] && for place in home root; do mount -t tmpfs tmpfs "$R/$place"; done
@@ -256,12 +258,13 @@ export function startSandboxed(
   host: number,
   command = unitValues("Service", "ExecStart").join(" "),
 ): Promise<ChildProcess> {
+  const mode = (kind: "State" | "Runtime") => serviceValue(`${kind}DirectoryMode`) || "0755";
   const capabilities = unitValues("Service", "CapabilityBoundingSet")
     .map((name) => `,+${name.replace(/^CAP_/, "").toLowerCase()}`);
   return launch(lab, host, RUN_SANDBOXED, {
     PLACES: [
-      ...unitValues("Service", "StateDirectory").map((name) => `var/lib/${name}`),
-      ...unitValues("Service", "RuntimeDirectory").map((name) => `run/${name}`),
+      ...unitValues("Service", "StateDirectory").map((name) => `${mode("State")}:var/lib/${name}`),
+      ...unitValues("Service", "RuntimeDirectory").map((name) => `${mode("Runtime")}:run/${name}`),
     ].join(" "),
     PROTECT_HOME: serviceValue("ProtectHome"),
     PROTECT_SYSTEM: serviceValue("ProtectSystem"),

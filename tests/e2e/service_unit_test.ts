@@ -3,12 +3,12 @@
  * which enables, starts, restarts, upgrades and stops it.
  */
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { copyFileSync, existsSync, readFileSync, renameSync, statSync } from "node:fs";
 import { test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import type { Status } from "../../src/agent/status.ts";
 import { openClient } from "../../src/cli/client.ts";
+import { endProcess } from "../../src/demo/child.ts";
 import { IpPrefix } from "../../src/net/ip.ts";
 import { type Lab, withLab } from "./lab.ts";
 import { startSandboxed, SystemdHost, whyNoSystemd } from "./service_root.ts";
@@ -71,9 +71,7 @@ test("in the unit's sandbox, without systemd, the daemon starts and packets flow
       await lab.untilPing(1, 2);
       lab.assertPings([1, 2], [2, 1]);
     } finally {
-      const gone = once(child, "exit");
-      process.kill(child.pid!, "SIGTERM");
-      await gone;
+      await endProcess(child);
     }
   }));
 

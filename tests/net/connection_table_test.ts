@@ -12,6 +12,7 @@ describe("the table of connections", () => {
       countMax: 6,
       unprovenCountMax: 4,
       unprovenPerSourceMax: 3,
+      shedAgeMin_ms: 0,
       shedPerSecondMax: 10,
       ...limits,
     });
@@ -58,6 +59,16 @@ describe("the table of connections", () => {
     table.delete(newcomers[0]!);
     table.delete(newcomers[0]!);
     assert.ok(add("d 2"));
+  });
+
+  test("refuses a newcomer while all of its source may still be shaking hands", () => {
+    const { table, add, later } = newTable({ shedAgeMin_ms: 100 });
+    for (const name of ["a 1", "a 2", "a 3"]) add(name);
+    assert.equal(add("a 4"), null);
+    later(100);
+    assert.ok(add("a 5"));
+    assert.deepEqual(closed, ["a 1"]);
+    assert.deepEqual([table.shedCount, table.refusedCount], [1, 1]);
   });
 
   test("makes room for one source a bounded number of times in a second", () => {

@@ -188,7 +188,7 @@ describe("the registry server", () => {
 describe("the bounds of the registry's connections", () => {
   let registry: TestRegistry;
   beforeEach(async () => {
-    const limits = { watcherCountMax: 2, connectionCountMax: 4 };
+    const limits = { watcherCountMax: 2, connectionCountMax: 4, shedAgeMin_ms: 0 };
     registry = await TestRegistry.start({ random: seededRandom(1) }, limits);
     registry.store.setConfig('{"Network": "10.0.0.0/8"}', "test");
   });

@@ -138,6 +138,19 @@ function holdTests(harness: () => StoreHarness, limits: Limits): void {
     assert.equal(listed?.expiry_ms, end_ms);
   });
 
+  test("the mark of the daemon that wrote a lease last is shown, as it was written", async () => {
+    const { store, registry } = harness();
+    await registry.setConfig(NETWORK, "test");
+    const marked = (run: string) => ({ ...nodeNumber(1), node: { id: "a1", run } });
+    const attributes = marked("one");
+    const lease = await store.acquire({ attributes, previousSubnets: [] });
+    assert.deepEqual((await store.list())[0]?.node, { id: "a1", run: "one" });
+    await store.renew({ ...lease, ...marked("two") });
+    assert.deepEqual((await store.list())[0]?.node, { id: "a1", run: "two" });
+    await store.acquire({ attributes: nodeNumber(1), previousSubnets: [] });
+    assert.equal((await store.list())[0]?.node, undefined);
+  });
+
   test("a lease that is gone, or another's, is lost", async () => {
     const { store } = harness();
     const held = await acquire(store, 1);

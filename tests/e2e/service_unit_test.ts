@@ -100,11 +100,22 @@ function replaceExecutable(host: SystemdHost): void {
   renameSync(`${place}.new`, place);
 }
 
+/** The unit's capabilities and directories suffice for all that the daemon does to the kernel. */
+function assertAllowed(host: SystemdHost, status: Status): void {
+  assert.deepEqual(status.problems, [], "started with its boot");
+  assert.equal(status.guard?.state, "on");
+  const { devices, tunnels } = status.backend!;
+  const device = devices[0]?.name ?? tunnels[0]!.device;
+  const names = ["ipv4/ip_forward", `ipv6/conf/${device}/accept_ra`];
+  const paths = names.map((name) => `/proc/sys/net/${name}`);
+  assert.equal(host.run("cat", ...paths).stdout, "1\n0\n", "switches of the kernel");
+}
+
 async function tryUnit(lab: Lab, host: SystemdHost): Promise<void> {
   const apiSocket = host.path("/run/selvage/api.sock");
   const untilReady = () => untilStatus(apiSocket, isReady, () => host.journal());
   const status = await untilReady();
-  assert.deepEqual(status.problems, [], "started with its boot");
+  assertAllowed(host, status);
   assert.equal(host.systemctl("is-enabled", "selvage"), "enabled");
   assert.equal(host.systemctl("is-active", "selvage"), "active");
   assert.match(host.show("StatusText"), /^holding 10\.210\./);
@@ -157,18 +168,38 @@ async function tryUnit(lab: Lab, host: SystemdHost): Promise<void> {
 const whyNot = whyNoSystemd();
 if (whyNot !== null) console.error(`The unit is not tried under systemd here: ${whyNot}`);
 
+/** Runs `work` with a host of the lab that runs systemd, and with host 1 as its registry. */
+function withSystemd(config: unknown, work: (lab: Lab, host: SystemdHost) => Promise<void>) {
+  return withLab(2, async (lab) => {
+    await lab.startRegistry(config);
+    addDefaultRoute(lab, 2);
+    const host = await SystemdHost.boot(lab, 2);
+    try {
+      await work(lab, host);
+    } finally {
+      await host.close();
+    }
+  });
+}
+
 test(
   "systemd enables, starts, restarts, upgrades and stops the unit, and no packet is lost",
   { skip: whyNot ?? false },
+  () => withSystemd(VXLAN, tryUnit),
+);
+
+test(
+  "under systemd the unit may open its tunnel in user space",
+  { skip: whyNot ?? false },
   () =>
-    withLab(2, async (lab) => {
-      await lab.startRegistry(VXLAN);
-      addDefaultRoute(lab, 2);
-      const host = await SystemdHost.boot(lab, 2);
-      try {
-        await tryUnit(lab, host);
-      } finally {
-        await host.close();
-      }
+    withSystemd({ Network: "10.210.0.0/16" }, async (lab, host) => {
+      const apiSocket = host.path("/run/selvage/api.sock");
+      const status = await untilStatus(apiSocket, isReady, () => host.journal());
+      assert.equal(status.backend!.tunnels[0]!.device, "selvage0");
+      assertAllowed(host, status);
+      await lab.attach(1);
+      await attach(lab, 2, status);
+      await lab.untilPing(1, 2);
+      lab.assertPings([2, 1]);
     }),
 );

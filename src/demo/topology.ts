@@ -7,7 +7,7 @@
  *
  * The namespaces are held by descriptors alone: they end with this process, whatever becomes of it.
  */
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
 import { closeNetns, createNetns, type Netns, withNetns } from "../../ffi/netns.ts";
 import { IpAddress, IpPrefix } from "../net/ip.ts";
@@ -92,6 +92,14 @@ export interface HostNetwork {
   readonly outerAddress: IpAddress;
 }
 
+/** Called in a namespace: the host may have IPv6 off for new ones (`ipv6.disable_ipv6=1`). */
+export function switchIpv6On(): void {
+  for (const name of ["all", "default"]) {
+    const path = `/proc/sys/net/ipv6/conf/${name}/disable_ipv6`;
+    if (existsSync(path)) writeFileSync(path, "0");
+  }
+}
+
 export class Topology {
   readonly #switch: Netns;
   readonly #open: Netns[] = [];
@@ -115,6 +123,7 @@ export class Topology {
   #create(): Netns {
     const netns = createNetns();
     this.#open.push(netns);
+    withNetns(netns, switchIpv6On);
     withConnection(netns, (connection) => setUp(connection, "lo"));
     return netns;
   }

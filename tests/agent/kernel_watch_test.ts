@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { NETLINK_ROUTE } from "../../ffi/netlink_listener.ts";
 import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
-import { closeNetns, createNetns, withNetns } from "../../ffi/netns.ts";
+import { closeNetns, withNetns } from "../../ffi/netns.ts";
+import { createTestNetns } from "../netns.ts";
 import { followKernel } from "../../src/agent/kernel_watch.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import { NetlinkConnection } from "../../src/netlink/connection.ts";
@@ -39,7 +40,7 @@ async function following(
   act: (seen: Seen, connection: NetlinkConnection) => Promise<void>,
   onGap: (seen: Seen) => void = () => {},
 ): Promise<void> {
-  const netns = createNetns();
+  const netns = createTestNetns();
   const connection = withNetns(netns, () => new NetlinkConnection(new NetlinkRouteSocket()));
   const [seen, ending] = [new Seen(), new AbortController()];
   try {

@@ -11,7 +11,8 @@ import {
   processesIn,
   processTime_s,
 } from "./processes.ts";
-import { closeNetns, createNetns } from "../../ffi/netns.ts";
+import { closeNetns } from "../../ffi/netns.ts";
+import { createTestNetns } from "../netns.ts";
 import { runToEnd, startUntil } from "./children.ts";
 
 const KNOWN = { tunnels: ["fastd", "tinc"], parts: ["udp", "fastd", "tinc", "micro"] };
@@ -78,7 +79,7 @@ test("lists name what there is", () => {
 });
 
 test("what runs in a namespace is found there and ended, also what a program started", async () => {
-  const netns = createNetns();
+  const netns = createTestNetns();
   try {
     assert.deepEqual(processesIn(netns), []);
     const script = "sleep 600 & echo ready; wait";
@@ -96,7 +97,7 @@ test("what runs in a namespace is found there and ended, also what a program sta
 });
 
 test("a program that takes too long is ended, and its time limit named", async () => {
-  const netns = createNetns();
+  const netns = createTestNetns();
   try {
     const limits = { timeout_ms: 50, signal: NEVER };
     await assert.rejects(

@@ -4,7 +4,8 @@
  */
 import { fileURLToPath } from "node:url";
 import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
-import { closeNetns, createNetns, type Netns, withNetns } from "../../ffi/netns.ts";
+import { closeNetns, type Netns, withNetns } from "../../ffi/netns.ts";
+import { createTestNetns } from "../netns.ts";
 import { IpAddress } from "../../src/net/ip.ts";
 import { NetlinkConnection } from "../../src/netlink/connection.ts";
 import { addAddress, createVeth, getLink, setLink } from "../../src/netlink/rtnetlink.ts";
@@ -77,7 +78,7 @@ async function runOnce(
 
 /** A start into empty tables, and a restart. Throws if they wrote too little or too much. */
 async function runBoth(one: PeersCase, signal: AbortSignal): Promise<[PeersTime, PeersTime]> {
-  const netns = createNetns();
+  const netns = createTestNetns();
   try {
     addOuterLink(netns);
     const start = await runOnce(netns, one, signal);

@@ -10,7 +10,8 @@ import { spawnSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { closeFd } from "../../ffi/fd.ts";
 import { libc } from "../../ffi/libc.ts";
-import { closeNetns, createNetns, type Netns, withNetns } from "../../ffi/netns.ts";
+import { closeNetns, type Netns, withNetns } from "../../ffi/netns.ts";
+import { createTestNetns } from "../netns.ts";
 import { sockaddrIn } from "../../ffi/socket_address.ts";
 import { openRawSocket } from "../../ffi/raw_socket.ts";
 import { openTun } from "../../ffi/tun.ts";
@@ -26,7 +27,7 @@ const PORT = 8285;
 const TUN = "sv0";
 
 class Host {
-  readonly netns: Netns = createNetns();
+  readonly netns: Netns = createTestNetns();
   readonly #fds: number[] = [];
 
   constructor(readonly number: 1 | 2) {}

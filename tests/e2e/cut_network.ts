@@ -6,7 +6,8 @@
  * The namespaces are held by descriptors of this process alone and end with it.
  */
 import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
-import { closeNetns, createNetns, type Netns, withNetns } from "../../ffi/netns.ts";
+import { closeNetns, type Netns, withNetns } from "../../ffi/netns.ts";
+import { createTestNetns } from "../netns.ts";
 import { IpAddress } from "../../src/net/ip.ts";
 import { NetlinkConnection } from "../../src/netlink/connection.ts";
 import * as rtnetlink from "../../src/netlink/rtnetlink.ts";
@@ -22,7 +23,7 @@ export function outerAddress(number: number): IpAddress {
 }
 
 class Namespace {
-  readonly netns: Netns = createNetns();
+  readonly netns: Netns = createTestNetns();
   readonly #socket = withNetns(this.netns, () => new NetlinkRouteSocket());
   readonly connection = new NetlinkConnection(this.#socket);
 

@@ -7,7 +7,8 @@ import { createEventFd, signalEventFd } from "../../ffi/event_fd.ts";
 import { closeFd } from "../../ffi/fd.ts";
 import { lastErrno, libc } from "../../ffi/libc.ts";
 import { NetlinkNetfilterSocket, NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
-import { closeNetns, createNetns, withNetns } from "../../ffi/netns.ts";
+import { closeNetns, withNetns } from "../../ffi/netns.ts";
+import { createTestNetns } from "../netns.ts";
 import { memoryAddress, packetIo } from "../../ffi/packet_io.ts";
 import { openTun } from "../../ffi/tun.ts";
 import { enableUdpOffloads, openUdpSocket } from "../../ffi/udp_socket.ts";
@@ -15,7 +16,7 @@ import { enableUdpOffloads, openUdpSocket } from "../../ffi/udp_socket.ts";
 const LOOPBACK = new Uint8Array([127, 0, 0, 1]);
 
 function inNetns(run: () => void): void {
-  const netns = createNetns();
+  const netns = createTestNetns();
   try {
     withNetns(netns, run);
   } finally {

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { NETLINK_ROUTE, NetlinkListener } from "../../ffi/netlink_listener.ts";
 import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
-import { closeNetns, createNetns, withNetns } from "../../ffi/netns.ts";
+import { closeNetns, withNetns } from "../../ffi/netns.ts";
+import { createTestNetns } from "../netns.ts";
 import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import { NetlinkConnection } from "../../src/netlink/connection.ts";
 import { decodeLink, RTM_NEWLINK } from "../../src/netlink/link.ts";
@@ -20,7 +21,7 @@ async function withListener(
   group: number,
   body: (listener: NetlinkListener, connection: NetlinkConnection) => Promise<void>,
 ): Promise<void> {
-  const netns = createNetns();
+  const netns = createTestNetns();
   const [listener, connection] = withNetns(netns, () => [
     new NetlinkListener(NETLINK_ROUTE, [group]),
     new NetlinkConnection(new NetlinkRouteSocket()),

@@ -5,7 +5,8 @@ import { errnoNumber, SystemError } from "../../ffi/errno.ts";
 import { closeFd } from "../../ffi/fd.ts";
 import { lastErrno, libc } from "../../ffi/libc.ts";
 import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
-import { closeNetns, createNetns, withNetns } from "../../ffi/netns.ts";
+import { closeNetns, withNetns } from "../../ffi/netns.ts";
+import { createTestNetns } from "../netns.ts";
 import { openRawSocket } from "../../ffi/raw_socket.ts";
 import { sockaddrIn, sockaddrIn6 } from "../../ffi/socket_address.ts";
 import { addTunQueue, openTun, type TunOffload } from "../../ffi/tun.ts";
@@ -20,7 +21,7 @@ const LOOPBACK = { 4: IpAddress.parse("127.0.0.1"), 6: IpAddress.parse("::1") };
 
 /** Runs in a namespace of its own, with loopback up. */
 function inNetns(run: (connection: NetlinkConnection) => void): void {
-  const netns = createNetns();
+  const netns = createTestNetns();
   try {
     withNetns(netns, () => {
       const socket = new NetlinkRouteSocket();

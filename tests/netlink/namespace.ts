@@ -1,6 +1,7 @@
 /** Fresh network namespaces for tests against the real kernel. */
 import { spawnSync } from "node:child_process";
-import { closeNetns, createNetns, type Netns, withNetns } from "../../ffi/netns.ts";
+import { closeNetns, type Netns, withNetns } from "../../ffi/netns.ts";
+import { createTestNetns } from "../netns.ts";
 import { NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
 import { NetlinkConnection } from "../../src/netlink/connection.ts";
 
@@ -22,7 +23,7 @@ export function withNamespaces(
   const opened: TestNamespace[] = [];
   try {
     for (let i = 0; i < count; i++) {
-      const netns = createNetns();
+      const netns = createTestNetns();
       try {
         const connection = withNetns(netns, () => new NetlinkConnection(new NetlinkRouteSocket()));
         opened.push({ netns, connection, ip: (...words) => ip(netns, words) });

@@ -65,6 +65,8 @@ const SPECIAL: Readonly<Record<Family, readonly IpPrefix[]>> = {
   6: ["::/127", "fe80::/10", "ff00::/8"].map((text) => IpPrefix.parse(text)),
 };
 
+/** RFC 791. */
+const IPV4_PROTOCOL: PacketField = { base: "network", offset_bytes: 9, size_bytes: 1 };
 /** The port that the packet is for. */
 const DESTINATION_PORT: PacketField = { base: "transport", offset_bytes: 2, size_bytes: 2 };
 const VNI_BITS = 24;
@@ -393,13 +395,15 @@ function tunnelChain(input: FamilyInput, carrier: KernelCarrier): DesiredChain {
   return { name: TUNNEL_CHAIN, hook: null, rules: rules() };
 }
 
+/** Of IPv4, where the protocol is always at one place, the kernel compares it with less work. */
+function protocolIs(family: Family, value: number): FirewallMatch {
+  return family === 4 ? numberIs(IPV4_PROTOCOL, value) : { type: "protocol", value };
+}
+
 /** What carries the packets of our tunnel, on the outside. */
-function outerMatches(carrier: Carrier): FirewallMatch[] {
-  if (carrier.type === "ipip") return [{ type: "protocol", value: IPPROTO_IPIP }];
-  return [
-    { type: "protocol", value: IPPROTO_UDP },
-    numberIs(DESTINATION_PORT, carrier.port),
-  ];
+function outerMatches(family: Family, carrier: Carrier): FirewallMatch[] {
+  if (carrier.type === "ipip") return [protocolIs(family, IPPROTO_IPIP)];
+  return [protocolIs(family, IPPROTO_UDP), numberIs(DESTINATION_PORT, carrier.port)];
 }
 
 /** Packets from the overlay's range that come in by the outer link without a tunnel. */
@@ -444,11 +448,11 @@ function inputChain(input: FamilyInput): DesiredChain {
       drop(notUnicast, ...fromRange(input), { type: "unicast", isUnicast: false }),
       jump(DIRECT_CHAIN, ...fromRange(input)),
     ]
-    : [drop(outsideTunnel, ...fromRange(input), inPrefix(destination, subnet))];
+    : [drop(outsideTunnel, inPrefix(destination, subnet), ...fromRange(input))];
   const rules = [
     ...(isKernels(carrier)
       ? [
-        jump(TUNNEL_CHAIN, ...outerMatches(carrier)),
+        jump(TUNNEL_CHAIN, ...outerMatches(family, carrier)),
         ...pathMtuRules(family, carrier.type, QUOTED_HOSTS, GUARD_REASONS.pathMtu),
       ]
       : []),
@@ -511,38 +515,43 @@ function forwardChain(input: FamilyInput): DesiredChain {
     ...(isDirect ? [forged()] : []),
     ...(carrier === null
       ? []
-      : [jump(FORWARDED_CHAIN, ...outerMatches(carrier), isHost(family, "destination"))]),
+      : [jump(FORWARDED_CHAIN, ...outerMatches(family, carrier), isHost(family, "destination"))]),
     ...(isDirect
       ? [
         jump(DIRECT_CHAIN, ...fromRange(input)),
         drop(destinationNotOurs, ...fromRange(input), inPrefix(destination, subnet, false)),
       ]
-      : [drop(outsideTunnel, ...fromRange(input), inPrefix(destination, subnet))]),
+      : [drop(outsideTunnel, inPrefix(destination, subnet), ...fromRange(input))]),
   ];
   return { name: "forward", hook: "filter forward", rules };
 }
 
-/** Packets that no local socket sent are no match for a user, and pass at the first look. */
-function outputChain({ family, uid }: FamilyInput, carrier: Carrier): DesiredChain {
-  const users: FirewallMatch[] = [...new Set([0, uid])].map((one) => ({
-    type: "not_user",
-    uid: one,
-  }));
+const USERS_CHAIN = "users";
+
+/** Marks what users who are not root send into the kernel's tunnel, and drops what goes past it. */
+function usersChain({ family, uid }: FamilyInput, carrier: Carrier): DesiredChain {
+  const isKernel = isKernels(carrier);
   const rules: DesiredRule[] = [
-    ...(isKernels(carrier)
+    ...(uid === 0 ? [] : [leave({ type: "user", uid, isEqual: true })]),
+    ...(isKernel
       ? [{
-        matches: [...users, link("out", carrier.device)],
+        matches: [link("out", carrier.device)],
         verdict: { type: "mark", bits: GUARD_MARK } as const,
       }]
       : []),
     drop(
       GUARD_REASONS.localUser,
-      ...users,
-      ...outerMatches(carrier),
-      ...(isKernels(carrier) ? [{ type: "mark", value: 0, mask: GUARD_MARK } as const] : []),
+      ...outerMatches(family, carrier),
+      ...(isKernel ? [{ type: "mark", value: 0, mask: GUARD_MARK } as const] : []),
       isHost(family, "destination"),
     ),
   ];
+  return { name: USERS_CHAIN, hook: null, rules };
+}
+
+/** Packets that no local socket sent are no match for a user, and pass at the first look. */
+function outputChain(): DesiredChain {
+  const rules = [jump(USERS_CHAIN, { type: "user", uid: 0, isEqual: false })];
   return { name: "output", hook: "filter output", rules };
 }
 
@@ -564,7 +573,7 @@ function chainsOf(input: FamilyInput, hasFib: boolean): DesiredChain[] {
     ...(isDirect ? [directChain(input)] : []),
     inputChain(input),
     forwardChain(input),
-    ...(carrier === null ? [] : [outputChain(input, carrier)]),
+    ...(carrier === null ? [] : [usersChain(input, carrier), outputChain()]),
     ...(carrier?.type === "ipip" ? [ipipChain(input, carrier.device)] : []),
   ];
 }

@@ -189,8 +189,8 @@ export function matchExpressions(match: FirewallMatch): KnownExpression[] {
       const key = match.direction === "in" ? NFT_META_IIFNAME : NFT_META_OIFNAME;
       return [loadMeta(key), compared(linkName(match.name), match.isEqual)];
     }
-    case "not_user":
-      return [loadMeta(NFT_META_SKUID), compared(hostUint32(match.uid), false)];
+    case "user":
+      return [loadMeta(NFT_META_SKUID), compared(hostUint32(match.uid), match.isEqual)];
     case "unicast":
       return [
         loadMeta(NFT_META_PKTTYPE),

@@ -40,8 +40,8 @@ export type FirewallMatch =
     readonly name: string;
     readonly isEqual: boolean;
   }
-  /** Not the user of the local socket that sent it. No match for what no local socket sent. */
-  | { readonly type: "not_user"; readonly uid: number }
+  /** Whether this user's local socket sent it. No match for what no local socket sent. */
+  | { readonly type: "user"; readonly uid: number; readonly isEqual: boolean }
   /** Whether the link layer brought it to this host alone: neither broadcast nor multicast. */
   | { readonly type: "unicast"; readonly isUnicast: boolean }
   /** Whether the first `prefixLength` bits of the field are `value`'s. */

@@ -53,10 +53,10 @@ const chainNames = (table: DesiredTable | undefined) => table?.chains.map(({ nam
 
 describe("what is guarded", () => {
   const cases: readonly (readonly [Backend, string[]])[] = [
-    [vxlanBackend, ["tunnel", "forwarded", "input", "forward", "output"]],
-    [ipipBackend, ["tunnel", "forwarded", "input", "forward", "output", "prerouting"]],
-    [udpBackend, ["forwarded", "input", "forward", "output"]],
-    [userspaceVxlanBackend, ["forwarded", "input", "forward", "output"]],
+    [vxlanBackend, ["tunnel", "forwarded", "input", "forward", "users", "output"]],
+    [ipipBackend, ["tunnel", "forwarded", "input", "forward", "users", "output", "prerouting"]],
+    [udpBackend, ["forwarded", "input", "forward", "users", "output"]],
+    [userspaceVxlanBackend, ["forwarded", "input", "forward", "users", "output"]],
     [hostGwBackend, ["direct", "input", "forward"]],
   ];
   for (const [backend, chains] of cases) {
@@ -128,8 +128,8 @@ test("--allow-outside-sources lets in sources outside of the network, and no oth
 
 test("a daemon that is not root may send as itself", () => {
   const users = (uid: number) =>
-    plan(udpBackend, [], { uid })[0]!.chains.find(({ name }) => name === "output")!.rules
+    plan(udpBackend, [], { uid })[0]!.chains.find(({ name }) => name === "users")!.rules
       .flatMap(({ matches }) => matches)
-      .flatMap((match) => match.type === "not_user" ? [match.uid] : []);
-  assert.deepEqual([users(0), users(990)], [[0], [0, 990]]);
+      .flatMap((match) => match.type === "user" ? [match.uid] : []);
+  assert.deepEqual([users(0), users(990)], [[], [990]]);
 });

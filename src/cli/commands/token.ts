@@ -26,7 +26,7 @@ interface ListFlags extends ClientFlags {
 const SCOPES = ["join", "api"] as const;
 
 const NEXT_STEPS: Readonly<Record<TokenScope, string>> = {
-  join: "On each other host: selvage run --join STRING, or put it into a file: --join @FILE",
+  join: "On each other host, with this in a file of mode 0600: selvage run --join @FILE",
   api: "Send it as the header Authorization: Bearer TOKEN, or set SELVAGE_TOKEN.",
 };
 

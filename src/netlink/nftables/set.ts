@@ -40,6 +40,8 @@ const KEY_TYPES = { ipv4_addr: 7, ipv6_addr: 8 } as const;
 const KEY_TYPE_INTEGER = 4;
 const KEY_TYPE_BITS = 6;
 const KEY_SIZES_BYTES = { ipv4_addr: 4, ipv6_addr: 16 } as const;
+/** Parts of keys begin at multiples of this. */
+const KEY_ALIGNMENT_BYTES = 4;
 /** What a part of a key is compared with: an address, or bytes after the IP header. */
 export type KeyType =
   | keyof typeof KEY_TYPES
@@ -64,7 +66,9 @@ export interface NftSet {
 export function plainSet(name: string, key: readonly KeyType[]): NftSet {
   const codeOf = (type: KeyType) => typeof type === "string" ? KEY_TYPES[type] : KEY_TYPE_INTEGER;
   const sizeOf = (type: KeyType) =>
-    typeof type === "string" ? KEY_SIZES_BYTES[type] : type.size_bytes;
+    typeof type === "string"
+      ? KEY_SIZES_BYTES[type]
+      : Math.max(type.size_bytes, KEY_ALIGNMENT_BYTES);
   return {
     name,
     keyType: key.reduce<number>((code, type) => code << KEY_TYPE_BITS | codeOf(type), 0),

@@ -368,34 +368,62 @@ function hasBroadcast({ family, subnet }: FamilyInput): boolean {
   return family === 4 && subnet.length <= 30;
 }
 
+/** What an outer packet of our tunnel must be, except for who sent it. */
+function isForUs(input: FamilyInput, carrier: KernelCarrier): FirewallMatch[] {
+  const { family } = input;
+  return [
+    { type: "unicast", isUnicast: true },
+    ...(carrier.type === "vxlan"
+      ? [equals(VNI, vniBytes(carrier), true, VNI_BITS), isFamily(family, true)]
+      : []),
+    ...isInSubnet(input, innerField(family, "destination", carrier)),
+  ];
+}
+
+/** The field of the header has a byte more than the number. */
+function vniBytes({ vni }: { readonly vni: number }): Uint8Array {
+  return Uint8Array.of(vni >>> 16, vni >>> 8, vni, 0);
+}
+
+function isFamily(family: Family, isEqual: boolean): FirewallMatch {
+  return numberIs(INNER_ETHERTYPE, ETHERTYPES[family], isEqual);
+}
+
+/** Accepts what has an inner source of this length; `outer`: what else it must be. */
+function acceptRule(
+  input: FamilyInput,
+  carrier: KernelCarrier,
+  length: number,
+  ...outer: readonly FirewallMatch[]
+): DesiredRule {
+  const { name: set, key } = sourcesOf(input, carrier, length);
+  const isFromPeer: FirewallMatch = { type: "member", set, key, isMember: true };
+  return accept(...outer, ...isForUs(input, carrier), isFromPeer);
+}
+
 /**
- * The rules for what reaches the kernel's tunnel. The usual packet meets the first, which accepts
- * it; `foreign` lets pass what is not for our tunnel, and what is left over then is dropped.
+ * The rules for what reaches the kernel's tunnel and is not the usual packet. `foreign` lets pass
+ * what is not for our tunnel, and what is left over then is dropped.
  */
 function kernelRules(
   input: FamilyInput,
   carrier: KernelCarrier,
-  framing: readonly FirewallMatch[],
   foreign: readonly DesiredRule[],
 ): DesiredRule[] {
   const { family, trustsUnderlay, allowsOutsideSources, config } = input;
   const source = innerField(family, "source", carrier);
-  const destination = innerField(family, "destination", carrier);
-  const isForUs: readonly FirewallMatch[] = [
-    { type: "unicast", isUnicast: true },
-    ...framing,
-    ...isInSubnet(input, destination),
-  ];
-  const accepts = sourceLengthsOf(input).map((length) => {
-    const { name: set, key } = sourcesOf(input, carrier, length);
-    return accept(...isForUs, { type: "member", set, key, isMember: true });
-  });
+  const accepts = sourceLengthsOf(input).slice(1)
+    .map((length) => acceptRule(input, carrier, length));
   const { network } = ofFamily(config.ranges, family)!;
   const outside = !allowsOutsideSources ? [] : [
     ...SPECIAL[family].map((prefix) =>
-      drop(GUARD_REASONS.sourceOutsideSubnet, ...isForUs, inPrefix(source, prefix))
+      drop(
+        GUARD_REASONS.sourceOutsideSubnet,
+        ...isForUs(input, carrier),
+        inPrefix(source, prefix),
+      )
     ),
-    accept(...isForUs, inPrefix(source, network, false)),
+    accept(...isForUs(input, carrier), inPrefix(source, network, false)),
   ];
   return [
     ...accepts,
@@ -408,7 +436,7 @@ function kernelRules(
 
 const TUNNEL_CHAIN = "tunnel";
 
-/** Decides on what this host gets for its tunnel. */
+/** Decides on what this host gets for its tunnel, but for the usual packet. */
 function tunnelChain(input: FamilyInput, carrier: KernelCarrier): DesiredChain {
   const { family, subnet } = input;
   const { innerProtocol, destinationNotOurs, sourceOutsideSubnet } = GUARD_REASONS;
@@ -418,25 +446,21 @@ function tunnelChain(input: FamilyInput, carrier: KernelCarrier): DesiredChain {
         const destination = innerField(family, "destination", carrier);
         return [
           // Other tunnels of the host; what the kernel gives to ours is dropped after it.
-          ...kernelRules(input, carrier, [], [leave(inPrefix(destination, subnet, false))]),
+          ...kernelRules(input, carrier, [leave(inPrefix(destination, subnet, false))]),
           drop(destinationNotOurs, equals(destination, subnet.last.toBytes())),
           drop(sourceOutsideSubnet),
         ];
       }
       case "vxlan": {
         const destination = innerField(family, "destination", carrier);
-        const vni = Uint8Array.of(carrier.vni >>> 16, carrier.vni >>> 8, carrier.vni, 0);
-        const isFamily = (isEqual: boolean) =>
-          numberIs(INNER_ETHERTYPE, ETHERTYPES[family], isEqual);
         return [
+          // Other devices of the host that share the port.
           ...kernelRules(
             input,
             carrier,
-            [equals(VNI, vni, true, VNI_BITS), isFamily(true)],
-            // Other devices of the host that share the port.
-            [leave(equals(VNI, vni, false, VNI_BITS))],
+            [leave(equals(VNI, vniBytes(carrier), false, VNI_BITS))],
           ),
-          drop(innerProtocol, isFamily(false)),
+          drop(innerProtocol, isFamily(family, false)),
           drop(destinationNotOurs, inPrefix(destination, subnet, false)),
           ...(hasBroadcast(input)
             ? [drop(destinationNotOurs, equals(destination, subnet.last.toBytes()))]
@@ -506,6 +530,8 @@ function inputChain(input: FamilyInput): DesiredChain {
   const rules = [
     ...(isKernels(carrier)
       ? [
+        // The usual packet meets this rule alone.
+        acceptRule(input, carrier, lengthsOf(input)[0]!, ...outerMatches(family, carrier)),
         jump(TUNNEL_CHAIN, ...outerMatches(family, carrier)),
         ...pathMtuRules(family, carrier.type, QUOTED_HOSTS, GUARD_REASONS.pathMtu),
       ]

@@ -135,7 +135,7 @@ describe("the guard's sets", () => {
       // One peer goes, and another comes: one transaction, and no rule is touched.
       const generation = generationOf(netns);
       nft(netns, "add rule ip selvage-guard input counter accept");
-      const handle = /accept # handle (\d+)/.exec(
+      const handle = /counter packets 0 bytes 0 accept # handle (\d+)/.exec(
         nft(netns, "list chain ip selvage-guard input", "-a"),
       )![1];
       nft(netns, `delete rule ip selvage-guard input handle ${handle}`);

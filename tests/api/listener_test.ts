@@ -285,6 +285,40 @@ describe("TCP: bounds", () => {
     for (const one of held) one.destroy();
   });
 
+  test("who holds all connections, idle or half-way through a request, is put out", async () => {
+    const { port, listener } = await tcp();
+    const { connectionCountMax } = listener.load;
+    const sockets = Array.from({ length: 2 * connectionCountMax }, (_, i) => {
+      const socket = connect(port, "127.0.0.1").on("error", () => {}).resume();
+      if (i % 2 === 1) socket.write("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ");
+      return socket;
+    });
+    const headers = { host: `127.0.0.1:${port}` };
+    for (let i = 0; i < 3; i++) {
+      const answer = await ask({ host: "127.0.0.1", port, path: "/healthz", headers });
+      assert.equal(answer.status, 200);
+    }
+    assert.ok(listener.load.shedCount >= connectionCountMax, JSON.stringify(listener.load));
+    assert.ok(listener.load.connectionCount <= connectionCountMax);
+    for (const socket of sockets) socket.destroy();
+  });
+
+  test("requests without a valid token are counted, and answered later and later", async () => {
+    const { port, listener } = await tcp({ refusalDelayMax_ms: 200 });
+    const change = { method: "DELETE", path: "/v1/leases/10.5.7.0-24" };
+    const headers = { host: `127.0.0.1:${port}` };
+    const start_ms = performance.now();
+    for (let i = 0; i < 3; i++) {
+      const answer = await ask({ host: "127.0.0.1", port, ...change, headers });
+      assert.equal(answer.status, 401);
+    }
+    assert.ok(performance.now() - start_ms > 490, "0.1, 0.2 and 0.2 s");
+    assert.equal(listener.load.unauthorizedCount, 3);
+    const authorization = `Bearer ${API_TOKEN}`;
+    const allowed = { ...change, headers: { ...headers, authorization } };
+    assert.equal((await ask({ host: "127.0.0.1", port, ...allowed })).status, 204);
+  });
+
   test("what is no HTTP, and headers too large, are refused; the server lives on", async () => {
     const { port } = await tcp({ headerSizeMax_bytes: 4096 });
     assert.match(await raw(port, "\x16\x03\x01 hello\r\n\r\n"), /^(HTTP\/1.1 400|$)/);

@@ -175,7 +175,9 @@ export class Agent {
       keepVtepMacs(stateDir, this.#link.publicAddresses, this.#vtepMacs!);
     });
     const idFile = new KeptFile(nodeIdPath(stateDir), () => keepNodeId(stateDir, this.#mark!.id));
-    return new StateKeeper([...kept, vtepFile, idFile, ...keptCertificate(stateDir)]);
+    // What it cannot remember is a notice: it stops no packets.
+    const memory = { check: () => this.#memory!.check(), failure: null };
+    return new StateKeeper([...kept, vtepFile, idFile, memory, ...keptCertificate(stateDir)]);
   }
 
   /** null: nothing is held against the network. */

@@ -1,6 +1,6 @@
 /** Writes what a node remembers of its last run, sparingly: the state directory may be flash. */
 import { createHash } from "node:crypto";
-import { rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { timeOfDay_ms } from "../clock.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { errorText, SelvageError } from "../errors.ts";
@@ -66,9 +66,12 @@ export class NodeMemory {
   readonly #last: RememberedLease | null;
   #timer: ReturnType<typeof setTimeout> | null = null;
   #arePeersChanged = false;
-  /** Of the peers' file as it was written last. */
+  /** The text of the lease's file; null: this run has not got a lease yet. */
+  #leaseText: string | null = null;
+  /** Of the peers' file as it was written last; empty: this run has not written it. */
   #peersDigest = "";
-  #problem: string | null = null;
+  /** Why each file could not be written; null: it was. */
+  readonly #faults: Record<"lease" | "peers", string | null> = { lease: null, peers: null };
   #isForgotten = false;
 
   constructor(options: NodeMemoryOptions) {
@@ -83,7 +86,9 @@ export class NodeMemory {
 
   /** Why a start without the store would not work; null: it would. */
   get problem(): string | null {
-    return this.#problem;
+    const fault = this.#faults.lease ?? this.#faults.peers;
+    return fault === null ? null : `this host cannot remember its lease and peers: ${fault}. ` +
+      "If it restarts while the store is away, it carries no packets until the store is back";
   }
 
   /**
@@ -120,12 +125,27 @@ export class NodeMemory {
 
   /** Writes a lease that the store gave, renewed or confirmed, with the network it is of. */
   keepLease({ lease, taken_ms }: HeldSince, config: NetworkConfig): void {
-    const { stateDir, storeIdentity } = this.#options;
+    const { storeIdentity } = this.#options;
     const taken = { boot: this.#boot, steady_ms: taken_ms, now_ms: timeOfDay_ms(taken_ms) };
-    this.#write(
-      leaseFile(stateDir),
-      () => formatLeaseFile({ storeIdentity, lease, config, taken }),
-    );
+    this.#leaseText = formatLeaseFile({ storeIdentity, lease, config, taken });
+    this.#writeLease(this.#leaseText);
+  }
+
+  #writeLease(text: string): void {
+    if (!this.#isForgotten) this.#write("lease", leaseFile(this.#options.stateDir), text);
+  }
+
+  /**
+   * Writes again what could not be written and what was deleted: the next renewal, which writes the
+   * lease, may be a day away. To be called every few seconds; never throws.
+   */
+  check(): void {
+    const { stateDir } = this.#options;
+    const isWritten = this.#faults.lease === null && existsSync(leaseFile(stateDir));
+    if (this.#leaseText !== null && !isWritten) this.#writeLease(this.#leaseText);
+    if (this.#peersDigest === "" || existsSync(peersFile(stateDir))) return;
+    this.#peersDigest = "";
+    this.peersChanged();
   }
 
   /** Says that the peers are others than before: they are written by and by. */
@@ -144,45 +164,41 @@ export class NodeMemory {
   }
 
   #writePeers(): void {
-    if (!this.#arePeersChanged) return;
+    if (!this.#arePeersChanged || this.#isForgotten) return;
     this.#arePeersChanged = false;
     const { stateDir, storeIdentity, peers } = this.#options;
     const text = formatPeersFile(storeIdentity!, peers());
     const digest = createHash("sha256").update(text).digest("base64");
     if (digest !== this.#peersDigest) {
-      this.#write(peersFile(stateDir), () => text);
-      this.#peersDigest = digest;
+      const isWritten = this.#write("peers", peersFile(stateDir), text);
+      this.#peersDigest = isWritten ? digest : "";
+      // It is tried again after the pause.
+      this.#arePeersChanged = !isWritten;
     }
     const pause_ms = Math.max(text.length / PEERS_BYTES_PER_MS, PEERS_PAUSE_MIN_MS);
     this.#writePeersIn(Math.min(pause_ms, PEERS_PAUSE_MAX_MS));
   }
 
-  /** A disk that takes nothing stops no packets. */
-  #write(path: string, format: () => string): void {
-    if (this.#isForgotten) return;
+  /** Whether it could be written. A disk that takes nothing stops no packets. */
+  #write(what: "lease" | "peers", path: string, text: string): boolean {
+    const hadProblem = this.problem !== null;
     try {
-      const text = format();
       if (text.length > PEERS_SIZE_MAX_BYTES) {
         throw new SelvageError("too_large", `${path} would be larger than it may be`);
       }
       writeFileAtomic(path, text, { mode: 0o600, directoryMode: 0o700 });
-      this.#setProblem(null);
+      this.#faults[what] = null;
     } catch (error) {
-      this.#setProblem(
-        `this host cannot remember its lease and peers: ${errorText(error)}. ` +
-          "If it restarts while the store is away, it carries no packets until the store is back",
-      );
+      this.#faults[what] = errorText(error);
     }
-  }
-
-  #setProblem(problem: string | null): void {
-    if (problem !== null && this.#problem === null) this.#log.warning`${problem}`;
-    this.#problem = problem;
+    if (this.problem !== null && !hadProblem) this.#log.warning`${this.problem}`;
+    return this.#faults[what] === null;
   }
 
   /** Removes the files; nothing is written any more. */
   forget(): void {
     this.#isForgotten = true;
+    this.#leaseText = null;
     const { stateDir } = this.#options;
     for (const path of [leaseFile(stateDir), peersFile(stateDir)]) rmSync(path, { force: true });
   }
@@ -190,7 +206,7 @@ export class NodeMemory {
   /** Writes what is not written yet. */
   close(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
-    if (!this.#isForgotten) this.#writePeers();
+    this.#writePeers();
     if (this.#timer !== null) clearTimeout(this.#timer);
   }
 }

@@ -168,6 +168,7 @@ test("peers that come and go are written once a minute, renewals not at all", (c
     memory.close();
     assert.doesNotMatch(take()!, /10\.1\.158\.0-24/);
   });
+  context.mock.timers.reset();
 });
 
 test("a disk that takes nothing is a problem that is told, and mends itself", () =>
@@ -182,6 +183,52 @@ test("a disk that takes nothing is a problem that is told, and mends itself", ()
     memory.keepLease(held, CONFIG);
     assert.equal(memory.problem, null);
   }));
+
+test("a state directory that is deleted is written again, before the next renewal", (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  withMemory((stateDir, memory, peers) => {
+    const has = () =>
+      ["last_lease.json", "last_peers.json"].map((n) => existsSync(join(stateDir, n)));
+    memory.check();
+    assert.deepEqual(has(), [false, false], "nothing was written yet");
+    memory.keepLease({ lease: lease("10.1.5.0-24"), taken_ms: MACHINE_CLOCK.steady_ms() }, CONFIG);
+    peers.push(lease("10.1.6.0-24"));
+    memory.peersChanged();
+    context.mock.timers.tick(2_000);
+    assert.deepEqual(has(), [true, true]);
+    rmSync(stateDir, { recursive: true });
+    memory.check();
+    context.mock.timers.tick(60_000);
+    assert.deepEqual(has(), [true, true]);
+    memory.forget();
+    memory.check();
+    assert.deepEqual(has(), [false, false], "what was forgotten stays so");
+  });
+  context.mock.timers.reset();
+});
+
+test("a disk that takes nothing for a while is tried again, each file by itself", (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  withMemory((parent) => {
+    const stateDir = join(parent, "file");
+    writeFileSync(stateDir, "");
+    const peers = [lease("10.1.6.0-24")];
+    const memory = new NodeMemory({ stateDir, storeIdentity: "s", peers: () => peers });
+    memory.keepLease({ lease: lease("10.1.5.0-24"), taken_ms: MACHINE_CLOCK.steady_ms() }, CONFIG);
+    memory.peersChanged();
+    context.mock.timers.tick(2_000);
+    rmSync(stateDir);
+    // The peers are written; that the lease is not stays a problem until it is, too.
+    context.mock.timers.tick(60_000);
+    assert.ok(existsSync(join(stateDir, "last_peers.json")));
+    assert.match(memory.problem!, /last_lease\.json/);
+    memory.check();
+    assert.ok(existsSync(join(stateDir, "last_lease.json")));
+    assert.equal(memory.problem, null);
+    memory.close();
+  });
+  context.mock.timers.reset();
+});
 
 test("durations stay true after the time of day was set", () => {
   const clock = {

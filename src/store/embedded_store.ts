@@ -39,7 +39,7 @@ import {
 
 export { registryPath } from "./registry_database.ts";
 
-/** After a disk refused to delete leases that have run out, this passes before the next try. */
+/** After a disk refused to have leases end, this passes before the next try. */
 const EXPIRY_RETRY_MS = 1_000;
 
 /** Of all but the path, the defaults are those of a real registry. */
@@ -64,7 +64,7 @@ export class EmbeddedStore implements LeaseStore {
   readonly #timer: ExpiryTimer;
   /** No lease ends before this. */
   #firstEnd_ms = Infinity;
-  /** Leases that have run out are not deleted before this, by the clock that never jumps. */
+  /** No lease is deleted or shortened before this, by the clock that never jumps. */
   #expiryRetry_ms = -Infinity;
   readonly #opening = randomBytes(8).toString("hex");
   #isClosed = false;
@@ -132,13 +132,14 @@ export class EmbeddedStore implements LeaseStore {
   expire(): void {
     const now_ms = this.#rule.now_ms();
     if (this.#isClosed) return;
-    if (this.#rule.takeSetBack()) this.#shorten(now_ms + this.#ttl_ms);
-    if (now_ms < this.#firstEnd_ms || performance.now() < this.#expiryRetry_ms) return;
+    const isDue = this.#rule.wasSetBack || now_ms >= this.#firstEnd_ms;
+    if (!isDue || performance.now() < this.#expiryRetry_ms) return;
+    this.#expiryRetry_ms = performance.now() + EXPIRY_RETRY_MS;
+    if (this.#rule.wasSetBack) this.#shorten(now_ms + this.#ttl_ms);
     const gone = this.#state.table.leases.filter((lease) => {
       const expiry_ms = knownExpiry_ms(lease);
       return expiry_ms !== null && this.#rule.end_ms(expiry_ms) <= now_ms;
     });
-    this.#expiryRetry_ms = performance.now() + EXPIRY_RETRY_MS;
     this.#state.apply(gone.map((lease) => ({ type: "delete", key: leaseKey(lease.subnets) })));
     this.#expiryRetry_ms = -Infinity;
     this.#firstEnd_ms = Infinity;
@@ -163,6 +164,7 @@ export class EmbeddedStore implements LeaseStore {
   #shorten(end_ms: number): void {
     const late = this.#state.table.leases.filter((lease) => (lease.expiry_ms ?? 0) > end_ms);
     this.#state.apply(late.map((lease) => putChange({ ...lease, expiry_ms: end_ms })));
+    this.#rule.settleSetBack();
     this.#firstEnd_ms = Infinity;
     this.#timer.clear();
     this.#expectEnds(this.#state.table.leases);

@@ -54,13 +54,16 @@ export class ExpiryRule {
   }
 
   /**
-   * Whether leases may end later than one that is given now: once after the start, and after each
-   * time that the time of day was set back.
+   * Whether leases may end later than one that is given now: after the start, and after each time
+   * that the time of day was set back, until `settleSetBack`.
    */
-  takeSetBack(): boolean {
-    const wasSetBack = this.#wasSetBack;
+  get wasSetBack(): boolean {
+    return this.#wasSetBack;
+  }
+
+  /** Says that no lease ends later any more. */
+  settleSetBack(): void {
     this.#wasSetBack = false;
-    return wasSetBack;
   }
 }
 

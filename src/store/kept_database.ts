@@ -153,8 +153,9 @@ export class KeptDatabase {
   }
 
   #freeSpace_bytes(): number {
-    const { bfree, bsize } = statfsSync(dirname(this.path));
-    return bfree * bsize;
+    // Without what is set aside for root, which this process may not be.
+    const { bavail, bsize } = statfsSync(dirname(this.path));
+    return bavail * bsize;
   }
 
   /** Throws unless the path leads to the open file, or can be made to. */

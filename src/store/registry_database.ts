@@ -90,10 +90,15 @@ function readEvent(row: EventRow): RegistryEvent {
   return { revision, change: { type, key, lease: readLease(row) } };
 }
 
+/** Number of the newest event; 0 if there never was one. */
+function newestRevision(database: DatabaseSync): number {
+  const newest = database.prepare("SELECT max(revision) AS revision FROM events").get();
+  return Number(newest?.revision ?? 0);
+}
+
 /** Everything but the log, within a transaction. */
 function loadContents(database: DatabaseSync, unreadable: UnreadableKeys): RegistryContents {
   const config = database.prepare("SELECT text FROM config").get();
-  const newest = database.prepare("SELECT max(revision) AS revision FROM events").get();
   const leases: Lease[] = [];
   const reasons = new Map<string, string>();
   for (const row of database.prepare("SELECT key, value, expiry_ms FROM leases").all()) {
@@ -107,7 +112,7 @@ function loadContents(database: DatabaseSync, unreadable: UnreadableKeys): Regis
   return {
     configText: config === undefined ? null : String(config.text),
     table: LeaseTable.of(leases),
-    revision: Number(newest?.revision ?? 0),
+    revision: newestRevision(database),
     unreadableCount: unreadable.count,
   };
 }
@@ -222,6 +227,11 @@ export class RegistryDatabase {
   /** Everything but the log. */
   load(): RegistryContents {
     return this.#kept.read((database) => loadContents(database, this.#unreadable));
+  }
+
+  /** Number of the newest event; 0 if there never was one. Throws if it cannot be read. */
+  newestRevision(): number {
+    return this.#kept.read(newestRevision);
   }
 
   /** All that a backup keeps. */

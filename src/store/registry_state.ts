@@ -144,11 +144,17 @@ export class RegistryState {
     this.#setDoubtful(false);
   }
 
-  /** After a failed commit: reads the file again. Throws `unavailable` while that fails. */
+  /**
+   * After a failed commit: makes memory what the file holds. Commonly nothing of it was written,
+   * and then nothing is read but how far the file is: while a disk is full, every host of the
+   * network asks for a change that fails. Throws `unavailable` if the file cannot be read.
+   */
   settle(): void {
     if (!this.#isDoubtful) return;
+    const { revision } = this;
     try {
-      this.#load();
+      if (this.#isAsFile()) this.#setDoubtful(false);
+      else this.#load();
       this.#readFailure = null;
     } catch (error) {
       this.#readFailure = errorText(error);
@@ -156,8 +162,13 @@ export class RegistryState {
     } finally {
       this.#noteFault();
     }
-    // What it read may be more than what listeners were told.
-    this.#tell();
+    if (this.#revision !== revision) this.#tell();
+  }
+
+  /** Whether the file holds what memory holds. Every change but that of this text is an event. */
+  #isAsFile(): boolean {
+    return this.#database.newestRevision() === this.#revision &&
+      this.#database.readConfigFile() === this.#configFileText;
   }
 
   #tell(): void {

@@ -16,7 +16,7 @@ import { join } from "node:path";
 import { tokensPath, TokenStore } from "../../src/registry/tokens.ts";
 import { EmbeddedStore, registryPath } from "../../src/store/embedded_store.ts";
 import { nodeNumber } from "../lease/sample.ts";
-import { rejectsWith } from "./harness.ts";
+import { FakeClock, rejectsWith, TTL_MS } from "./harness.ts";
 
 function request(n: number) {
   return { attributes: nodeNumber(n), previousSubnets: [] };
@@ -140,6 +140,59 @@ describe("a state directory that changes under an open registry", () => {
       await store.acquire(request(2));
       assert.equal((await countAfresh(stateDir))[0], 2);
     }));
+});
+
+/** While `run` runs, another file is in the registry's place, so that it takes no changes. */
+async function withIntruder(stateDir: string, run: () => Promise<void>): Promise<void> {
+  const path = registryPath(stateDir);
+  renameSync(path, `${path}.ours`);
+  writeFileSync(path, "");
+  await run();
+  renameSync(`${path}.ours`, path);
+}
+
+describe("a registry that takes no changes for a while", () => {
+  test("wakes no watcher for a change that failed: nothing has changed", () =>
+    withState(async (stateDir, store) => {
+      await store.acquire(request(1));
+      let wakeCount = 0;
+      store.onChange(() => wakeCount++);
+      await withIntruder(stateDir, async () => {
+        for (let n = 2; n < 5; n++) {
+          await rejectsWith("unavailable", store.acquire(request(n)));
+          assert.equal((await store.list()).length, 1);
+          assert.equal(store.state().connected, true);
+        }
+      });
+      assert.equal(wakeCount, 0);
+      await store.acquire(request(2));
+      assert.equal(wakeCount, 1);
+      assert.equal((await countAfresh(stateDir))[0], 2);
+    }));
+
+  test("shortens leases that were given by a clock that was ahead once it takes changes", async () => {
+    const stateDir = mkdtempSync(join(tmpdir(), "selvage-kept-"));
+    const clock = new FakeClock();
+    const path = registryPath(stateDir);
+    const store = new EmbeddedStore({ path, clock, ttl_ms: TTL_MS });
+    try {
+      store.setConfig('{"Network": "10.0.0.0/8"}', "test");
+      const years_ms = 10 * 365 * 24 * 60 * 60 * 1000;
+      clock.jump(years_ms);
+      await store.acquire(request(1));
+      clock.jump(-years_ms);
+      await withIntruder(stateDir, async () => {
+        assert.equal((await store.list()).length, 1);
+      });
+      // The time that passes between two tries is that of the machine.
+      await new Promise((resolve) => setTimeout(resolve, 1_100));
+      const [lease] = await store.list();
+      assert.equal(lease?.expiry_ms, clock.now_ms() + TTL_MS);
+    } finally {
+      await store.close();
+      rmSync(stateDir, { recursive: true });
+    }
+  });
 });
 
 test("a full disk: changes fail and are named, reads go on, it heals by itself", async () => {

@@ -117,17 +117,21 @@ export class RemoteStore implements LeaseStore {
     return runUntilClosed(signal, this.#closing.signal, work, (error) => this.#callEnded(error));
   }
 
-  /** As `#run`, for a call that changes something. */
+  /**
+   * As `#run`, for a call that changes something. Only a call of the node's own (`isOwn`) is tried
+   * again until it succeeds, which ends the fault; an administrator is told by the call's error.
+   */
   #runChange<T>(
     signal: AbortSignal | undefined,
+    isOwn: boolean,
     work: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     return runUntilClosed(signal, this.#closing.signal, work, (error) => {
       const isRefused = error instanceof RefusalError &&
         (error.code === "unavailable" || error.code === "store_full");
-      if (isRefused) this.#noteChangeFault(adviceText(error));
+      if (isRefused && isOwn) this.#noteChangeFault(adviceText(error));
       // What was refused for another reason says nothing of the registry.
-      else if (error === null) this.#changeFault = null;
+      if (error === null) this.#changeFault = null;
       this.#callEnded(isRefused ? null : error);
     });
   }
@@ -152,10 +156,29 @@ export class RemoteStore implements LeaseStore {
     });
   }
 
+  /** A call of the node's own. */
   #leaseCall(path: string, body: unknown, signal: AbortSignal | undefined): Promise<Lease> {
-    return this.#runChange(signal, async (both) => {
+    return this.#runChange(signal, true, async (both) => {
       const reply = await this.#client.call("POST", path, leaseReply, both, body);
       return fromWireLease(reply.lease);
+    });
+  }
+
+  #reserve(
+    subnets: readonly IpPrefix[],
+    attributes: LeaseAttributes,
+    isForced: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<ForcedReservation> {
+    const body = {
+      key: leaseKey(subnets),
+      value: toLeaseValue(attributes),
+      ...(isForced ? { force: true } : {}),
+    };
+    return this.#runChange(signal, false, async (both) => {
+      const reply = await this.#client.call("POST", "/reserve", leaseReply, both, body);
+      const replaced = (reply.replaced ?? []).map(fromWireLease);
+      return { lease: fromWireLease(reply.lease), replaced };
     });
   }
 
@@ -177,20 +200,23 @@ export class RemoteStore implements LeaseStore {
 
   async release(lease: Lease, signal?: AbortSignal): Promise<void> {
     const body = { key: leaseKey(lease.subnets), value: toLeaseValue(lease) };
-    await this.#runChange(signal, (both) => this.#client.callText("POST", "/release", both, body));
+    await this.#runChange(
+      signal,
+      false,
+      (both) => this.#client.callText("POST", "/release", both, body),
+    );
   }
 
   list(signal?: AbortSignal): Promise<Lease[]> {
     return this.#run(signal, async (both) => (await this.#list(both)).leases);
   }
 
-  reserve(
+  async reserve(
     subnets: readonly IpPrefix[],
     attributes: LeaseAttributes,
     signal?: AbortSignal,
   ): Promise<Lease> {
-    const body = { key: leaseKey(subnets), value: toLeaseValue(attributes) };
-    return this.#leaseCall("/reserve", body, signal);
+    return (await this.#reserve(subnets, attributes, false, signal)).lease;
   }
 
   reserveByForce(
@@ -198,17 +224,13 @@ export class RemoteStore implements LeaseStore {
     attributes: LeaseAttributes,
     signal?: AbortSignal,
   ): Promise<ForcedReservation> {
-    const body = { key: leaseKey(subnets), value: toLeaseValue(attributes), force: true };
-    return this.#runChange(signal, async (both) => {
-      const reply = await this.#client.call("POST", "/reserve", leaseReply, both, body);
-      const replaced = (reply.replaced ?? []).map(fromWireLease);
-      return { lease: fromWireLease(reply.lease), replaced };
-    });
+    return this.#reserve(subnets, attributes, true, signal);
   }
 
   async revoke(key: string, signal?: AbortSignal): Promise<void> {
     await this.#runChange(
       signal,
+      false,
       (both) => this.#client.callText("POST", "/revoke", both, { key }),
     );
   }

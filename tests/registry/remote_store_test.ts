@@ -4,7 +4,7 @@ import { connect, createServer } from "node:net";
 import type { AddressInfo, Server, Socket } from "node:net";
 import { copyFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { leaseKey } from "../../src/lease/lease.ts";
+import { leaseKey, parseLeaseKey } from "../../src/lease/lease.ts";
 import type { RegistryLimits } from "../../src/registry/server.ts";
 import { registryPath } from "../../src/store/embedded_store.ts";
 import { ensureCertificate } from "../../src/registry/certificate.ts";
@@ -139,6 +139,15 @@ describe("the remote store", () => {
     await remote.renew(held);
     assert.equal(remote.state().lastError, null);
     assert.deepEqual(told, [null, lastError, null]);
+    // What an administrator asks for is not tried again: it must not leave the host unready for as
+    // long as it renews nothing.
+    copyFileSync(registryPath(there.stateDir), `${path}.other`);
+    renameSync(`${path}.other`, path);
+    const reserved = parseLeaseKey("10.5.200.0-24");
+    await rejectsWith("unavailable", remote.reserve(reserved, nodeNumber(3)));
+    await rejectsWith("unavailable", remote.reserveByForce(reserved, nodeNumber(3)));
+    await rejectsWith("unavailable", remote.revoke(leaseKey(held.subnets)));
+    assert.deepEqual([remote.state().connected, remote.state().lastError], [true, null]);
     await follower.stop();
   });
 

@@ -170,7 +170,7 @@ describe("a registry that takes no changes for a while", () => {
       assert.equal((await countAfresh(stateDir))[0], 2);
     }));
 
-  test("shortens leases that were given by a clock that was ahead once it takes changes", async () => {
+  test("shortens leases of a clock that was ahead once it takes changes", async () => {
     const stateDir = mkdtempSync(join(tmpdir(), "selvage-kept-"));
     const clock = new FakeClock();
     const path = registryPath(stateDir);

@@ -43,13 +43,13 @@ export function addClientFlags(command: Command): Command {
     }))
     .addOption(valueFlag({
       term: "api-ca <file>",
-      description: "the certificate (PEM) that an https:// address must show",
+      description: "certificate (PEM) that an https:// address must show",
       env: "selvage",
       parse: nonEmpty,
     }))
     .addOption(valueFlag({
       term: "token <secret>",
-      description: "the API token, for what needs one over TCP",
+      description: "API token, for requests over TCP that need one",
       env: "selvage",
       parse: nonEmpty,
     }));

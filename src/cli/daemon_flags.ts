@@ -56,22 +56,23 @@ function addFlannelFlags(command: Command): void {
     ...linkFlags(),
     valueFlag({
       term: "subnet-file <path>",
-      description: "where subnet.env is written",
+      description: "file for this host's subnet, read by container runtimes",
       parse: nonEmpty,
       default: DEFAULTS.subnetFile,
       env,
     }),
     valueFlag({
       term: "subnet-lease-renew-margin <minutes>",
-      description: "how long before its end the lease is renewed; more than 720 is as 720: " +
-        "not before half of its 24 hours is over",
+      description:
+        "minutes before its end at which the lease is renewed; more than 720 counts as " +
+        "720, half of its 24 hours",
       parse: integer(1, RENEW_MARGIN_MAX_MINUTES),
       default: DEFAULTS.renewMargin_minutes,
       env,
     }),
     valueFlag({
       term: "healthz-ip <address>",
-      description: "where /healthz and /readyz are served, without TLS, and nothing else",
+      description: "address of the health server: only /healthz and /readyz, without TLS",
       parse: address(),
       default: address()(DEFAULTS.healthAddress),
       defaultText: DEFAULTS.healthAddress,
@@ -79,14 +80,14 @@ function addFlannelFlags(command: Command): void {
     }),
     valueFlag({
       term: "healthz-port <port>",
-      description: "the port there; 0: they are not served",
+      description: "port of the health server; 0: no health server",
       parse: integer(0, PORT_MAX),
       default: 0,
       env,
     }),
     valueFlag({
       term: "v <level>",
-      description: "verbosity; 1 and more is --log-level=debug",
+      description: "verbosity; 1 or more means --log-level=debug",
       parse: integer(0, 99),
       env,
     }),
@@ -100,24 +101,24 @@ function addFirewallFlags(command: Command): void {
   const flags = [
     boolFlag({
       term: "ip-masq",
-      description: "masquerade what leaves the network (nftables), and say so in subnet.env",
+      description: "masquerade packets that leave the network (nftables); also noted in subnet.env",
       env,
     }),
     boolFlag({
       term: "ip-masq-fully-random-disable",
-      description: "do not make the source ports of what is masqueraded random",
+      description: "do not choose random source ports for masqueraded packets",
       env,
     }),
     boolOrWordFlag({
       term: "iptables-forward-rules",
       word: "own",
       description:
-        "accept the network's packets in forward chains, own: only in ours (default: true)",
+        "accept the network's packets in forward chains; own: only in ours (default: true)",
       env,
     }),
     boolFlag({
       term: "ip-blackhole-route",
-      description: "drop what goes to addresses of the own subnet that no container has",
+      description: "drop packets to addresses of this host's subnet that no container has",
       env,
     }),
   ];
@@ -147,7 +148,7 @@ function addDataPlaneFlags(command: Command): void {
   const env = "selvage";
   command.addOption(valueFlag({
     term: "offload <auto|off|list>",
-    description: `kernel offloads to use, as far as it has them: ${OFFLOADS.join(",")}`,
+    description: `kernel offloads to use, if the kernel has them: ${OFFLOADS.join(",")}`,
     parse: offloadList,
     default: "auto",
     env,
@@ -167,7 +168,7 @@ function addDataPlaneFlags(command: Command): void {
   }));
   command.addOption(boolFlag({
     term: "allow-outside-sources",
-    description: "carry packets from outside the network that no host masquerades",
+    description: "carry packets from outside the network without masquerading",
     env,
   }));
 }
@@ -178,14 +179,14 @@ function addOwnFlags(command: Command, apiListen: string): void {
   const flags = [
     valueFlag({
       term: "state-dir <path>",
-      description: "where registry and keys are kept",
+      description: "directory for the registry, tokens, keys and this host's state",
       parse: nonEmpty,
       default: DEFAULTS.stateDir,
       env,
     }),
     valueFlag({
       term: "api-listen <addr:port|off>",
-      description: "HTTP API: reading for all local users, changing with a token",
+      description: "HTTP API: all local users can read; changes need a token",
       parse: parseApiListen,
       default: parseApiListen(apiListen),
       defaultText: apiListen,
@@ -193,7 +194,7 @@ function addOwnFlags(command: Command, apiListen: string): void {
     }),
     valueFlag({
       term: "api-socket <path>",
-      description: "HTTP API, all of it, for the user who runs this",
+      description: "Unix socket of the whole HTTP API, for the user who runs selvage",
       parse: nonEmpty,
       default: DEFAULTS.apiSocket,
       env,
@@ -205,22 +206,22 @@ function addOwnFlags(command: Command, apiListen: string): void {
     }),
     boolFlag({
       term: "set-sysctls",
-      description: "switch IP forwarding on where it is off (default: true)",
+      description: "switch IP forwarding on if it is off (default: true)",
       env,
     }),
     boolFlag({
       term: "allow-extension",
-      description: "run commands of the network's configuration on this host (backend extension)",
+      description: "let the network's configuration run commands on this host (backend extension)",
       env,
     }),
     boolFlag({
       term: "release-on-exit",
-      description: "at the end give the lease back and remove all there is in the kernel",
+      description: "at the end, give the lease back and remove everything of ours from the kernel",
       env,
     }),
     valueFlag({
       term: "log-level <level>",
-      description: `what is logged: ${LOG_LEVELS.join(", ")} (default: ${DEFAULTS.logLevel})`,
+      description: `least level to log: ${LOG_LEVELS.join(", ")} (default: ${DEFAULTS.logLevel})`,
       parse: oneOf(LOG_LEVELS),
       env,
     }),

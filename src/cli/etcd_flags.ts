@@ -55,7 +55,7 @@ export function addEtcdFlags(command: Command, usesByDefault = false): Command {
     }),
     valueFlag({
       term: "etcd-prefix <key>",
-      description: `what keys there begin with (default: ${ETCD_DEFAULTS.prefix})`,
+      description: `prefix of all keys in etcd (default: ${ETCD_DEFAULTS.prefix})`,
       parse: keyPrefix,
       env,
     }),

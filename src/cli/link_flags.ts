@@ -21,39 +21,42 @@ export function linkFlags(): Option[] {
   return [
     listFlag({
       term: "iface <name>",
-      description: "interface to other hosts, by name or address; repeatable, the first found",
+      description:
+        "interface to other hosts, by name or address; repeatable: the first that exists",
       parse: nonEmpty,
       env,
     }),
     listFlag({
       term: "iface-regex <regex>",
-      description: "the same by a pattern (RE2) of name or address, after --iface; repeatable",
+      description:
+        "pattern (RE2) of the interface's address or name; used after --iface; repeatable",
       parse: nonEmpty,
       env,
     }),
     valueFlag({
       term: "iface-can-reach <address>",
-      description: "the same by the route to this address, after --iface-regex",
+      description: "use the interface of the route to this address; used after --iface-regex",
       parse: address(),
       env,
     }),
     valueFlag({
       term: "public-ip <address>",
       description:
-        "IPv4 address that other hosts send to; also tells the interface, if none is named",
+        "IPv4 address that other hosts send to; also chooses the interface, if none is given",
       parse: hostAddress(4),
       env,
     }),
     valueFlag({
       term: "public-ipv6 <address>",
       description:
-        "IPv6 address that other hosts send to; also tells the interface, if none is named",
+        "IPv6 address that other hosts send to; also chooses the interface, if none is given",
       parse: hostAddress(6),
       env,
     }),
     boolFlag({
       term: "allow-network-overlap",
-      description: "start although Network holds what this host needs, such as its gateway",
+      description:
+        "start although Network contains an address that this host needs, such as its gateway",
       env: "selvage",
     }),
   ];

@@ -25,12 +25,12 @@ const EXAMPLES = `
 Examples:
   selvage demo                                  see it work on this machine alone
   selvage run --net-config net-conf.json --registry-listen 192.0.2.1:8286
-  selvage token create                          then, on the next host:
-  selvage run --join @FILE                      with what it printed in the file
+    selvage token create > FILE                   then copy FILE to the next host, and there:
+  selvage run --join @FILE
   selvage status
 
-Flags are Go's: one dash or two, a space or "=". A flag counts more than its environment
-variable, and that more than the default.
+Flags are written as in Go: one dash or two, a space or "=". A flag overrides its environment
+variable, and the variable overrides the default.
 `;
 
 const COMMANDS = [

@@ -298,7 +298,10 @@ test("help says that a renewal margin beyond half of a lease is as half", async 
   const { stdout } = await cli(["flanneld", "--help"]);
   const half_minutes = renewalDelay_ms(LEASE_TTL_MS, 1439 * 60_000) / 60_000;
   const text = stdout.replace(/\s+/g, " ");
-  assert.match(text, new RegExp(`--subnet-lease-renew-margin .*more than ${half_minutes} is as`));
+  assert.match(
+    text,
+    new RegExp(`--subnet-lease-renew-margin .*more than ${half_minutes} counts as ${half_minutes}`),
+  );
 });
 
 test("-version", async () => {

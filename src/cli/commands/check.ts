@@ -87,13 +87,13 @@ Examples:
   selvage check --etcd-endpoints http://192.0.2.1:2379
   selvage check --json | jq '.checks[] | select(.result != "ok")'
 
-Ends with 0 if selvage run would do its work here, with 1 if something is missing for that.
+The exit status is 0 if selvage run would work here, and 1 if something is missing for that.
 `;
 
 /** Adds `check` to the program. */
 export function addCheck(program: Command, context: CommandContext): void {
   const command = program.command("check")
-    .description("what this host offers, what is missing, and what to do; changes nothing")
+    .description("say what this host offers, what is missing, and what to do; changes nothing")
     .addOption(boolFlag({ term: "json", description: "the report as JSON" }))
     .addOption(valueFlag({
       term: "net-config <file>",

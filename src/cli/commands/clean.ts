@@ -47,12 +47,13 @@ function reportText({ isDryRun, steps, notes }: CleanReport): string {
 
 const EXAMPLES = `
 Examples:
-  selvage clean --dry-run             what a selvage that has ended left on this host
+    selvage clean --dry-run             show what an ended selvage left on this host
   selvage clean
-  selvage clean --flannel --dry-run   the same of flanneld
+    selvage clean --flannel --dry-run   show what flanneld left
   selvage clean --flannel
 
-Ends with 0 if all is removed, with 1 if something cannot be, or its program still runs.
+The exit status is 0 if everything is removed, and 1 if something cannot be removed or the
+program still runs.
 `;
 
 /** Adds `clean` to the program. */
@@ -61,8 +62,10 @@ export function addClean(program: Command, context: CommandContext): void {
     valueFlag({ term, description, parse: nonEmpty, default: byDefault, env });
   program.command("clean")
     .description("remove devices, routes and firewall rules that selvage or flanneld left here")
-    .addOption(boolFlag({ term: "flannel", description: "those of flanneld, not of selvage" }))
-    .addOption(boolFlag({ term: "dry-run", description: "say what would be removed, no more" }))
+    .addOption(
+      boolFlag({ term: "flannel", description: "remove those of flanneld, not those of selvage" }),
+    )
+    .addOption(boolFlag({ term: "dry-run", description: "only say what would be removed" }))
     .addOption(boolFlag({ term: "json", description: "the report as JSON" }))
     .addOption(listFlag({
       term: "network <cidr>",
@@ -72,15 +75,22 @@ export function addClean(program: Command, context: CommandContext): void {
     .addOption(path("subnet-file <path>", "as of selvage run", DEFAULTS.subnetFile, "flannel"))
     .addOption(boolFlag({
       term: "remove-subnet-file",
-      description: "remove the subnet file, too: the next start may get another subnet",
+      description: "also remove the subnet file: the next start may get another subnet",
     }))
     .addOption(path("api-socket <path>", "as of selvage run", DEFAULTS.apiSocket, "selvage"))
-    .addOption(path("state-dir <path>", "as of selvage run; kept", DEFAULTS.stateDir, "selvage"))
+    .addOption(
+      path(
+        "state-dir <path>",
+        "as of selvage run; it is not removed",
+        DEFAULTS.stateDir,
+        "selvage",
+      ),
+    )
     .addHelpText("after", EXAMPLES)
     .action(async (flags: CleanFlags) => {
       const networks = flags.network ?? [];
       if (networks.length > 0 && flags.flannel !== true) {
-        throw new UsageError("--network is of --flannel alone");
+        throw new UsageError("--network can be used only with --flannel");
       }
       const report = await context.deps.clean({
         whose: flags.flannel === true ? "flannel" : "selvage",

@@ -14,7 +14,8 @@ import { addAccessFlags, withAccess } from "../open_access.ts";
 import { renderTable } from "../table.ts";
 
 /** For scripts that ask every command for it. */
-const jsonFlag = () => boolFlag({ term: "json", description: "as JSON, which it always is" });
+const jsonFlag = () =>
+  boolFlag({ term: "json", description: "no effect: the output is always JSON" });
 
 /** Of keys that are there twice: how many are named. */
 const REPEATED_NAMED_MAX = 20;
@@ -31,7 +32,7 @@ interface SetFlags {
 function addShow(config: Command, context: CommandContext): void {
   const command = config.command("show", { isDefault: true })
     .alias("get")
-    .description("print the configuration in force, every default filled in, as flannel's JSON")
+    .description("print the configuration in force as flannel's JSON, with all defaults")
     .addOption(jsonFlag());
   addAccessFlags(command).action(async () => {
     const view = await withAccess(command, context, (access) => access.config());
@@ -75,8 +76,8 @@ function showWarnings({ warnings }: CheckedConfig, { io }: CommandContext): void
 
 function addCheck(config: Command, context: CommandContext): void {
   config.command("check")
-    .description("check a net-conf.json; needs no daemon, prints it with every default filled in")
-    .argument("<file>", "- is standard input")
+    .description("check a net-conf.json and print it with all defaults; needs no daemon")
+    .argument("<file>", "file to read; - for standard input")
     .addOption(jsonFlag())
     .action(async (file: string) => {
       const checked = await readConfig(file, context);
@@ -135,11 +136,11 @@ function addSet(config: Command, context: CommandContext): void {
   const { io } = context;
   const command = config.command("set")
     .description("check a net-conf.json, show what it changes, and put it into force")
-    .argument("<file>", "- is standard input")
+    .argument("<file>", "file to read; - for standard input")
     .addOption(boolFlag({ term: "dry-run", description: "only show what it changes" }))
     .addOption(boolFlag({
       term: "force",
-      description: "write it also if keys in it mean nothing, or if it splits running hosts",
+      description: "write it even if keys in it would be ignored, or if it splits running hosts",
     }))
     .addOption(boolFlag({ term: "json", description: "the changes as JSON" }));
   addAccessFlags(command).action(async (file: string, flags: SetFlags) => {

@@ -33,10 +33,10 @@ Examples:
 /** Adds `demo` to the program. */
 export function addDemo(program: Command, context: CommandContext): void {
   program.command("demo")
-    .description("the main job on this machine alone: hosts in namespaces, traffic between them")
+    .description("show it working on this one machine: hosts in namespaces, traffic between them")
     .addOption(valueFlag({
       term: "hosts <n>",
-      description: `how many hosts, 2 to ${HOSTS_MAX}`,
+      description: `number of hosts, 2 to ${HOSTS_MAX}`,
       parse: integer(2, HOSTS_MAX),
       default: HOSTS_DEFAULT,
     }))
@@ -48,13 +48,13 @@ export function addDemo(program: Command, context: CommandContext): void {
     }))
     .addOption(valueFlag({
       term: "generation <n>",
-      description: "of backend vxlan, 1 to 3: how flannel filled the kernel's tables then",
+      description: "generation of backend vxlan, 1 to 3: how the kernel's tables are filled",
       parse: integer(1, GENERATION_MAX),
       default: GENERATION_MAX,
     }))
     .addOption(valueFlag({
       term: "size <mib>",
-      description: "how much each TCP transfer sends, in MiB",
+      description: "size of each TCP transfer, in MiB",
       parse: integer(1, SIZE_MAX_MIB),
       default: SIZE_DEFAULT_MIB,
     }))

@@ -72,10 +72,10 @@ function addIdleFlags(command: Command): void {
   const env = "flannel";
   command.addOption(boolFlag({
     term: "kube-subnet-mgr",
-    description: "take leases from the Kubernetes API: comes with a later version",
+    description: "leases from the Kubernetes API: refused, comes with a later version",
     env,
   }));
-  const description = "taken for flannel's sake, and of no effect";
+  const description = "accepted because flannel has it; has no effect";
   for (const { term } of IDLE_FLAGS) {
     command.addOption(valueFlag({ term, description, parse: (text) => text, env }));
   }
@@ -136,8 +136,8 @@ Examples:
   selvage flanneld -etcd-endpoints=https://192.0.2.1:2379 -etcd-cafile=/etc/etcd/ca.pem -ip-masq
   ln -s selvage /usr/local/bin/flanneld        then a flanneld unit may stay as it is
 
-Flags have flannel's names, variables (FLANNELD_…) and defaults; those of selvage run that it
-has besides are taken as well.
+Flags have flannel's names, environment variables (FLANNELD_…) and defaults. The other flags of
+selvage run are accepted as well.
 `;
 
 /** Adds `flanneld` to the program. */

@@ -91,7 +91,7 @@ function subnetsOf(text: string): string[] {
 function addReserve(leases: Command, context: CommandContext): void {
   const { io } = context;
   const command = leases.command("reserve")
-    .description("set a subnet aside, for ever, for the host with this public address")
+    .description("reserve a subnet for ever for the host with this public address")
     .argument("<subnet>", "such as 10.5.9.0/24; dual-stack: 10.5.9.0/24,fc00:9::/64")
     .addOption(valueFlag({
       term: "public-ip <address>",
@@ -105,7 +105,8 @@ function addReserve(leases: Command, context: CommandContext): void {
     }))
     .addOption(boolFlag({
       term: "force",
-      description: "take the subnet from its holder, and replace an older reservation of the host",
+      description:
+        "take the subnet from another host, and replace an older reservation of this one",
     }))
     .addOption(jsonFlag());
   addAccessFlags(command).action(async (subnet: string, flags: ReserveFlags) => {
@@ -151,7 +152,7 @@ export function reservationText(made: ReservationView): string {
 
 function addRevoke(leases: Command, context: CommandContext): void {
   const command = leases.command("revoke")
-    .description("delete a lease or a reservation; its host takes a lease anew")
+    .description("delete a lease or a reservation; its host then takes a new lease")
     .argument("<subnet>", "such as 10.5.9.0/24, or the lease's key 10.5.9.0-24")
     .addOption(jsonFlag());
   addAccessFlags(command).action(async (subnet: string, flags: LeaseFlags) => {

@@ -145,10 +145,11 @@ export function addMigrate(program: Command, context: CommandContext): void {
     .description("copy leases, reservations and configuration from the registry to etcd")
     .addOption(valueFlag({
       term: "from-state-dir <path>",
-      description: "read the registry here, of a selvage that does not run; else one is asked",
+      description:
+        "read the registry's files here, if selvage does not run; default: ask the daemon",
       parse: nonEmpty,
     }))
-    .addOption(boolFlag({ term: "force", description: "overwrite what differs in etcd" }))
+    .addOption(boolFlag({ term: "force", description: "overwrite entries of etcd that differ" }))
     .addOption(boolFlag({ term: "dry-run", description: "only say what would be done" }))
     .addOption(boolFlag({ term: "json", description: "the report as JSON" }))
     .addHelpText("after", EXAMPLES);

@@ -25,7 +25,8 @@ interface RestoreFlags {
   readonly json?: boolean;
 }
 
-const jsonFlag = () => boolFlag({ term: "json", description: "what it holds, as JSON" });
+const jsonFlag = () =>
+  boolFlag({ term: "json", description: "print what the backup holds as JSON" });
 
 function summary({ created_ms, registry, tokens, certificate }: RegistryBackup) {
   return {
@@ -66,13 +67,14 @@ function addBackup(registry: Command, context: CommandContext): void {
   const { io } = context;
   const command = registry.command("backup")
     .description("write configuration, leases, tokens, certificate and key into one file")
-    .argument("<file>", "made for its owner only; it holds secrets")
+    .argument("<file>", "backup file to make, for its owner only: it holds secrets")
     .addOption(valueFlag({
       term: "state-dir <dir>",
-      description: "read the files of a registry that does not run, not the running one",
+      description:
+        "read the registry's files here, if selvage does not run; default: ask the daemon",
       parse: nonEmpty,
     }))
-    .addOption(boolFlag({ term: "force", description: "replace a file that is there" }))
+    .addOption(boolFlag({ term: "force", description: "replace an existing file" }))
     .addOption(jsonFlag());
   addClientFlags(command).action(async (file: string, flags: BackupFlags) => {
     if (flags.api !== undefined && flags.stateDir !== undefined) {
@@ -95,16 +97,16 @@ function addBackup(registry: Command, context: CommandContext): void {
 
 function addRestore(registry: Command, { io }: CommandContext): void {
   registry.command("restore")
-    .description("make the registry of a backup, while selvage does not run on this host")
-    .argument("<file>", "as `selvage registry backup` wrote it")
+    .description("make the registry from a backup, while selvage does not run on this host")
+    .argument("<file>", "backup file that `selvage registry backup` wrote")
     .addOption(valueFlag({
       term: "state-dir <dir>",
-      description: "where the registry is made",
+      description: "directory to make the registry in",
       parse: nonEmpty,
       default: DEFAULTS.stateDir as string,
       env: "selvage",
     }))
-    .addOption(boolFlag({ term: "force", description: "replace the registry that is there" }))
+    .addOption(boolFlag({ term: "force", description: "replace an existing registry" }))
     .addOption(jsonFlag())
     .action(async (file: string, flags: RestoreFlags) => {
       const { readBackup, restoreBackup } = await import("../../registry/backup.ts");

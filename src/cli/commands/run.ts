@@ -24,7 +24,7 @@ function addStoreFlags(command: Command): void {
   const flags = [
     valueFlag({
       term: "net-config <file>",
-      description: "put this network configuration (flannel's net-conf.json) into the registry",
+      description: "network configuration (flannel's net-conf.json) to put into the registry",
       parse: nonEmpty,
       env,
     }),
@@ -37,8 +37,7 @@ function addStoreFlags(command: Command): void {
     }),
     valueFlag({
       term: "join <string|@file>",
-      description:
-        "join another host's registry with what its `selvage token create` printed, best in a file",
+      description: "join another host's registry with the output of `selvage token create` there",
       parse: nonEmpty,
       env,
     }),

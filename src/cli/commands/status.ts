@@ -65,7 +65,9 @@ export function addStatus(program: Command, context: CommandContext): void {
     .description("show this node: its lease, its peers and their traffic, what it waits for")
     .addOption(boolFlag({ term: "json", description: "the whole status as JSON" }))
     .addOption(boolFlag({ term: "watch", description: "redraw every 2 s until Ctrl-C" }))
-    .addOption(boolFlag({ term: "verbose", description: "also the drop reasons that are 0" }))
+    .addOption(
+      boolFlag({ term: "verbose", description: "also show drop reasons that are 0 or harmless" }),
+    )
     .addHelpText("after", EXAMPLES);
   addClientFlags(command).action(async (flags: StatusFlags) => {
     if (flags.watch === true) await watch(flags, context);

@@ -32,21 +32,21 @@ const NEXT_STEPS: Readonly<Record<TokenScope, string>> = {
 
 function addCreate(token: Command, { io }: CommandContext): void {
   const command = token.command("create")
-    .description("make a token; prints the join string, or the API token, and nothing else")
+    .description("make a token, and print only the join string or the API token")
     .addOption(valueFlag({
       term: "scope <scope>",
-      description: "join: to join the registry here; api: to change things over TCP",
+      description: "join: to join this host's registry; api: to change things over TCP",
       parse: oneOf(SCOPES),
       default: "join" as TokenScope,
     }))
     .addOption(listFlag({
       term: "address <host:port>",
-      description: "where other hosts reach the registry, if not where it listens; repeatable",
+      description: "address at which other hosts reach the registry, if it is another; repeatable",
       parse: namedHostPort(DEFAULTS.registryPort),
     }))
     .addOption(valueFlag({
       term: "description <text>",
-      description: "whom it is for, for the list",
+      description: "note for `selvage token list`, such as who uses the token",
       parse: nonEmpty,
     }))
     .addOption(boolFlag({ term: "json", description: "id and secret as JSON" }));
@@ -80,7 +80,7 @@ export function tokenTable(tokens: readonly TokenView[]): string {
 
 function addList(token: Command, { io }: CommandContext): void {
   const command = token.command("list")
-    .description("show the tokens there are, without their secrets")
+    .description("show all tokens, without their secrets")
     .addOption(boolFlag({ term: "json", description: "as JSON" }));
   addClientFlags(command).action(async (flags: ListFlags) => {
     const { tokens, note } = await (await succeeded(openClient(flags).v1.tokens.$get())).json();
@@ -91,8 +91,8 @@ function addList(token: Command, { io }: CommandContext): void {
 
 function addRevoke(token: Command, { io }: CommandContext): void {
   const command = token.command("revoke")
-    .description("make a token worthless from now on")
-    .argument("<id>", "as `selvage token list` shows it");
+    .description("make a token invalid from now on")
+    .argument("<id>", "id from `selvage token list`");
   addClientFlags(command).action(async (id: string, flags: ClientFlags) => {
     const param = { id: encodeURIComponent(id) };
     await succeeded(openClient(flags).v1.tokens[":id"].$delete({ param }));

@@ -4,6 +4,7 @@
  * something cannot be done.
  */
 import type { SkippedPeer } from "../backend/backend.ts";
+import { joinForwardChains } from "../backend/plan_guard.ts";
 import { errorText } from "../errors.ts";
 import { deviceSysctls, forwardingSysctls } from "../kernel/device_sysctls.ts";
 import type { DesiredTable } from "../kernel/firewall_state.ts";
@@ -192,7 +193,7 @@ export class KernelKeeper {
 
   #reconcileFirewall(isCheck = false): void {
     const { firewall, firewallTables, arePeersKnown } = this.#options;
-    const tables = [...firewallTables, ...this.#guard];
+    const tables = joinForwardChains(firewallTables, this.#guard);
     const { changeCount, problems } = firewall.reconcile(tables, !arePeersKnown());
     if (changeCount > 0 && isCheck && this.#firewallProblems.length === 0) {
       this.#mendLog.tell("someone changed our firewall rules; they are as they should be again");

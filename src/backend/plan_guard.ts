@@ -684,3 +684,34 @@ export function planGuard(input: GuardInput): DesiredTable[] {
     return carrier === null ? [table] : [{ ...table, plainerChains: chainsOf(one, false) }];
   });
 }
+
+/**
+ * All firewall tables of a host, with the rules of the tables' forward chains behind those of the
+ * guard's: each chain at the hook costs every forwarded packet as much as several rules do.
+ */
+export function joinForwardChains(
+  tables: readonly DesiredTable[],
+  guard: readonly DesiredTable[],
+): DesiredTable[] {
+  const isForward = ({ hook }: DesiredChain) => hook === "filter forward";
+  const isGuarded = ({ family }: DesiredTable) => guard.some((one) => one.family === family);
+  const others = tables.flatMap((table) => {
+    if (!isGuarded(table)) return [table];
+    const chains = table.chains.filter((chain) => !isForward(chain));
+    return chains.length === 0 ? [] : [{ ...table, chains }];
+  });
+  const guards = guard.map((table) => {
+    const rules = ofFamily(tables, table.family)?.chains.find(isForward)?.rules ?? [];
+    const joined = (chains: readonly DesiredChain[]) =>
+      chains.map((chain) =>
+        isForward(chain) ? { ...chain, rules: [...chain.rules, ...rules] } : chain
+      );
+    const { chains, plainerChains } = table;
+    return {
+      ...table,
+      chains: joined(chains),
+      ...(plainerChains === undefined ? {} : { plainerChains: joined(plainerChains) }),
+    };
+  });
+  return [...others, ...guards];
+}

@@ -6,12 +6,14 @@ import type { Backend } from "../../src/backend/backend.ts";
 import { extensionBackend } from "../../src/backend/extension.ts";
 import { hostGwBackend } from "../../src/backend/host_gw.ts";
 import { ipipBackend } from "../../src/backend/ipip.ts";
-import { type GuardInput, planGuard } from "../../src/backend/plan_guard.ts";
+import { planFirewall } from "../../src/backend/plan_firewall.ts";
+import { type GuardInput, joinForwardChains, planGuard } from "../../src/backend/plan_guard.ts";
 import { udpBackend } from "../../src/backend/udp.ts";
 import { vxlanBackend } from "../../src/backend/vxlan.ts";
 import { userspaceVxlanBackend } from "../../src/backend/vxlan_userspace.ts";
 import type { DesiredTable } from "../../src/kernel/firewall_state.ts";
 import type { Lease } from "../../src/lease/lease.ts";
+import { IpPrefix } from "../../src/net/ip.ts";
 import { configOf, DUAL, inputOf, leaseOf, LINK, MACS } from "./sample.ts";
 
 const vtep = (last: string) => ({ 4: { VNI: 1, VtepMAC: `02:00:00:00:01:${last}` } });
@@ -132,4 +134,22 @@ test("a daemon that is not root may send as itself", () => {
       .flatMap(({ matches }) => matches)
       .flatMap((match) => match.type === "user" ? [match.uid] : []);
   assert.deepEqual([users(0), users(990)], [[], [990]]);
+});
+
+test("a host has one chain at the forward hook, with the accept rules behind the guard's", () => {
+  const guard = plan(vxlanBackend, []);
+  const firewall = planFirewall({
+    networks: [IpPrefix.parse("10.210.0.0/16")],
+    subnets: [IpPrefix.parse("10.210.5.0/24")],
+    ipMasq: true,
+    isFullyRandom: true,
+    forwardRules: true,
+  });
+  const joined = joinForwardChains(firewall, guard);
+  assert.deepEqual(joined.map(chainNames), [["postrouting"], chainNames(guard[0])]);
+  const forwardRules = (table: DesiredTable) =>
+    table.chains.find(({ name }) => name === "forward")!.rules;
+  const all = [...forwardRules(guard[0]!), ...forwardRules(firewall[0]!)];
+  assert.deepEqual(forwardRules(joined[1]!), all);
+  assert.deepEqual(joinForwardChains(firewall, []), firewall);
 });

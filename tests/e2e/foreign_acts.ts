@@ -111,10 +111,10 @@ export function firewallActs(hasV6: boolean): string[] {
     `nft flush table ${family} selvage`,
     `nft delete table ${family} selvage`,
     `nft flush chain ${family} selvage postrouting`,
-    `nft add rule ${family} selvage forward drop`,
+    `nft add rule ${family} selvage-guard forward drop`,
     `nft insert rule ${family} selvage postrouting counter accept`,
     `nft add chain ${family} selvage stray`,
-    `nft 'chain ${family} selvage forward { policy drop; }'`,
+    `nft 'chain ${family} selvage-guard forward { policy drop; }'`,
   ];
   return [...ofFamily("ip"), ...hasV6 ? ofFamily("ip6") : [], "nft flush ruleset"];
 }

@@ -280,7 +280,7 @@ export class Agent {
   /** Tries again if another program has taken a port since that was looked at. */
   async #openFirstPath(lease: Lease, signal: AbortSignal): Promise<void> {
     while (true) {
-      this.#wait("bringing packets to flow");
+      this.#wait("setting up the device, addresses and routes");
       try {
         return await this.#openPath(lease);
       } catch (error) {
@@ -654,7 +654,7 @@ export class Agent {
       ["end a move", () => this.#signal?.aborted ? this.#turn : undefined],
       ["give the lease back", () => this.#release()],
       ["close the data path", () => this.#closeForGood()],
-      ["write what is to be remembered", () => this.#memory?.close()],
+      ["write the last lease and peers", () => this.#memory?.close()],
       ["close the store", () => this.#opened?.close()],
       ["let go of the kernel", () => this.#kernel!.close()],
     ];

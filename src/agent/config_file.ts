@@ -79,8 +79,8 @@ export class ConfigFile {
       `${key} is ${now ?? "unset"} in the registry and ${next ?? "unset"} in the file`
     );
     const more = changes.length > NAMED_KEYS_MAX ? ", and more" : "";
-    return `${this.#path} is not in force, the registry's configuration is (${said.join(", ")}` +
+    return `${this.#path} is not in force; the registry's configuration is (${said.join(", ")}` +
       `${more}). To keep the registry's, write it into the file: selvage config show > ` +
-      `${this.#path}. To go back to the file's: selvage config set ${this.#path}`;
+      `${this.#path}. To put the file into force: selvage config set ${this.#path}`;
   }
 }

@@ -35,9 +35,13 @@ function reachableAddresses({ server, listen, link }: JoinableRegistry): HostPor
   // A socket at :: takes both families.
   const usable = publicAddresses.filter(({ family }) => address.family === 6 || family === 4);
   if (usable.length > 0) return usable.map((one) => ({ host: `${one}`, port }));
-  throw new SelvageError("unsupported", `interface ${name} has no address to join at`, {
-    hint: "Say it: selvage token create --address HOST:PORT.",
-  });
+  throw new SelvageError(
+    "unsupported",
+    `interface ${name} has no address that hosts could join at`,
+    {
+      hint: "Name an address: selvage token create --address HOST:PORT.",
+    },
+  );
 }
 
 export class HostTokens implements TokenAdmin {

@@ -214,7 +214,7 @@ export class KernelKeeper {
     const { changeCount, problems } = this.#options.forwardAccepts.reconcile(this.#forwarding);
     const what = "our accept rules at the head of forward chains that drop by default";
     if (changeCount > 0 && isCheck) this.#mendLog.tell(`forward chains changed; renewed ${what}`);
-    else if (changeCount > 0) this.#log.info`brought in line ${what}`;
+    else if (changeCount > 0) this.#log.info`updated ${what}`;
     this.#tellNew(problems, this.#forwardProblems);
     this.#forwardProblems = problems;
   }

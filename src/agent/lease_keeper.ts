@@ -426,7 +426,7 @@ export class LeaseKeeper {
         this.#log.info`${isLost ? "holding" : "the store confirms"} ${after}${
           isLost ? " again" : ""
         }`;
-      } else this.#log.warning`${before} was not given again; this host moves to ${after}`;
+      } else this.#log.warning`the store did not give ${before} again; this host moves to ${after}`;
       if (after !== before || this.#wasNone) await onMoved(lease);
     } catch (error) {
       if (!signal.aborted) throw error;

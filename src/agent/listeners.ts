@@ -47,7 +47,9 @@ class RetriedListener {
       log.info`listening at ${listener.location}`;
     } catch (error) {
       if (this.#isClosed) return;
-      const problem = `${adviceText(error)} Until then nothing is served there; it is tried again.`;
+      const problem = `${
+        adviceText(error)
+      } Selvage tries again; until then nothing is served there.`;
       if (problem !== this.problem) log.warning`${problem}`;
       this.problem = problem;
       this.#timer = setTimeout(() => void this.start(), this.#backoff.next_ms());

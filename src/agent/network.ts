@@ -67,10 +67,10 @@ function checkSurroundings(
     `the overlay's network ${networks} ${routed}, which would cut this host off from ${names}`,
     {
       hint: routesWholeNetwork
-        ? "Choose another Network or, if only subnets of it are to be routed, the backend vxlan; " +
-          "--allow-network-overlap starts all the same."
-        : "Choose another Network, or SubnetMin and SubnetMax that leave it out; " +
-          "--allow-network-overlap starts all the same.",
+        ? "Choose another Network, or a backend that routes only its subnets, such as vxlan. " +
+          "To start nevertheless, use --allow-network-overlap."
+        : "Choose another Network, or SubnetMin and SubnetMax that leave it out. " +
+          "To start nevertheless, use --allow-network-overlap.",
     },
   );
 }
@@ -96,9 +96,10 @@ export function leaseOverlap(network: Network, lease: Pick<Lease, "subnets">): s
   for (const subnet of lease.subnets) {
     const taken = findTaken(subnet, { ...network, lease });
     if (taken === null) continue;
-    return `this host's subnet ${subnet} overlaps ${taken.what}, which its containers and this ` +
-      "host may not reach: have the registry give it another one (selvage leases revoke " +
-      `${subnet}), or keep SubnetMin and SubnetMax clear of ${taken.prefix}`;
+    return `this host's subnet ${subnet} overlaps ${taken.what}, so this host and its ` +
+      "containers may not reach that network: reserve another subnet for this host (selvage " +
+      "leases reserve SUBNET --public-ip ADDRESS) and restart selvage here, or choose " +
+      `SubnetMin and SubnetMax outside of ${taken.prefix}`;
   }
   return null;
 }

@@ -81,7 +81,7 @@ export class NodeControl implements AgentControl {
     const { store, backUp } = this.#opened;
     if (backUp !== null) return backUp();
     const text = `this host keeps no registry; the leases are kept at ${store.state().location}`;
-    throw new SelvageError("unsupported", text, { hint: "Back up what keeps them, there." });
+    throw new SelvageError("unsupported", text, { hint: "Make the backup there." });
   }
 
   /** Throws if the configuration would keep hosts apart until each of them is restarted. */

@@ -52,7 +52,7 @@ export interface NodeMemoryOptions {
 /** What to say while a node serves with a lease that its store has not confirmed yet. */
 export function startNotice(keeper: LeaseKeeper, leases: KnownLeases): string {
   const count = leases.peers(keeper).length;
-  return "this host started while the store was away, and goes by what it remembers: " +
+  return "this host started while the store was away, and uses what it remembers: " +
     `its lease ${leaseKey(keeper.lease!.subnets)} and ${
       count === 1 ? "1 peer" : `${count} peers`
     }` +
@@ -116,7 +116,7 @@ export class NodeMemory {
       };
     } catch (error) {
       const key = leaseKey(last.lease.subnets);
-      this.#log.info`the remembered lease ${key} cannot serve without the store: ${
+      this.#log.info`the remembered lease ${key} cannot be used without the store: ${
         errorText(error)
       }`;
       return null;

@@ -162,8 +162,8 @@ async function openRemote(
     tokens: new HostTokens(
       tokens,
       null,
-      `This host joined the registry at ${store.state().location}: tokens to join with are made, ` +
-        "listed and revoked on that host.",
+      `This host joined the registry at ${store.state().location}. Make, list and revoke join ` +
+        "tokens on that host.",
     ),
     registry: null,
     listeners: () => [],

@@ -126,7 +126,7 @@ export class OuterLinkWatch {
     const changes = outerLinkChanges(before, link, this.#comparedFamilies);
     throw new SelvageError(
       "unavailable",
-      "its address is gone, or it is down; unless that ends within a second, this host goes on " +
+      "it is down, or its address is gone. If that lasts for a second, this host goes on " +
         `with ${changes}`,
     );
   }

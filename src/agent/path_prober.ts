@@ -166,7 +166,7 @@ export class PathProber {
     const now = this.#now_ms();
     if (carried >= full) {
       this.#log
-        .debug`the path to ${peer.key} carries ${full} bytes: a message that denies it is wrong`;
+        .debug`the path to ${peer.key} carries ${full} bytes: an ICMP message said less`;
       return this.#set({ peer, mtu_bytes: 0, isConfirmed: true, next_ms: now + WIDE_PAUSE_MS });
     }
     if (carried > 0) {

@@ -53,7 +53,7 @@ export function requirePrivateStateDir(path: string): void {
   const userId = process.geteuid!();
   const refuse = (why: string, command: string) => {
     throw new SelvageError("permission", `state directory ${path}: ${why}`, {
-      hint: `Make it this user's alone: ${command}`,
+      hint: `Let only this user access it: ${command}`,
     });
   };
   if (stat.uid !== userId) {
@@ -79,7 +79,7 @@ export function requireTun(isFallback = false, path = TUN_PATH): void {
   }
   throw new SelvageError(
     "unsupported",
-    `vxlan can be carried neither by the kernel nor in user space: this kernel makes no VXLAN ` +
+    `vxlan works neither in the kernel nor in user space: this kernel makes no VXLAN ` +
       `devices, and ${path} is not there`,
     { hint: `Load the kernel module vxlan (modprobe vxlan); or, for user space, ${device}.` },
   );

@@ -176,7 +176,7 @@ export function refusal(
   { storeIdentity, lease, config, taken }: RememberedLease,
   wanted: { readonly storeIdentity: string; readonly now: Moment },
 ): string | null {
-  if (storeIdentity !== wanted.storeIdentity) return "it is of another store";
+  if (storeIdentity !== wanted.storeIdentity) return "it was written for another store";
   if (!isReservable(config, lease.subnets)) return "its subnet does not lie in the network";
   const isOver = lease.expiry_ms !== null && age_ms(taken, wanted.now) >= LEASE_TTL_MS;
   return isOver ? "it has ended" : null;

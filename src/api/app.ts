@@ -96,8 +96,8 @@ function notFound(app: Hono, context: Context): Response {
     return problemResponse(new SelvageError("not_found", `no such path: ${path}`));
   }
   const response = problemResponse(
-    new SelvageError("method_not_allowed", `${path} has no method ${method}`, {
-      hint: `It has ${methods.join(", ")}.`,
+    new SelvageError("method_not_allowed", `${path} does not support the method ${method}`, {
+      hint: `It supports ${methods.join(", ")}.`,
     }),
   );
   response.headers.set("allow", methods.join(", "));

@@ -26,7 +26,7 @@ function judgePlace({ name, path, trial }: PlaceFacts): Judged {
   if (trial.state === "works") return { name, result: "ok", seen: `${path}, writable`, advice: "" };
   const hint = trial.state === "refused" ? trial.hint : undefined;
   const advice = hint === undefined
-    ? `Give this user the right to it, or set ${FLAGS[name]}.`
+    ? `Let this user write there, or set ${FLAGS[name]}.`
     : `${hint} Or set ${FLAGS[name]}.`;
   const seen = trial.why.includes(path) ? trial.why : `${path}: ${trial.why}`;
   return { name, result: "missing", seen, advice, blocks: BACKENDS };

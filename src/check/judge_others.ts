@@ -35,7 +35,8 @@ function judgeForwardDrops({ forwardDrops, legacyDrops, config }: HostFacts): Ju
   const shown = ours.slice(0, CHAINS_SHOWN_MAX).map(chainText);
   const rest = ours.length > shown.length ? ` and ${ours.length - shown.length} more` : "";
   const seen = `policy drop: ${shown.join(", ")}${rest}; selvage run puts accept rules at the head`;
-  const advice = "With --iptables-forward-rules=own or =false they must accept the overlay.";
+  const advice =
+    "With --iptables-forward-rules=own or =false these chains must accept the overlay themselves.";
   return [{ name, result: "ok", seen, advice }];
 }
 

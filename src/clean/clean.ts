@@ -131,8 +131,8 @@ function legacyNotes(): string[] {
       `-j ${chainName}; ${command} -t ${table} -F ${chainName}; ` +
       `${command} -t ${table} -X ${chainName}`;
     return [
-      `Tables of ${command} are in use, which selvage cannot read. If flanneld made its rules ` +
-      `there, remove them by: ${chain("filter", "FORWARD", "forward", "FLANNEL-FWD")}; ` +
+      `Tables of ${command} are in use, and selvage cannot read them. If flanneld made rules ` +
+      `there, remove them with: ${chain("filter", "FORWARD", "forward", "FLANNEL-FWD")}; ` +
       chain("nat", "POSTROUTING", "masq", "FLANNEL-POSTRTG"),
     ];
   });
@@ -142,7 +142,7 @@ function findFlannels(options: CleanOptions, { route, netfilter }: Connections):
   const { subnetFile, removesSubnetFile } = options;
   const isSelvageHere = holderOf(NAMESPACE_NAME) !== null;
   if (removesSubnetFile && isSelvageHere) {
-    throw new SelvageError("conflict", `${subnetFile} is the running selvage's`, {
+    throw new SelvageError("conflict", `${subnetFile} is in use by the running selvage`, {
       hint: "Leave --remove-subnet-file out.",
     });
   }
@@ -191,7 +191,7 @@ async function cleanUp(options: CleanOptions, connections: Connections): Promise
   const left = new Set((await find()).leftovers.map(({ kind, object }) => `${kind} ${object}`));
   const checked = steps.map((step): CleanStep => {
     if (step.result === "failed" || !left.has(`${step.kind} ${step.object}`)) return step;
-    return { ...step, result: "failed", error: "it is there again: a program makes it anew" };
+    return { ...step, result: "failed", error: "it is back: another program made it again" };
   });
   return { isDryRun: false, steps: checked, notes };
 }

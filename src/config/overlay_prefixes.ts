@@ -52,12 +52,12 @@ export function checkOuterAddresses(
     const inside = addresses.find((address) => prefix.contains(address));
     if (inside === undefined) continue;
     const { network } = config.ranges.find(({ family }) => family === prefix.family)!;
-    const part = prefix.equals(network) ? "" : `, in ${prefix}, out of which subnets are leased`;
+    const part = prefix.equals(network) ? "" : `, in ${prefix}, from which subnets are leased`;
     const text = `the outer address ${inside} lies in the overlay's network ${network}${part}`;
     throw new SelvageError("conflict", text, {
       hint: routesWholeNetwork
-        ? "Choose a Network that no host's own network overlaps."
-        : "Choose a Network, or SubnetMin and SubnetMax, that no host's own network overlaps.",
+        ? "Choose a Network that does not overlap the network of any host."
+        : "Choose Network, or SubnetMin and SubnetMax, so that they overlap no network of a host.",
     });
   }
 }

@@ -181,8 +181,8 @@ export class Dataplane {
     if (signal?.aborted) giveUp();
     const timer = setTimeout(() => {
       onLate?.(
-        `the workers of the packet loops have not started after ${late_ms / 1000} s; they ` +
-          "are waited for. This machine, or its disk, may be busy",
+        `the workers of the packet loops have not started after ${late_ms / 1000} s; ` +
+          "Selvage still waits for them. This machine, or its disk, may be busy",
       );
     }, late_ms);
     const ready = await Promise.allSettled(dataplane.#workers.map((worker) => worker.ready));

@@ -38,7 +38,7 @@ function ipipInUse({ local }: DesiredIpip, links: readonly Link[]): string | nul
   const remove = other.name === "flannel.ipip"
     ? "end flanneld and remove its devices (selvage clean --flannel)"
     : "remove it";
-  return `device ${other.name} has the tunnel from ${local} to any host already; ${remove}`;
+  return `device ${other.name} already has the tunnel from ${local} to all hosts; ${remove}`;
 }
 
 /** One sentence. `links` are those of the host when the operation was thought of. */
@@ -64,7 +64,8 @@ export function failureText(
     // The kernel opens it for all addresses.
     const holder = port === undefined ? "" : recentPortHolderText("udp", ANY, port);
     return `UDP port ${port} is in use${holder || " by another program"}, so device ` +
-      `${operation.link.name} cannot be up; stop that program, or set Backend.Port to another port`;
+      `${operation.link.name} cannot be set up; stop that program, or set Backend.Port to ` +
+      "another port";
   }
   return error.message;
 }

@@ -126,7 +126,7 @@ function isGuard({ name }: DesiredTable): boolean {
 }
 
 function keepsChanging(name: TableName): string {
-  return `someone else keeps changing firewall table ${tableText(name)}`;
+  return `another program keeps changing firewall table ${tableText(name)}`;
 }
 
 /** One sentence, with what to do; rethrows what is a defect of ours. */

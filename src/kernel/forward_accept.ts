@@ -128,8 +128,8 @@ function writeChain(
 }
 
 function dropText(chain: ForwardChain): string {
-  return `packets of the overlay are dropped: chain ${chainText(chain)} drops what none of its ` +
-    "rules accepts (policy drop)";
+  return `packets of the overlay are dropped: chain ${chainText(chain)} drops all packets that ` +
+    "none of its rules accepts (policy drop)";
 }
 
 /** The problem of a chain that we leave alone; null: it lets the overlay pass. */
@@ -257,7 +257,7 @@ export class ForwardAccepts {
           problems.push(
             wanted.length === 0
               ? error.message
-              : `${dropText(chain)}, and takes no rules of ours: ${error.message}${command}`,
+              : `${dropText(chain)}, and our rules cannot be put there: ${error.message}${command}`,
           );
           continue;
         }
@@ -279,8 +279,8 @@ export class ForwardAccepts {
         throw error;
       }
       return [
-        "packets of the overlay are dropped: chain FORWARD of iptables-legacy drops what none of " +
-        `its rules accepts (policy DROP), and Selvage puts no rules there; run: ${
+        "packets of the overlay are dropped: chain FORWARD of iptables-legacy drops all packets " +
+        `that none of its rules accepts (policy DROP), and Selvage puts no rules there; run: ${
           legacyCommands(network.family, `${network}`)
         }`,
       ];

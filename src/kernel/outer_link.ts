@@ -381,7 +381,7 @@ function describeUnnamed(selection: Selection): OuterLink {
   const shown = ofFamily(choice.publicAddresses, 4);
   if (held?.isInUse && shown !== undefined && ofFamily(held.addresses, 4)?.equals(shown)) {
     throw new SelvageError("not_found", `this host no longer has its public address ${shown}`, {
-      hint: `Give the address back to ${held.name}, or restart selvage with another --public-ip.`,
+      hint: `Add the address to ${held.name} again, or restart selvage with another --public-ip.`,
     });
   }
   return describeHeld(selection) ?? describe(selection, findByDefaultRoute(selection));

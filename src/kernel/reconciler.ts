@@ -158,7 +158,7 @@ export class Reconciler {
       const isDone = operations.length === 0;
       if (isDone || isStuck || round === ROUNDS_MAX) {
         if (!isDone && failures.length === 0) {
-          const text = "someone else keeps changing the kernel's tables";
+          const text = "another program keeps changing the kernel's tables";
           failures.push({ peerKey: null, text });
         }
         const left = isDone ? diff.problems : [...diff.problems, ...failures];

@@ -47,7 +47,7 @@ export function overlapError(subnets: readonly IpPrefix[], other: Lease): Selvag
   return new SelvageError("conflict", text, {
     hint:
       `Choose a subnet that is free ("selvage leases" shows the others), or revoke ${otherKey}. ` +
-      "If its host runs, it takes the subnet again at once: take it away with --force instead.",
+      "A running host takes its subnet again at once: use --force instead.",
   });
 }
 

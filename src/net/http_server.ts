@@ -288,7 +288,9 @@ export class HttpServer {
   async #serve(request: Request, context: RequestContext): Promise<Response> {
     const { incoming, outgoing } = context;
     const held = this.#bySocket.get(incoming.socket);
-    if (held === undefined) return problemResponse(new SelvageError("unavailable", "it is closed"));
+    if (held === undefined) {
+      return problemResponse(new SelvageError("unavailable", "the connection is closed"));
+    }
     held.running = context;
     held.written_ms = performance.now();
     this.#table.setActivity(held.connection, "request", held.written_ms);

@@ -75,7 +75,7 @@ export function formatBackup(parts: BackupParts, now_ms: number): string {
 export function parseBackup(text: string, where: string): RegistryBackup {
   const backup = checkedJson(schema, text, where);
   if (backup.version <= VERSION) return backup;
-  const error = `${where}: a backup of version ${backup.version}, newer than ours`;
+  const error = `${where}: this backup has the newer version ${backup.version}`;
   throw new SelvageError("unsupported", error, {
     hint: "Restore it with the Selvage that made it.",
   });

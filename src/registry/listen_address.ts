@@ -20,7 +20,11 @@ export function registryListenError(where: HostPort, error: unknown): SelvageErr
   }
   // Deno says EINVAL.
   if (code === "EADDRNOTAVAIL" || code === "EINVAL") {
-    return new SelvageError("invalid_argument", `${place}: this host does not have it`, options);
+    return new SelvageError(
+      "invalid_argument",
+      `${place}: this host does not have this address`,
+      options,
+    );
   }
   if (code === "EACCES" || code === "EPERM") {
     return new SelvageError("permission", `${place}: permission denied`, options);

@@ -69,7 +69,7 @@ function fitDescriptors(limits: RegistryLimits): RegistryLimits {
   const watcherCountMax = room - connectionCountMax;
   const advice = "raise it with LimitNOFILE= of the service, or ulimit -n";
   logger("registry")
-    .warning`the limit of open files leaves room for ${watcherCountMax} hosts: ${advice}`;
+    .warning`the limit of open files leaves room for only ${watcherCountMax} hosts: ${advice}`;
   const unprovenCountMax = Math.min(limits.unprovenCountMax, connectionCountMax);
   return { ...limits, connectionCountMax, watcherCountMax, unprovenCountMax };
 }

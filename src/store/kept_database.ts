@@ -196,8 +196,8 @@ export class KeptDatabase {
     const text = `${this.#name}: another file was put in its place while selvage has it open. ` +
       "Changes are refused";
     throw new SelvageError("unavailable", text, {
-      hint: "Restart selvage to use the new file, or move it away: then the one in use is " +
-        "written there again.",
+      hint: "Restart selvage to use the new file, or move it away: selvage then writes the " +
+        "file that it has open there again.",
     });
   }
 

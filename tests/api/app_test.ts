@@ -406,7 +406,7 @@ describe("errors", () => {
       assert.equal(response.headers.get("allow"), allow, path);
       const problem = await problemOf(response, 405);
       assert.equal(problem.code, "method_not_allowed");
-      assert.equal(problem.hint, `It has ${allow}.`);
+      assert.equal(problem.hint, `It supports ${allow}.`);
     }
     assert.equal((await api.request("/v1/status", { method: "HEAD" })).status, 200);
   });

@@ -55,7 +55,7 @@ describe("a host's outer address", () => {
     const config = configOf(EXAMPLE);
     checkOuterAddresses(config, addresses("10.0.0.5", "10.9.255.255", "10.99.16.0"), false);
     assert.throws(() => checkOuterAddresses(config, addresses("10.99.15.255"), false), {
-      message: /10\.99\.15\.255 .* 10\.0\.0\.0\/8, in 10\.99\.0\.0\/20, out of which subnets/,
+      message: /10\.99\.15\.255 .* 10\.0\.0\.0\/8, in 10\.99\.0\.0\/20, from which subnets/,
     });
     assert.throws(() => checkOuterAddresses(config, addresses("10.0.0.5"), true));
   });

@@ -270,7 +270,7 @@ describe("life of the loops", () => {
       const plane = await start(a, { workerUrl, onLate, late_ms: 100 });
       assert.match(
         told.join("\n"),
-        /^the workers .* not started after 0\.1 s; they are waited for/,
+        /^the workers .* not started after 0\.1 s; Selvage still waits for them/,
       );
       assert.equal(told.length, 1);
       assert.equal(plane.status().sentPackets, 0);

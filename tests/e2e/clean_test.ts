@@ -111,7 +111,10 @@ describe("what flanneld left", () => {
         assert.deepEqual(await takePicture(shell!), made, "a dry run changes nothing");
         const text = clean(lab, 1, "--flannel", "--dry-run").stdout;
         assert.match(text, /^would remove device flannel\.1$/m);
-        assert.match(text, /^Nothing was changed\. Leave --dry-run out to do this\.$/m);
+        assert.match(
+          text,
+          /^Nothing was changed\. Run the command without --dry-run to do this\.$/m,
+        );
         assert.deepEqual(
           cleaned(lab, 1, "--flannel"),
           expected.map((line) => `${line} done`),

@@ -136,7 +136,10 @@ test("a node paused past its lease's end, whose subnet another has taken, moves 
 
     const log = lab.log(2);
     assert.ok(log.includes(`lease ${lost} was revoked; trying for the same subnet`), log);
-    assert.ok(log.includes(`${lost} was not given again; this host moves to ${keyOf(moved)}`), log);
+    assert.ok(
+      log.includes(`the store did not give ${lost} again; this host moves to ${keyOf(moved)}`),
+      log,
+    );
     assert.match(
       moved.problems.join("\n"),
       /^cni0 has \S+, which is not of this host's subnet [^\n]+$/,

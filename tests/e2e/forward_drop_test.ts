@@ -119,7 +119,10 @@ describe("a forward chain that drops by default", () => {
       const { problems, ready } = await lab.ready(1);
       assert.equal(ready, false);
       const [problem] = problems;
-      assert.match(problem!, /chain ip filter FORWARD drops what none of its rules accepts/);
+      assert.match(
+        problem!,
+        /chain ip filter FORWARD drops all packets that none of its rules accepts/,
+      );
       assert.match(readyReasons(lab, 1), /iptables -I FORWARD -s 10\.210\.0\.0\/16 -j ACCEPT/);
       // What it says to run mends it.
       const commands = /run: (.*); or let Selvage/.exec(problem!)![1]!;

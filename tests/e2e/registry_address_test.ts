@@ -86,7 +86,10 @@ test("a registry that listens everywhere, at an address that changes, or at seve
     // Its join tokens are that host's affair, and it says so.
     const list = lab.run(2, ["token", "list"]);
     assert.equal(list.status, 0);
-    assert.match(list.stderr, /joined the registry at 198\.18\.0\.41:9, .*: tokens to join with/);
+    assert.match(
+      list.stderr,
+      /joined the registry at 198\.18\.0\.41:9, .*\. Make, list and revoke join tokens/,
+    );
     const create = lab.run(2, ["token", "create"]);
     assert.equal(create.status, 1);
     assert.match(create.stderr, /serves no registry to join\n.*joined the registry at/);
@@ -100,7 +103,7 @@ test("an address that this host does not have is refused before any file is made
     const { command, args } = withHostsFile(lab, "127.0.0.1 localhost\n");
     for (
       const [address, text] of [
-        ["192.0.2.77", /registry address 192\.0\.2\.77:8286: this host does not have it/],
+        ["192.0.2.77", /registry address 192\.0\.2\.77:8286: this host does not have this address/],
         ["nowhere.invalid", /registry address nowhere\.invalid:8286: the name cannot be resolved/],
       ] as const
     ) {

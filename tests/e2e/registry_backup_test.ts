@@ -22,7 +22,7 @@ test("a registry is backed up and restored: hosts converge, and peers that it lo
     assert.match(done.stdout, /the network's configuration, [23] leases, 1 token, certificate/);
     assert.equal(statSync(file).mode & 0o777, 0o600);
     const again = lab.run(1, ["registry", "backup", file]);
-    assert.match(again.stderr, /is there already\n.*--force/);
+    assert.match(again.stderr, /already exists\n.*--force/);
     const third = await lab.ready(3);
     // It is restarted after the backup: its lease then names another run of its daemon.
     await lab.stop(2);

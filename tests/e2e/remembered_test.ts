@@ -1,4 +1,4 @@
-/** A host that starts while its store is away: it goes by what it remembers of its last run. */
+/** A host that starts while its store is away: it uses what it remembers of its last run. */
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -98,7 +98,7 @@ test("a remembered lease that has ended, or is of another store, is not used", (
         /it has ended/,
         ({ taken }) => Object.assign(taken, { boot: "x", now_ms: taken.now_ms - DAY_MS }),
       ],
-      [/it is of another store/, (file) => file.store = "registry 00"],
+      [/it was written for another store/, (file) => file.store = "registry 00"],
       [/it is not used/, (file) => file.key = "nonsense"],
     ];
     for (const [why, change] of cases) {

@@ -38,7 +38,10 @@ test("a running host's subnet is reserved for another by force, and it moves", (
     const moved = reserve("10.210.98.0/24", "198.18.0.2");
     assert.equal(moved.status, 0, moved.stderr);
     const held = lease!.subnets[0]!.replace("/", "-");
-    assert.match(moved.stderr, new RegExp(`holds ${held} now, and moves when selvage starts`));
+    assert.match(
+      moved.stderr,
+      new RegExp(`holds ${held} now. It moves at the next start of selvage there`),
+    );
 
     // Its reader has enough, and nothing changes any more that it could fail to write.
     const socket = join(lab.hostDirectory(1), "api.sock");

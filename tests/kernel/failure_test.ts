@@ -35,7 +35,7 @@ test("a device that flanneld's ipip keeps from being made: what to do", () => {
   const other = { ...linkOf({ index: 7, name: "flannel.ipip", kind: "ipip" }), ipip };
   assert.match(
     failureText(operation, error, [other]),
-    /^device flannel\.ipip has the tunnel from 192\.0\.2\.1 .*selvage clean --flannel/,
+    /^device flannel\.ipip already has the tunnel from 192\.0\.2\.1 .*selvage clean --flannel/,
   );
   assert.match(failureText(operation, error, []), /EEXIST/);
 });

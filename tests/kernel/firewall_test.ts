@@ -136,7 +136,7 @@ describe("the firewall", () => {
     const { kernel, firewall } = setUp();
     kernel.afterCommit = () => kernel.tables.delete(6);
     const { problems } = firewall.reconcile(DESIRED);
-    assert.deepEqual(problems, ["someone else keeps changing firewall table ip6 selvage"]);
+    assert.deepEqual(problems, ["another program keeps changing firewall table ip6 selvage"]);
     assert.equal(kernel.commitCount, 4);
   });
 });

@@ -113,7 +113,7 @@ describe("the reconciler", () => {
     const { kernel, reconciler } = setUp();
     kernel.afterWrite = () => kernel.routes = [];
     const { problems } = reconciler.reconcile(DESIRED);
-    assert.deepEqual(problems, ["someone else keeps changing the kernel's tables"]);
+    assert.deepEqual(problems, ["another program keeps changing the kernel's tables"]);
     assert.ok(kernel.writeCount < 10, `${kernel.writeCount} writes`);
   });
 

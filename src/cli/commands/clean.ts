@@ -39,7 +39,7 @@ function reportText({ isDryRun, steps, notes }: CleanReport): string {
   const end = steps.length === 0
     ? "Nothing is left to remove."
     : isDryRun
-    ? "Nothing was changed. Leave --dry-run out to do this."
+    ? "Nothing was changed. Run the command without --dry-run to do this."
     : "";
   const lines = [...steps.map(stepText), ...(end === "" ? [] : [end]), ...notes.map(printable)];
   return lines.map((line) => `${line}\n`).join("");

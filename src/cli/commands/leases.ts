@@ -125,7 +125,7 @@ function addReserve(leases: Command, context: CommandContext): void {
     io.out(flags.json === true ? printableJson(lease) : reservationText(lease));
     for (const { key } of moved) {
       io.err(
-        printable(`The host holds ${key} now, and moves when selvage starts there next.`) + "\n",
+        printable(`The host holds ${key} now. It moves at the next start of selvage there.`) + "\n",
       );
     }
   });

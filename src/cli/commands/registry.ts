@@ -58,7 +58,8 @@ async function backupText(flags: BackupFlags, { io }: CommandContext): Promise<s
     return await (await succeeded(openClient(flags).v1.registry.backup.$get())).text();
   } catch (error) {
     if (!hasCode(error, "unavailable")) throw error;
-    const hint = "If selvage does not run here, name its files: --state-dir " + DEFAULTS.stateDir;
+    const hint = "If selvage does not run here, name the directory of its files: --state-dir " +
+      DEFAULTS.stateDir;
     throw new SelvageError(error.code, error.message, { hint, cause: error });
   }
 }
@@ -78,10 +79,10 @@ function addBackup(registry: Command, context: CommandContext): void {
     .addOption(jsonFlag());
   addClientFlags(command).action(async (file: string, flags: BackupFlags) => {
     if (flags.api !== undefined && flags.stateDir !== undefined) {
-      throw new UsageError("--state-dir and --api exclude each other");
+      throw new UsageError("--state-dir and --api cannot be used together");
     }
     if (existsSync(file) && flags.force !== true) {
-      throw new SelvageError("conflict", `${file} is there already`, {
+      throw new SelvageError("conflict", `${file} already exists`, {
         hint: "Choose another name, or replace it with --force.",
       });
     }

@@ -31,14 +31,19 @@ describe("--join STRING", () => {
   }
 
   test("is in no crash report of the runtime", () =>
-    withLab(1, async (lab) => {
+    withLab(2, async (lab) => {
       await lab.startRegistry();
       const secret = readFileSync(await lab.joinFile(), "utf8").trim();
       // Few arguments, because the report shows only so much of them.
       const command = ["run", "--join", secret];
-      const env = { SELVAGE_IFACE: "lo", SELVAGE_STATE_DIR: join(lab.directory, "crashed") };
+      const directory = lab.hostDirectory(2);
+      const env = {
+        SELVAGE_STATE_DIR: join(directory, "state"),
+        SELVAGE_API_SOCKET: join(directory, "api.sock"),
+        SELVAGE_SUBNET_FILE: join(directory, "subnet.env"),
+      };
       const stdio = ["ignore", "ignore", "pipe"] as const;
-      const { host } = lab.network(1);
+      const { host } = lab.network(2);
       const child = spawnInNetns(host, EXECUTABLE.command, command, [...stdio], env);
       let text = "";
       child.stderr!.setEncoding("utf8").on("data", (part: string) => {

@@ -1,4 +1,4 @@
-/** Whether anybody is left to read what we write. */
+/** Whether a program still reads what we write. */
 import { libc } from "./libc.ts";
 
 /** Of poll(2) (asm-generic/poll.h); both are reported without being asked for. */

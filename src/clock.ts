@@ -1,4 +1,4 @@
-/** Time that passes evenly, and the time of day, which anyone may set at any moment. */
+/** A steady clock, and the time of day, which can be set at any moment. */
 import { bootTime_ms } from "../ffi/host.ts";
 
 /** Two clocks; tests give their own. */

@@ -89,11 +89,11 @@ export function findPortHolder(
   }
 }
 
-/** So long an answer is kept for those who try a port again and again. */
+/** How long an answer is kept for callers that try a port again and again. */
 const ANSWER_AGE_MAX_MS = 10_000;
 let lastAnswer = { question: "", text: "", at_ms: 0 };
 
-/** As `portHolderText`, and up to ten seconds old: for those who try a port every second. */
+/** As `portHolderText`, but up to ten seconds old: for callers that try a port every second. */
 export function recentPortHolderText(
   protocol: "tcp" | "udp",
   address: IpAddress,

@@ -1,8 +1,9 @@
 /**
- * Which inner packets may pass, by their addresses. A peer sends from its own subnet into ours, and
- * we send from our own. A source outside of the overlay is the sending host's outer address (such a
- * host answers what containers sent to it there), or it must be allowed: where hosts masquerade, as
- * flannel's rules do, every other outside source becomes the address of the sender's tunnel.
+ * Decides by their addresses which inner packets may pass. A peer sends from its own subnet into
+ * ours, and we send from our own. A source outside of the overlay is the sending host's outer
+ * address (such a host answers what containers sent to it there), or it must be allowed: where
+ * hosts masquerade, as flannel's rules do, every other outside source becomes the address of the
+ * sender's tunnel.
  */
 import { load32, load64 } from "./bytes.ts";
 import {

@@ -36,7 +36,7 @@ import * as ipv4 from "./wire/ipv4.ts";
 import * as ipv6 from "./wire/ipv6.ts";
 import * as udp from "./wire/udp.ts";
 
-/** So long a size that our interface refused is believed; then one packet tries the path again. */
+/** How long a size that our interface refused is believed; then one packet tries the path again. */
 const KNOWN_FOR_MS: u64 = 10_000;
 /** What every link carries: RFC 791 section 3.2. */
 const IPV4_MTU_MIN = 68;

@@ -75,7 +75,7 @@ export class Agent {
   #kernel: HostKernel | null = null;
   #outerLink: OuterLinkWatch | null = null;
   #vtepMacs: VtepMacs | null = null;
-  /** By which this run is told from other daemons in the store. */
+  /** Distinguishes this run of the daemon from other daemons in the store. */
   #mark: NodeMark | null = null;
   #opened: OpenedStore | null = null;
   #listeners: AgentListeners | null = null;
@@ -84,7 +84,9 @@ export class Agent {
   #network: Network | null = null;
   #keeper: LeaseKeeper | null = null;
   #path: DataPath | null = null;
-  /** What the subnet file says; null: the path does not stand yet, so it is not written. */
+  /**
+   * Content of the subnet file; null while the path does not stand, because it is not written then.
+   */
   #subnetFile: SubnetFile | null = null;
   /** Whether the path was opened and something that serves all peers is missing yet. */
   #isPathAwaited = false;
@@ -314,7 +316,7 @@ export class Agent {
     });
   }
 
-  /** Goes by what an earlier run knew, until the store is back. */
+  /** Starts from what an earlier run knew; it counts until the store is back. */
   #startFromMemory({ peers }: RememberedStart): void {
     this.#leases.remember(peers());
     this.#log.warning`${startNotice(this.#keeper!, this.#leases)}`;
@@ -367,7 +369,7 @@ export class Agent {
   #whyNotMade(network: Network): string | null {
     const why = whyNoPlace(network, this.#place);
     if (why === null) return null;
-    // Containers of an earlier run may be there, whose packets must not leave another way.
+    // Containers of an earlier run may exist, and their packets must not leave by another route.
     const unreachable = unreachableAddresses(network, this.#options);
     for (const failure of this.#kernel!.reconciler.block(unreachable)) {
       this.#log.warning`${failure}`;
@@ -375,7 +377,7 @@ export class Agent {
     return why;
   }
 
-  /** The network of before on the link of now. Throws if this host cannot be in it as it is. */
+  /** The previous network on the present link. Throws if this host cannot be in it as it is. */
   #rejudge(config: NetworkConfig): Network {
     const network = this.#judge(config);
     const obstacle = this.#whyNotMade(network);
@@ -608,7 +610,7 @@ export class Agent {
     }
   }
 
-  /** Which peers no packets pass to because their configuration is another; null: none. */
+  /** Names the peers to which no packets pass because their configuration differs; null: none. */
   #partedProblem(): string | null {
     const keeper = this.#keeper;
     const { outdated } = this.#configWatch;

@@ -14,9 +14,9 @@ export type BarrierOptions = Pick<
 >;
 
 /**
- * Has the kernel refuse what is for the network and not for this host's own containers. Keeps it so
- * until `stop`, after which it stays. `subnets` are those that the containers have addresses of:
- * the rules by which these reach the outside stay.
+ * Makes the kernel refuse packets to the network, except for those to this host's own containers.
+ * Maintains this until `stop`, after which the routes stay. `subnets` are those that the containers
+ * have addresses of: the rules by which these reach the outside stay.
  */
 export function raiseBarrier(
   network: Network,

@@ -252,7 +252,10 @@ export class DataPath {
     return this.#keeper.missing;
   }
 
-  /** What is to be known and is no problem, one sentence or two each; `now_ms` since 1970. */
+  /**
+   * Facts that an operator should know and that are no problems, one sentence or two each; `now_ms`
+   * since 1970.
+   */
   notices(now_ms: number): readonly string[] {
     const { guardFault } = this.#keeper;
     const guard = guardFault === null ? [] : [guardFault];

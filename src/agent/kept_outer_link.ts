@@ -33,7 +33,7 @@ export function readKeptLink(stateDir: string, choice: OuterLinkChoice): HeldLin
     if (kept.flags !== flagsText(choice)) return null;
     return { name: kept.interface, addresses: kept.addresses, isInUse: false };
   } catch (error) {
-    // Whoever may not read it, such as a user who runs selvage check, cannot know.
+    // A user who may not read the file, such as one who runs selvage check, gets no choice from it.
     if (!hasCode(error, "not_found") && !hasCode(error, "permission")) {
       logger("agent").warning`${errorText(error)}; the outer interface is chosen anew`;
     }

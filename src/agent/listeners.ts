@@ -88,7 +88,8 @@ export class AgentListeners {
     const tcp: RetriedListener[] = [];
     const { apiListen, healthListen } = options;
     if (apiListen !== null) {
-      // A pool of its own: who has no rights cannot take the places of who has.
+      // A pool of its own, so that clients without rights cannot use up the connections of the
+      // others.
       const watchers = new WatcherPool(TCP_WATCHER_COUNT_MAX);
       const open = async () => {
         const certificate = await certificateFor(options);

@@ -34,7 +34,7 @@ export interface Network {
   readonly surroundings?: readonly Surrounding[];
 }
 
-/** So many things that would be cut off are named. */
+/** At most so many things that would be cut off are named. */
 const NAMED_MAX = 5;
 
 /** Whether containers of the network may be at the interface, as after a run before this one. */
@@ -91,7 +91,7 @@ export function judgeNetwork(
   return { config, backend, surroundings };
 }
 
-/** What this host's own subnet hides from it; null: nothing. */
+/** Which network this host's own subnet hides from it, with what to do; null: none. */
 export function leaseOverlap(network: Network, lease: Pick<Lease, "subnets">): string | null {
   for (const subnet of lease.subnets) {
     const taken = findTaken(subnet, { ...network, lease });

@@ -1,4 +1,4 @@
-/** What other hosts and the store tell this node by, whatever its addresses are. */
+/** The id by which other hosts and the store recognise this node, whatever its addresses are. */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { errorText, hasCode } from "../errors.ts";

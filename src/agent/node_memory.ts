@@ -26,7 +26,7 @@ import {
   type RememberedLease,
 } from "./remembered_state.ts";
 
-/** So long after the first change of the peers they are written: many come together. */
+/** How long after its first change the peers are written: many changes come together. */
 const PEERS_DELAY_MS = 2_000;
 /** Between two writes of the peers, at least; more where they are many. */
 const PEERS_PAUSE_MIN_MS = 60_000;
@@ -34,7 +34,7 @@ const PEERS_PAUSE_MAX_MS = 15 * 60_000;
 /** No more than this is written on the average while peers come and go. */
 const PEERS_BYTES_PER_MS = 2;
 
-/** What a start without the store goes by. */
+/** What a start without the store uses. */
 export interface RememberedStart extends HeldSince {
   readonly network: Network;
   /** Reads them from the state directory. */
@@ -84,7 +84,7 @@ export class NodeMemory {
     return this.#last?.lease.subnets ?? [];
   }
 
-  /** Why a start without the store would not work; null: it would. */
+  /** Why a start without the store would fail; null: it would work. */
   get problem(): string | null {
     const fault = this.#faults.lease ?? this.#faults.peers;
     return fault === null ? null : `this host cannot remember its lease and peers: ${fault}. ` +
@@ -148,7 +148,7 @@ export class NodeMemory {
     this.peersChanged();
   }
 
-  /** Says that the peers are others than before: they are written by and by. */
+  /** Says that the peers have changed: they are written after a while. */
   peersChanged(): void {
     if (this.#options.storeIdentity === null) return;
     this.#arePeersChanged = true;

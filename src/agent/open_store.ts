@@ -28,7 +28,9 @@ export interface OpenedStore {
   readonly listeners: () => ListenerStatus[];
   /** The configuration of `--net-config`, judged, not yet in force; null: there is nothing new. */
   readonly newConfig: { readonly network: Network; put(): void } | null;
-  /** What is to be known of the store and is no problem, one sentence each. */
+  /**
+   * Facts about the store that an operator should know and that are no problems, one sentence each.
+   */
   readonly notices: () => readonly string[];
   /** Makes a text the network's configuration, naming its source in errors; null: not from here. */
   readonly setConfig: ((text: string, where: string) => Promise<void>) | null;

@@ -41,7 +41,7 @@ export interface TunnelOptions extends Pick<DataplaneOptions, "signal" | "onLate
 const TUN_OFFLOADS = ["csum", "tso", "uso"] as const satisfies readonly Offload[];
 const UDP_OFFLOADS = ["udp-segment", "udp-gro"] as const satisfies readonly Offload[];
 
-/** Another program has a tunnel's port. */
+/** Another program uses a tunnel's port. */
 export class PortTaken extends SelvageError {
   constructor({ family, port }: Tunnel, link: OuterLink, cause: unknown) {
     const address = ofFamily(link.addresses, family)!;

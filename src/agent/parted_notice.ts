@@ -1,4 +1,4 @@
-/** Says which peers go by another configuration than this host, so that no packets pass. */
+/** Reports the peers that have another configuration than this host, so that no packets pass. */
 import type { Backend } from "../backend/backend.ts";
 import { findPartedPeers } from "../backend/parted_peers.ts";
 import type { NetworkConfig } from "../config/network_config.ts";

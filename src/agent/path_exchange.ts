@@ -19,7 +19,7 @@ import type { Family } from "../net/ip.ts";
 import { pause } from "../retry.ts";
 import type { ProbedPlane } from "./path_prober.ts";
 
-/** How often it is looked for answers, and for how long. */
+/** How often to look for answers, and for how long. */
 const LOOK_MS = 5;
 const ANSWER_MAX_MS = 500;
 /** After the first answer, others are waited for so many times as long, and at least so long. */
@@ -52,7 +52,7 @@ export async function exchangeProbes(
       const from = subnet.address;
       const bytes = buildProbe({ encapsulation, from, to: peer, size_bytes, token });
       sizes.set(tokenText(token), size_bytes);
-      // One that is refused is one that is not answered.
+      // A probe that the kernel refuses counts as one that was not answered.
       libc.sendto(queues[0]!.send_fd, bytes, bytes.length, 0, name, name.length);
     }
     const start_ms = performance.now();

@@ -16,16 +16,18 @@ import { overheadBytes, type TooBig } from "../dataplane/path_probe.ts";
 import { logger } from "../log.ts";
 
 const ATTEMPT_COUNT = 3;
-/** Of one peer: so long after an answer to the full size nothing is asked again. */
+/** How long after an answer to the full size a peer is not probed again. */
 const WIDE_PAUSE_MS = 3_000;
 const NARROW_PERIOD_MS = 20_000;
 const UNCONFIRMED_MS = 10_000;
-/** Peers that are asked at the same time; messages about others are passed over. */
+/** How many peers are probed at the same time; messages about others are ignored. */
 const ASKED_COUNT_MAX = 16;
-/** Messages a second that are looked at, whoever sends them. */
+/** How many messages are read in a second, from all senders together. */
 const MESSAGES_PER_SECOND = 50;
 const SECOND_MS = 1_000;
-/** So often the kernel is asked what it assumes, as by a route's own MTU, of so many peers. */
+/**
+ * How often the kernel is asked what it assumes, such as from a route's own MTU, of how many peers.
+ */
 const LOOK_MS = 10_000;
 const LOOK_PEER_COUNT = 64;
 /** Below it no probe has room for its token. */

@@ -22,7 +22,10 @@ export interface Place {
   readonly vtepMacs: VtepMacs;
 }
 
-/** Who has a port of the network's tunnels; null: nobody. Throws if a device's name is taken. */
+/**
+ * Which program has a port of the network's tunnels; null: none. Throws if a device's name is
+ * taken.
+ */
 function whyNotOpened({ backend, config }: Network, place: Place): string | null {
   const { kernel, link, vtepMacs } = place;
   for (const tunnel of backend.tunnels(config, link, vtepMacs)) {
@@ -63,8 +66,8 @@ export function requirePlace(network: Network, place: Place, subnetFile: string)
 }
 
 /**
- * Waits until `why` says null, which is asked each second; `onWaiting` is told each other answer.
- * Rejects with the signal's reason.
+ * Calls `why` each second until it returns null; `onWaiting` gets each other answer. Rejects with
+ * the signal's reason.
  */
 export async function awaitPlace(
   why: () => string | null,

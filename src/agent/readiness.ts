@@ -27,7 +27,7 @@ export function readinessOf(parts: NodeParts, now_ms: number): Readiness {
   if (path?.status()?.running === false) reasons.push("the data plane is not running");
   if (expiry_ms !== null && expiry_ms < now_ms) reasons.push("the lease has run out");
   reasons.push(...stateProblems);
-  // What an embedded store fails of is among the problems of the state.
+  // Faults of an embedded store are among the problems of the state.
   if (store !== null && store.kind !== "embedded") reasons.push(...storeReasons(store, now_ms));
   if (reasons.length === 0 && phase !== "ready") reasons.push(phase.replaceAll("_", " "));
   return { ready: reasons.length === 0, reasons };

@@ -32,7 +32,7 @@ export const PEERS_SIZE_MAX_BYTES = 8 * 1024 * 1024;
 export const leaseFile = (stateDir: string): string => join(stateDir, "last_lease.json");
 export const peersFile = (stateDir: string): string => join(stateDir, "last_peers.json");
 
-/** Where a moment stands on both clocks, and in which boot of the machine. */
+/** One moment on both clocks, and the boot of the machine in which it is. */
 const momentSchema = z.object({
   boot: z.string().max(64),
   steady_ms: z.number(),

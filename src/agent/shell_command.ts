@@ -61,8 +61,8 @@ function endGroup(child: ChildProcess): void {
 }
 
 /**
- * What a command gets of our environment. The rest is not its business: passwords of etcd and join
- * strings may be there.
+ * What a command gets of our environment. The rest is left out, because it may hold etcd's password
+ * and join strings.
  */
 const KEPT_VARIABLES = ["PATH", "HOME", "LANG", "LC_ALL", "TZ"] as const;
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

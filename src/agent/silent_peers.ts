@@ -3,7 +3,7 @@ import type { PeerEntry } from "../backend/backend.ts";
 import type { PeerCounters } from "../dataplane/peer_table.ts";
 
 const PERIOD_MS = 10_000;
-/** So long nothing came from a peer, and so many packets went to it meanwhile. */
+/** How long nothing came from a peer, and how many packets went to it meanwhile. */
 const SILENT_AFTER_MS = 60_000;
 const SENT_PACKETS_MIN = 20;
 

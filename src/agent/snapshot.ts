@@ -25,7 +25,7 @@ export interface NodeParts extends ShownProgress {
   readonly linkProblem: string | null;
   /** Who else publishes our lease; null: nobody. */
   readonly rivalProblem: string | null;
-  /** Which peers go by another configuration, so that no packets pass; null: none. */
+  /** Names the peers with another configuration, to which no packets pass; null: none. */
   readonly partedProblem: string | null;
   /** Why a new configuration is not obeyed; null: it is. The node works as before. */
   readonly configProblem: string | null;
@@ -39,7 +39,7 @@ export interface NodeParts extends ShownProgress {
 export interface SnapshotParts extends NodeParts {
   /** What else of the host is not as it should be, one sentence each. */
   readonly hostProblems: readonly string[];
-  /** What is to be known and is no problem, one sentence each. */
+  /** Facts that an operator should know and that are no problems, one sentence each. */
   readonly notices: readonly string[];
   /** Every lease but our own, in the order of the subnets. */
   readonly peers: readonly Lease[];

@@ -2,7 +2,9 @@
 import { DROP_REASONS } from "../dataplane/counters.ts";
 import type { StoreState } from "../store/store.ts";
 
-/** Drop reasons that are no fault: kernels and containers announce themselves so. */
+/**
+ * Drop reasons that are no fault: kernels and containers send such packets to announce themselves.
+ */
 export const HARMLESS_DROPS: ReadonlySet<string> = new Set(
   DROP_REASONS.filter(({ isHarmless }) => isHarmless).map(({ name }) => name),
 );
@@ -61,7 +63,7 @@ export interface Status {
   readonly peers: readonly PeerStatus[];
   /** What is not as it should be, one sentence each; what can be mended is tried again. */
   readonly problems: readonly string[];
-  /** What is to be known and is no problem, one sentence each. */
+  /** Facts that an operator should know and that are no problems, one sentence each. */
   readonly notices: readonly string[];
   readonly skippedPeers: readonly { readonly key: string; readonly reason: string }[];
   readonly store: StoreState | null;

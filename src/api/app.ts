@@ -120,8 +120,8 @@ function onError(error: unknown, context: Context): Response {
 }
 
 /**
- * How long an answer serves over TCP, where whoever may connect may ask as often as he likes. The
- * Unix socket is its owner's alone and always gets what is so now.
+ * How long an answer is reused over TCP, where every client may ask as often as it likes. The Unix
+ * socket is only for its owner, and its answers are always new.
  */
 const TCP_FRESH_MS = 1_000;
 
@@ -272,7 +272,7 @@ export function createApi(control: AgentControl, options: ApiOptions) {
   app.use(async (context, next) => {
     await next();
     if (READING.has(context.req.method)) return;
-    // Whoever has changed something sees it when he asks.
+    // A client that has changed something sees the change in its next answer.
     for (const read of Object.values(reads)) read.forget();
   });
   app.onError(onError);

@@ -1,4 +1,7 @@
-/** Answers that serve for a while, so that who asks often does not cost more than who asks once. */
+/**
+ * Answers that are reused for a while, so that a client that asks often costs no more than one that
+ * asks once.
+ */
 
 /** A read that is shared; `forget` has the next one made anew. */
 export interface Kept<T> {
@@ -7,8 +10,8 @@ export interface Kept<T> {
 }
 
 /**
- * Makes `read` run once for all who ask while it runs, and for all who ask within `fresh_ms` after
- * it has ended. A failure is shared as well, but not kept.
+ * Runs `read` once for all calls while it runs, and for all calls within `fresh_ms` after it has
+ * ended. A failure is shared as well, but not kept.
  */
 export function kept<T>(read: () => T | Promise<T>, fresh_ms: number): Kept<T> {
   let running: Promise<T> | null = null;
@@ -19,7 +22,7 @@ export function kept<T>(read: () => T | Promise<T>, fresh_ms: number): Kept<T> {
     running = own;
     until_ms = Infinity;
     const end = (end_ms: number) => {
-      // What was forgotten meanwhile must not come back.
+      // A result that was forgotten meanwhile must not come back.
       if (running === own) until_ms = end_ms;
     };
     own.then(() => end(performance.now() + fresh_ms), () => end(-Infinity));

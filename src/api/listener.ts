@@ -85,7 +85,7 @@ export async function listenUnix(
     fetch: (request) => api.fetch(request),
     certificate: null,
     limits: { ...LISTENER_LIMITS, ...options.limits },
-    // Whoever may open the socket may do everything.
+    // A client that may open the socket may do everything.
     provesClient: () => true,
     onError,
     onWarning,

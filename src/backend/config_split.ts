@@ -52,7 +52,7 @@ function runningProcedure(changes: readonly ConfigChange[]): string {
     (hasPort ? " What to do first: let the new port pass every firewall." : "");
 }
 
-/** What of these changes keeps hosts apart; null: nothing. */
+/** Which of these changes keeps hosts apart; null: none. */
 export function findSplit(changes: readonly ConfigChange[]): ConfigSplit | null {
   // Every configuration names its type. Where there was none until now, there are no hosts.
   const isFirst = changes.some(({ key, now }) => key === "Backend.Type" && now === null);

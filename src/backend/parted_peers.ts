@@ -1,4 +1,4 @@
-/** Peers that no packets pass to because they go by another configuration than this host. Pure. */
+/** Finds the peers to which no packets pass because their configuration differs from ours. Pure. */
 import type { NetworkConfig } from "../config/network_config.ts";
 import { type Lease, sameNode } from "../lease/lease.ts";
 import { isObject } from "../net/checked.ts";
@@ -18,7 +18,7 @@ function vniOf({ backendData }: Lease): number | null {
   return null;
 }
 
-/** In what the peer differs so that no packets pass; null: in nothing. */
+/** How the peer's configuration differs so that no packets pass; null: it does not. */
 function differenceOf(peer: Lease, { ranges, backend }: NetworkConfig, vni: number | null) {
   if (peer.backendType !== backend.type) return `backend ${peer.backendType}`;
   const other = vni === null ? null : vniOf(peer);

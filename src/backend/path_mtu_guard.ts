@@ -36,10 +36,10 @@ function numberBytes(value: number, size_bytes: number): Uint8Array {
 }
 
 /**
- * What is believed of a path at least, in bytes of an outer packet; null: nothing. An IPv4 VXLAN
- * device lets routers cut its packets, so no router has a reason to say anything. An IPv6 one must
- * carry inner packets of the size that every IPv6 link carries. As for ipip, no link of today
- * carries less than every IPv6 link does.
+ * The smallest size that a message may claim, in bytes of an outer packet; null: all are dropped.
+ * An IPv4 VXLAN device lets routers cut its packets, so no router has a reason to say anything. An
+ * IPv6 one must carry inner packets of the size that every IPv6 link carries. As for ipip, no link
+ * of today carries less than every IPv6 link does.
  */
 function floorOf(family: Family, carrier: "vxlan" | "ipip"): number | null {
   const ipv6Min = MTU_BYTES_MIN[6];

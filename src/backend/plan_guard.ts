@@ -57,7 +57,7 @@ const ETHERTYPES: Readonly<Record<Family, number>> = { 4: 0x0800, 6: 0x86dd };
 const SOURCE_OFFSETS: Readonly<Record<Family, number>> = { 4: 12, 6: 8 };
 const KEY_TYPES = { 4: "ipv4_addr", 6: "ipv6_addr" } as const;
 const LOOPBACK = IpPrefix.parse("127.0.0.0/8");
-/** No host's, or of one link alone (RFC 6890): such a source says nothing. */
+/** No address of a host, or valid only on one link (RFC 6890): such a source identifies no host. */
 const SPECIAL: Readonly<Record<Family, readonly IpPrefix[]>> = {
   4: ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"].map((text) =>
     IpPrefix.parse(text)
@@ -103,7 +103,7 @@ export interface GuardInput {
   readonly uid: number;
 }
 
-/** What packets of one family are carried in. */
+/** What carries the packets of one family. */
 type KernelCarrier =
   | {
     readonly type: "vxlan";
@@ -223,7 +223,7 @@ function peersOf({ family, served }: FamilyInput, length: number): readonly Peer
  * is not masqueraded everywhere.
  */
 function sourceLengthsOf(input: FamilyInput): number[] {
-  // With `trustsUnderlay` nothing says which host that would be.
+  // With `trustsUnderlay` it is not known which host that would be.
   if (input.trustsUnderlay) return lengthsOf(input);
   return [...new Set([...lengthsOf(input), bitsOf(input.family)])];
 }
@@ -289,7 +289,7 @@ function isInSubnet(input: FamilyInput, field: PacketField): FirewallMatch[] {
   ];
 }
 
-/** The set that tells which inner sources may come, and the key to look up there. */
+/** The set of the accepted inner sources, and the key to look up there. */
 function sourcesOf(
   { family, trustsUnderlay }: FamilyInput,
   carrier: KernelCarrier,
@@ -402,8 +402,8 @@ function acceptRule(
 }
 
 /**
- * The rules for what reaches the kernel's tunnel and is not the usual packet. `foreign` lets pass
- * what is not for our tunnel, and what is left over then is dropped.
+ * The rules for packets to the kernel's tunnel that are not usual ones. `foreign` accepts packets
+ * that are not for our tunnel; all packets after that are dropped.
  */
 function kernelRules(
   input: FamilyInput,
@@ -436,7 +436,7 @@ function kernelRules(
 
 const TUNNEL_CHAIN = "tunnel";
 
-/** Decides on what this host gets for its tunnel, but for the usual packet. */
+/** Decides on packets that reach this host for its tunnel, except for the usual packet. */
 function tunnelChain(input: FamilyInput, carrier: KernelCarrier): DesiredChain {
   const { family, subnet } = input;
   const { innerProtocol, destinationNotOurs, sourceOutsideSubnet } = GUARD_REASONS;
@@ -499,7 +499,7 @@ function fromRange({ family, config, link: outer, subnet }: FamilyInput): Firewa
 
 const DIRECT_CHAIN = "direct";
 
-/** Lets back only what comes from the subnet of a peer. */
+/** Lets only packets from the subnet of a peer return to the calling chain. */
 function directChain(input: FamilyInput): DesiredChain {
   const source = addressField(input.family, "source");
   const returns = lengthsOf(input).map((length) =>
@@ -530,7 +530,7 @@ function inputChain(input: FamilyInput): DesiredChain {
   const rules = [
     ...(isKernels(carrier)
       ? [
-        // The usual packet meets this rule alone.
+        // The usual packet meets only this rule.
         acceptRule(input, carrier, lengthsOf(input)[0]!, ...outerMatches(family, carrier)),
         jump(TUNNEL_CHAIN, ...outerMatches(family, carrier)),
         ...pathMtuRules(family, carrier.type, QUOTED_HOSTS, GUARD_REASONS.pathMtu),
@@ -543,7 +543,7 @@ function inputChain(input: FamilyInput): DesiredChain {
 
 const FORWARDED_CHAIN = "forwarded";
 
-/** What of another host may be forwarded to a tunnel: a node may be behind this one. */
+/** Which packets of other hosts may be forwarded to a tunnel: a node may lie behind this one. */
 function forwardedChain({ family, link: outer }: FamilyInput, hasFib: boolean): DesiredChain {
   const way: FirewallMatch = hasFib
     ? { type: "reverse_path", isSame: true }
@@ -608,7 +608,10 @@ function forwardChain(input: FamilyInput): DesiredChain {
 
 const USERS_CHAIN = "users";
 
-/** Marks what users who are not root send into the kernel's tunnel, and drops what goes past it. */
+/**
+ * Marks packets that users other than root send into the kernel's tunnel, and drops those that
+ * bypass it.
+ */
 function usersChain({ family, uid }: FamilyInput, carrier: Carrier): DesiredChain {
   const isKernel = isKernels(carrier);
   const rules: DesiredRule[] = [
@@ -635,7 +638,10 @@ function outputChain(): DesiredChain {
   return { name: "output", hook: "filter output", rules };
 }
 
-/** What the kernel gives to the ipip device, which is for every sender that no other takes. */
+/**
+ * Rules for the ipip device, to which the kernel gives the packets of all senders without another
+ * tunnel.
+ */
 function ipipChain({ family, subnet }: FamilyInput, device: string): DesiredChain {
   const destination = addressField(family, "destination");
   const { destinationNotOurs } = GUARD_REASONS;

@@ -123,7 +123,7 @@ function withVtep(
   return typeof vtepMac === "string" ? vtepMac : { ...reach, vtepMac };
 }
 
-/** Why this peer cannot be served, or its entry, if each peer's subnet has a route of its own. */
+/** The peer's entry, or why it cannot be served, if each peer's subnet has a route of its own. */
 function planPeer(peer: Lease, family: Family, input: PlanInput): VtepEntry | string {
   return withVtep(reachPeer(peer, family, VXLAN_TYPE, input), peer, family, input);
 }

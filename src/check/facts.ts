@@ -51,9 +51,12 @@ export interface PortFacts {
   readonly trial: Trial;
   /** Asked for by a flag or a configuration, not a default that may not be needed. */
   readonly isChosen: boolean;
-  /** Who holds a UDP port that is taken (the kernel: without a process); null: not found. */
+  /** The holder of a UDP port in use (without a process if it is the kernel); null: not found. */
   readonly holder?: PortHolder | null;
-  /** It is free at our own address and taken at another: the kernel's VXLAN needs it at all. */
+  /**
+   * The port is free at our own address and in use at another: the kernel's VXLAN needs it at all
+   * addresses.
+   */
   readonly isTakenElsewhere?: boolean;
 }
 

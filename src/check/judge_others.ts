@@ -19,7 +19,7 @@ function judgeClash(clash: DeviceClash): Judged {
   return { name: `VNI ${vni}, port ${port}`, result: "missing", seen, advice, blocks };
 }
 
-/** Who drops what is forwarded, and whether `selvage run` does something about it. */
+/** Which chains drop forwarded packets, and whether `selvage run` puts accept rules there. */
 function judgeForwardDrops({ forwardDrops, legacyDrops, config }: HostFacts): Judged[] {
   const name = "forward chains";
   if (legacyDrops.length > 0) {

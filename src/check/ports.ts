@@ -33,7 +33,7 @@ function udpPorts(wanted: readonly UdpPort[], link: OuterLink | null): PortFacts
     return (addresses.length === 0 ? [ANY] : addresses).map((address) => {
       const facts = { use, port, isChosen };
       const own = tryUdp(address, port);
-      // The kernel's VXLAN listens at all addresses, also at those that are nobody's business here.
+      // The kernel's VXLAN listens at all addresses, also at those that Selvage does not use.
       const isKernels = use === "vxlan" && own.trial.state === "works";
       const all = isKernels ? tryUdp(IpAddress.of(address.family, 0n), port) : own;
       if (all.trial.state !== "refused") return { ...facts, ...own };

@@ -56,7 +56,10 @@ async function withConnections<T>(work: (connections: Connections) => Promise<T>
   }
 }
 
-/** The flanneld of this network namespace, but for a selvage of that name; null: none is seen. */
+/**
+ * The flanneld of this network namespace, except for a selvage with that name; null: none was
+ * found.
+ */
 function findFlanneld(): number | null {
   const own = readlinkSync("/proc/self/ns/net");
   const selvage = holderOf(NAMESPACE_NAME)?.pid ?? null;
@@ -81,7 +84,7 @@ function exists(path: string): boolean {
   return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 }
 
-/** What killed writers left beside a file. */
+/** Temporary files that killed writers left beside a file. */
 function temporaryFiles(path: string): Leftover[] {
   try {
     const directory = dirname(path);
@@ -173,7 +176,7 @@ function applyOne({ kind, object, action, apply }: Leftover): CleanStep {
   }
 }
 
-/** Finds, removes, and looks again: what is there once more was made by a program that runs. */
+/** Finds, removes, and looks again: a thing that is back was made by a running program. */
 async function cleanUp(options: CleanOptions, connections: Connections): Promise<CleanReport> {
   const find = async () =>
     options.whose === "selvage"
@@ -197,8 +200,8 @@ async function cleanUp(options: CleanOptions, connections: Connections): Promise
 }
 
 /**
- * Removes the leftovers, or only names them. Rejects with `conflict` while the program runs whose
- * they are, and with `permission`.
+ * Removes the leftovers, or only names them. Rejects with `conflict` while the program that made
+ * them runs, and with `permission`.
  */
 export async function runClean(options: CleanOptions): Promise<CleanReport> {
   requireCapabilities("selvage clean", "CAP_NET_ADMIN");

@@ -1,4 +1,4 @@
-/** What `selvage clean` is asked to do, and what it tells. */
+/** What `selvage clean` is asked to do, and what it reports. */
 import type { IpPrefix } from "../net/ip.ts";
 
 export interface CleanOptions {

@@ -241,7 +241,7 @@ function healthListen({ healthzIp, healthzPort }: DaemonFlags): HostPort | null 
   return healthzPort === 0 ? null : { host: healthzIp.toString(), port: healthzPort };
 }
 
-/** Rejects with `UsageError` for an interface's pattern that is none. */
+/** Rejects with `UsageError` for an invalid pattern of an interface. */
 export async function daemonOptions(flags: DaemonFlags): Promise<DaemonOptions> {
   return {
     link: await linkChoice(flags),

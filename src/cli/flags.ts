@@ -89,7 +89,7 @@ export function boolFlag(flag: FlagBase): Option {
   return option;
 }
 
-/** The same, which takes a certain word too. */
+/** The same, but it also accepts a certain word. */
 export function boolOrWordFlag(flag: FlagBase & { readonly word: string }): Option {
   const option = makeOption({ ...flag, term: `${flag.term} [bool|${flag.word}]` });
   const parse = (text: string) => text === flag.word ? text : parseGoBool(text);

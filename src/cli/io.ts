@@ -19,7 +19,7 @@ export interface CliIo {
   readonly isTerminal: boolean;
   /** In ms since 1970. */
   now_ms(): number;
-  /** Aborted on Ctrl-C, and when nobody reads `out` any more; from the first call on. */
+  /** Aborted on Ctrl-C, and when no program reads `out` any more; from the first call on. */
   interrupted(): AbortSignal;
 }
 
@@ -36,12 +36,12 @@ async function readInput(sizeMax_bytes: number): Promise<string> {
   return new TextDecoder().decode(Buffer.concat(parts));
 }
 
-/** How often it is looked whether standard output still has a reader. */
+/** How often to check whether standard output still has a reader. */
 const READER_CHECK_MS = 500;
 
 /**
- * Aborts when the reader of standard output is gone, such as `head` that has enough: a command that
- * watches may have nothing to write for hours, and would run on.
+ * Aborts when the reader of standard output has ended, such as `head`: a command that watches may
+ * have nothing to write for hours, and would go on running.
  */
 async function followReader(abort: AbortController): Promise<void> {
   try {
@@ -53,7 +53,7 @@ async function followReader(abort: AbortController): Promise<void> {
     }, READER_CHECK_MS);
     timer.unref();
   } catch {
-    // Without the C library the next write tells.
+    // Without the C library only the next write shows it.
   }
 }
 

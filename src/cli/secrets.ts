@@ -16,7 +16,7 @@ function isSecret(value: string | undefined): value is string {
   return value !== undefined && value !== "" && !value.startsWith("@");
 }
 
-/** Replaces each secret by what `replace` makes of it. */
+/** Replaces each secret by the result of `replace`. */
 function mapSecrets(args: readonly string[], replace: (secret: string) => string): string[] {
   const result: string[] = [];
   let isValue = false;
@@ -46,12 +46,12 @@ export function restoreSecrets(masked: readonly string[], text: string): string[
     const secrets = JSON.parse(text) as string[];
     return mapSecrets(masked, (mask) => secrets.shift() ?? mask);
   } catch {
-    // Another program set the variable: then the arguments are what they say.
+    // Another program set the variable, so the arguments are used as they are.
     return [...masked];
   }
 }
 
-/** What to say of a file with a secret that others than its owner can read or change. */
+/** The warning about a file with a secret that users other than its owner can read or change. */
 function fileNotice(path: string): string | null {
   const stat = statSync(path, { throwIfNoEntry: false });
   if (stat === undefined || !stat.isFile() || (stat.mode & 0o066) === 0) return null;
@@ -60,7 +60,7 @@ function fileNotice(path: string): string | null {
     `change it: chmod 600 ${path}`;
 }
 
-/** What is careless about how a command was given its secrets, a sentence each. */
+/** Warnings about secrets that a command was given carelessly, a sentence each. */
 export function secretNotices(command: Command): string[] {
   const { join, etcdPasswordFile, etcdKeyfile } = command.opts<Record<string, unknown>>();
   const isTyped = (name: string) => command.getOptionValueSource(name) === "cli";

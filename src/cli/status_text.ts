@@ -108,7 +108,7 @@ function workersText({ queueCount }: DataPlaneStatus): string {
   return queueCount === 1 ? "one pair a tunnel" : `${queueCount} pairs a tunnel`;
 }
 
-/** The checks that are switched off; null: none is. */
+/** The checks that are switched off; null: none. */
 function acceptedText(plane: DataPlaneStatus): string | null {
   const accepted = [
     ...(plane.trustsUnderlay ? ["datagrams from any outer address (--trust-underlay)"] : []),
@@ -119,7 +119,7 @@ function acceptedText(plane: DataPlaneStatus): string | null {
   return accepted.length === 0 ? null : accepted.join(", ");
 }
 
-/** What strangers did at a listener; null: nothing. */
+/** How many requests and connections a listener refused; null: none. */
 function refusedText({ name, shedCount, refusedCount, unauthorizedCount }: ListenerStatus) {
   const parts = [
     ...(unauthorizedCount === 0
@@ -162,7 +162,7 @@ function header(status: Status, now_ms: number): string {
   ]);
 }
 
-/** The peers, which packets are counted for in user space only. */
+/** The peers. Packets are counted by peer only in user space. */
 function peerTable({ peers, skippedPeers, dataPlane }: Status, now_ms: number): string {
   if (peers.length === 0) return "\nNo peers yet.\n";
   const isCounted = dataPlane !== null;

@@ -1,4 +1,4 @@
-/** Which addresses the overlay's routes take; those of hosts must not be among them. */
+/** Which addresses the overlay's routes cover; addresses of hosts must not be among them. */
 import { SelvageError } from "../errors.ts";
 import { bitsOf, type IpAddress, IpPrefix } from "../net/ip.ts";
 import type { NetworkConfig, SubnetRange } from "./network_config.ts";
@@ -23,14 +23,14 @@ function prefixesBetween(first: IpAddress, last: IpAddress): IpPrefix[] {
 /** The prefixes of SubnetMin to SubnetMax: the network itself, if these are the defaults. */
 function leasablePrefixes({ network, subnetLength, subnetMin, subnetMax }: SubnetRange) {
   const lastOf = (subnet: IpAddress) => IpPrefix.of(subnet, subnetLength).last;
-  // The first subnet, which is not leased by default, is no place for hosts.
+  // Hosts must not have addresses in the first subnet either, although it is not leased by default.
   const isFromFirst = subnetMin.equals(lastOf(network.address).add(1n));
   return prefixesBetween(isFromFirst ? network.address : subnetMin, lastOf(subnetMax));
 }
 
 /**
- * The prefixes whose packets the overlay takes: the whole network if the backend routes the whole
- * of it, else those out of which subnets are leased, each of which gets a route when it is.
+ * The prefixes that are routed into the overlay: the whole network if the backend routes the whole
+ * of it, else those from which subnets are leased, because each leased subnet gets a route.
  */
 export function overlayPrefixes(
   { ranges }: Pick<NetworkConfig, "ranges">,

@@ -46,7 +46,10 @@ export interface DropReason {
   readonly name: string;
   /** The counter's place in the loop's block. */
   readonly slot: number;
-  /** It counts what kernels and containers announce on every device: no fault. */
+  /**
+   * It counts packets by which kernels and containers announce themselves on every device: no
+   * fault.
+   */
   readonly isHarmless?: true;
 }
 

@@ -17,8 +17,8 @@ import type { WorkerMessage, WorkerStart } from "./worker_protocol.ts";
 
 const ROLES: readonly Role[] = ["egress", "ingress"];
 /**
- * Loading the module and instantiating the loops takes some ten milliseconds; on a busy machine or
- * a slow disk much longer. After so long it is reported.
+ * How late workers are reported. Loading the module and instantiating the loops takes some ten
+ * milliseconds, but much longer on a busy machine or a slow disk.
  */
 const START_LATE_MS = 10_000;
 /** A loop ends within one batch; one that takes longer hangs in the kernel. */
@@ -31,7 +31,7 @@ export interface DataplaneOptions {
   readonly overlays: readonly Overlay[];
   /** Ends the wait for workers that have not started yet. */
   readonly signal?: AbortSignal;
-  /** Told what is awaited, if workers have not started after a while; `late_ms` is for tests. */
+  /** Called with a sentence if workers have not started after a while; `late_ms` is for tests. */
   readonly onLate?: (text: string) => void;
   readonly late_ms?: number;
 }
@@ -175,7 +175,7 @@ export class Dataplane {
   static async start(options: DataplaneOptions): Promise<Dataplane> {
     const { signal, onLate, late_ms = START_LATE_MS } = options;
     const dataplane = new Dataplane(options);
-    // What fails there is reported by those that are waited for.
+    // A failure there is reported by the workers that are waited for.
     const giveUp = () => void dataplane.stop().catch(() => {});
     signal?.addEventListener("abort", giveUp, { once: true });
     if (signal?.aborted) giveUp();

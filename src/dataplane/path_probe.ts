@@ -1,6 +1,6 @@
 /**
- * What a path carries, on the wire: the messages of routers that say so (RFC 792, RFC 4443), and
- * our own probes, echo requests in datagrams as long as the question is.
+ * The packets that tell what a path carries: messages of routers (RFC 792, RFC 4443), and our own
+ * probes, which are echo requests in datagrams of the size in question.
  */
 import type { Encapsulation, ForwardingEntry } from "../backend/backend.ts";
 import {
@@ -28,7 +28,7 @@ const TTL = 64;
 const DONT_FRAGMENT = 0x40;
 const VXLAN_AND_ETHERNET_BYTES = VXLAN_HEADER_BYTES + ETHERNET_HEADER_BYTES;
 const ICMP_HEADER_BYTES = 8;
-/** Random bytes that make an answer unforgeable for whoever does not see the question. */
+/** Random bytes, so that only a host that sees the question can forge an answer. */
 export const TOKEN_BYTES = 16;
 
 /** Bytes around an inner packet, the outer IP header included. */

@@ -29,7 +29,7 @@ import {
 } from "./report.ts";
 import { type HostNetwork, Topology } from "./topology.ts";
 
-/** So long a daemon may stand still; one that gets on is waited for. */
+/** How long a daemon may make no progress; one that makes progress is waited for. */
 const STUCK_TIMEOUT_MS = 30_000;
 const REGISTRY_PORT = 8286;
 const NETWORK = "10.210.0.0/16";

@@ -28,7 +28,7 @@ export class Progress {
     if (this.#stream.isTTY) this.#stream.write(`\r\x1b[K  … ${this.#text}: ${text}`);
   }
 
-  /** That the running step takes long, and why; on a terminal in place of its detail. */
+  /** Shows that the running step takes long, and why; on a terminal in place of its detail. */
   late(text: string): void {
     if (this.#stream.isTTY) this.detail(text);
     else this.say([`  … ${this.#text}: ${text}`]);

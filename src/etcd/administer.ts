@@ -26,7 +26,7 @@ const DELETE_COUNT_MAX = 32;
 
 /**
  * Reserves as `LeaseStore.reserve` does, or as `reserveByForce`: a key that hangs on no lease of
- * etcd. What is replaced is deleted in the transaction that puts the key.
+ * etcd. Replaced leases are deleted in the transaction that puts the key.
  */
 export async function reserve(
   context: StoreContext,
@@ -53,7 +53,7 @@ export async function reserve(
         await endUnusedGrant(context, contents.entryOf(one)?.leaseId ?? 0n);
       }
       if (!isForced && held === null) await verify(context, lease, signal);
-      // Whatever came at the same moment is in the way, too.
+      // A lease that was made at the same moment is in the way, too.
       if (!isForced) return done(lease);
     }
     await tries.again();

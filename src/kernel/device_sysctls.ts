@@ -1,6 +1,7 @@
 /**
- * The values under `/proc/sys` that every device of ours has. What comes out of a tunnel was made
- * by strangers: no frame of theirs may configure this host, change its routes, or fill its tables.
+ * The values under `/proc/sys` that every device of ours has. Strangers can make the frames that
+ * come out of a tunnel: none of these may configure this host, change its routes, or fill its
+ * tables.
  */
 import type { Family } from "../net/ip.ts";
 import type { ReconcileResult } from "./problem.ts";
@@ -26,13 +27,14 @@ const IPV4: Readonly<Record<string, string>> = {
   route_localnet: "0",
   proxy_arp: "0",
   proxy_arp_pvlan: "0",
-  // Nobody asks for our addresses: every host has its peers' MACs from their leases. A question
-  // that is answered would make a neighbour of whoever asks, thousands of them in a flood.
+  // No peer asks for our addresses, because every host has its peers' MACs from their leases. Each
+  // answered question would make a neighbour entry for the sender, thousands of them in a flood.
   arp_ignore: "8",
   arp_accept: "0",
   drop_gratuitous_arp: "1",
-  // Loose. Strict would drop what comes another way than it goes, as with DirectRouting; and as the
-  // larger value it holds whatever a distribution sets for all devices.
+  // Loose. Strict would drop packets that come by another way than answers go, as with
+  // DirectRouting. Because 2 is the larger value, it also counts if a distribution sets 1 for all
+  // devices.
   rp_filter: "2",
 };
 
@@ -60,14 +62,14 @@ export function deviceSysctls(link: DesiredLink, name: string): DesiredSysctl[] 
   const hasIpv6 = familyOf(link) === 6;
   const values = [
     ...Object.entries(IPV4).map(([key, value]) => [`ipv4/conf/${name}/${key}`, value] as const),
-    // First of all that no router is believed, and then IPv6 may be switched on.
+    // First no router may be believed; only then IPv6 may be switched on.
     ...Object.entries({ ...IPV6, disable_ipv6: hasIpv6 ? "0" : "1" })
       .map(([key, value]) => [`ipv6/conf/${name}/${key}`, value] as const),
   ];
   return values.map(([path, value]) => ({ path: `net/${path}`, value, isSet: true }));
 }
 
-/** Makes the values of one device as they must be; what cannot be done is one problem. */
+/** Sets the values of one device as they must be; all that cannot be set is one problem. */
 export function reconcileDeviceSysctls(
   link: DesiredLink,
   name: string,

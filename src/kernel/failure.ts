@@ -1,4 +1,4 @@
-/** What the kernel refused, in words that say whose doing it is and what to do. */
+/** Texts about operations that the kernel refused, which say what is in the way and what to do. */
 import { hasErrno, type NetlinkError } from "../netlink/error.ts";
 import { IpAddress } from "../net/ip.ts";
 import type { Link } from "../netlink/link.ts";

@@ -30,18 +30,18 @@ import {
 import type { ReconcileResult } from "./problem.ts";
 
 const FAMILIES: readonly Family[] = [4, 6];
-/** The guard comes first: it is to stand before packets flow. */
+/** The guard comes first, because it must be in place before packets flow. */
 const TABLE_NAMES: readonly FirewallTableName[] = [GUARD_TABLE, FIREWALL_TABLE];
 /** Rounds of dump, comparison and replacement: a foreign hand may come in between. */
 const ROUNDS_MAX = 4;
 /** How often a table is read that changes meanwhile. */
 const READS_MAX = 4;
 
-/** Without nftables nothing of it drops either, so only masquerading is missed. */
+/** Without nftables no chain of it drops packets either, so only masquerading is missing. */
 const NO_NFTABLES = "this kernel has no nftables, which --ip-masq needs, so nothing is " +
   "masqueraded: load the module nf_tables, or start with --ip-masq=false and make such rules " +
   "yourself";
-/** What a host without the guard is open to, and what to do; after the reason. */
+/** Who can send into the overlay without the guard, and what to do; the reason comes before it. */
 const UNGUARDED = "so the tunnel is not guarded: local users, containers and other hosts can " +
   "send packets into the overlay. Load the module nf_tables, or filter the tunnel's port " +
   "yourself and switch the guard off (--guard=false)";

@@ -66,7 +66,7 @@ function rebuildRequests(name: TableName, sets: readonly DesiredSet[]): NetlinkR
   ];
 }
 
-/** The messages that put these chains in the place of all, and take away sets nobody asks. */
+/** The messages that replace all chains by these, and delete sets that no rule looks up. */
 function chainRequests(
   name: TableName,
   actual: ActualTable,
@@ -124,7 +124,7 @@ function elementRequests(
   });
 }
 
-/** What is to be done next, and on what; null: nothing. */
+/** The next operation, and its object; null: nothing is left to do. */
 interface Step {
   readonly operation: string;
   readonly requests: readonly NetlinkRequest[];
@@ -164,7 +164,7 @@ function isToBeReadAgain(error: unknown): boolean {
   return hasErrno(error, "ENOBUFS", "EBUSY") || isGone(error);
 }
 
-/** What was to be deleted or added to is not there any more. */
+/** Whether the object that was to be deleted or changed no longer exists. */
 function isGone(error: unknown): boolean {
   return hasErrno(error, "ENOENT") && error instanceof Error &&
     /^(delete|change|(add|delete) \d+ elements) /.test(error.message);

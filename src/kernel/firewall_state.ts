@@ -76,7 +76,7 @@ export type FirewallMatch =
   /** Whether a packet to its source would leave by the interface that it came in by. */
   | { readonly type: "reverse_path"; readonly isSame: boolean };
 
-/** What becomes of a packet that a rule holds for; except for `mark` no later rule sees it. */
+/** What happens to a packet that matches a rule; no later rule sees it, except after `mark`. */
 export type FirewallVerdict =
   | { readonly type: "accept" }
   /** Counted; the count is shown by this name, which is the rule's comment in nft's listing. */
@@ -103,13 +103,13 @@ export interface DesiredRule {
 export type FirewallHook =
   /** Where source addresses are translated. */
   | "nat postrouting"
-  /** What has come in and is not routed yet. */
+  /** Packets that have come in and are not routed yet. */
   | "filter prerouting"
-  /** What is for this host. */
+  /** Packets for this host. */
   | "filter input"
   /** What is forwarded. */
   | "filter forward"
-  /** What this host sends. */
+  /** Packets that this host sends. */
   | "filter output";
 
 /** A chain that accepts what its rules do not decide on. */

@@ -39,7 +39,7 @@ export const FORWARD_COMMENT = "selvage: forward the overlay";
 const ROUNDS_MAX = 4;
 
 export interface DesiredForwarding {
-  /** Whose packets are to pass; empty: our rules are removed. */
+  /** The networks whose packets are to pass; empty: our rules are removed. */
   readonly networks: readonly IpPrefix[];
   /** Whether we put rules into chains of others; else a chain that drops is a problem. */
   readonly isInserting: boolean;
@@ -47,7 +47,7 @@ export interface DesiredForwarding {
   readonly linkNames: readonly string[];
 }
 
-/** What is desired where nothing of ours is to be left. */
+/** The desired state in which nothing of ours is left. */
 export const NO_FORWARDING: DesiredForwarding = {
   networks: [],
   isInserting: false,
@@ -223,7 +223,7 @@ export class ForwardAccepts {
       }
     } catch (error) {
       if (error instanceof SystemError) this.close();
-      // Without nftables no chain of it can drop; what else that means the firewall says.
+      // Without nftables no chain of it can drop; the firewall reports what else is missing.
       if (isUnsupported(error)) return { changeCount: 0, problems: [] };
       if (!isExpected(error)) throw error;
       return { changeCount: 0, problems: [errorText(error)] };
@@ -248,7 +248,7 @@ export class ForwardAccepts {
           continue;
         } catch (error) {
           if (hasErrno(error, "ENOENT")) {
-            // Another was faster: the next round sees what is there.
+            // Another program was faster: the next round sees the new state.
             writeCount += 1;
             continue;
           }

@@ -20,7 +20,7 @@ import { DESTINATION_OFFSET, matchExpressions, SOURCE_OFFSET } from "./firewall_
 const NFT_META_IIFNAME = 6;
 const NFT_META_OIFNAME = 7;
 
-/** Which packets a rule accepts, by one end of theirs. */
+/** Which packets a rule accepts, by their source or their destination. */
 export interface ForwardAccept {
   readonly side: "source" | "destination";
   /** The addresses at that end; null: the link there decides. */

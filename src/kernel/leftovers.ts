@@ -34,7 +34,7 @@ export interface Leftover {
   readonly apply: () => void;
 }
 
-/** Runs what removes something. Deleting a device, say, has removed its routes. */
+/** Runs what removes something. For example, deleting a device has removed its routes. */
 function unlessGone(remove: () => void): void {
   try {
     remove();

@@ -12,9 +12,9 @@ import type { KernelOperation } from "./operation.ts";
 import type { DesiredFdbEntry, DesiredNeighbour, MissTable } from "./state.ts";
 
 /**
- * Entries of a device without misses that the kernel made of its own accord. Nobody needs them: the
- * plan names every neighbour. They are left while they are few; in a flood of questions by
- * thousands of senders, which IPv6 cannot be told to leave unanswered, they are removed.
+ * Entries that the kernel made by itself, of a device without misses. They are useless, because the
+ * plan names every neighbour. A few of them are left alone. In a flood of questions from thousands
+ * of senders they are removed, because IPv6 cannot be told to leave such questions unanswered.
  */
 const LEARNT_NEIGHBOURS_MAX = 64;
 

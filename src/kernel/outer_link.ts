@@ -107,9 +107,9 @@ export interface OuterLinkChoice {
 }
 
 /**
- * What a host has used until now. It stays there for as long as that is usable: the interface is up
- * and the host still has the IPv4 address. A better default route or an additional address is no
- * reason to move.
+ * The interface and addresses that a host has used until now. It keeps them as long as they are
+ * usable: the interface is up and the host still has the IPv4 address. A better default route or an
+ * additional address is no reason to move.
  */
 export interface HeldLink {
   readonly name: string;

@@ -31,7 +31,7 @@ export interface Interest {
   readonly outerLink: {
     readonly name: string;
     readonly index: number;
-    /** Wherever one of them appears, the choice of the outer link may be another. */
+    /** If one of these appears or changes, another outer link may be chosen. */
     readonly publicAddresses?: readonly IpAddress[];
   };
   /** Of our routes, as text. */

@@ -117,13 +117,15 @@ function diffPlace(
   return { operations: [...operations, { type: "add_route", ...add }], isKept: false };
 }
 
-/** The route that keeps packets from going anywhere. */
+/** The blackhole or unreachable route for a destination. */
 export function blackholeRoute({ destination, isAnswered }: DesiredBlackhole): NewBlackhole {
   const type = isAnswered ? RTN_UNREACHABLE : RTN_BLACKHOLE;
   return { destination, type, protocol: RTPROT_SELVAGE, metric: BLACKHOLE_METRIC };
 }
 
-/** What is to be done in the place of such a route; a text: another's is in the way. */
+/**
+ * The operations for the place of such a route; a text: a route of another program is in the way.
+ */
 function diffBlackhole(
   desired: DesiredBlackhole,
   same: readonly Route[],

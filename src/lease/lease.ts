@@ -13,11 +13,14 @@ export interface LeaseAttributes {
   readonly backendType: string;
   /** The backend's own data by family (flannel: BackendData, BackendV6Data), as parsed JSON. */
   readonly backendData: Readonly<Partial<Record<Family, unknown>>>;
-  /** Which daemon says so; not given: a flannel node, or a reservation whose host has not come. */
+  /**
+   * Which daemon wrote the lease; not given: a flannel node, or a reservation whose host has not
+   * joined.
+   */
   readonly node?: NodeMark;
 }
 
-/** What tells two daemons apart that publish the same address. */
+/** Distinguishes two daemons that publish the same address. */
 export interface NodeMark {
   /** Random, kept in the node's state directory. */
   readonly id: string;

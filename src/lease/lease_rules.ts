@@ -60,7 +60,7 @@ export function secondReservationError(other: Lease): SelvageError {
   });
 }
 
-/** What a reservation finds of other leases. */
+/** The leases that concern a reservation. */
 export interface ReservationPlan {
   /**
    * The lease of exactly these subnets that the node holds already; null: there is none. What the

@@ -39,7 +39,7 @@ export type Activity =
 
 export interface Connection {
   readonly source: string;
-  /** Closes it at once; the table has let go of it by then. */
+  /** Closes the connection at once; the table has removed it before. */
   readonly close: () => void;
   readonly accepted_ms: number;
   activity: Activity;
@@ -123,7 +123,7 @@ export class ConnectionTable {
     return connection;
   }
 
-  /** The client has shown that it may be here. */
+  /** Marks a connection whose client has shown that it has a right to it. */
   prove(connection: Connection): void {
     if (connection.isProven || !this.#all.has(connection)) return;
     this.#dropUnproven(connection);

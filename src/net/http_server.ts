@@ -78,7 +78,7 @@ const TICK_MAX_MS = 1_000;
 const CLOSE_POLL_MS = 5;
 const KEEP_ALIVE_PROBE_MS = 60_000;
 
-/** The answer to what is no HTTP, or too long: Node parses these, not the app. */
+/** The answer to a request that is not HTTP, or too long: Node parses requests, not the app. */
 function onClientError(error: Error & { code?: string }, socket: Pick<Socket, "end" | "destroy">) {
   if ((socket as Socket).writable !== true || error.code === "ECONNRESET") {
     socket.destroy();
@@ -240,7 +240,7 @@ export class HttpServer {
     const connection = this.#table.add(sourceOf(address), performance.now(), () => {
       this.#end(this.#held.get(connection!)!);
     });
-    // A connection that breaks off is nothing to die of.
+    // An error of a connection must not end the process.
     raw.on("error", () => {});
     if (connection === null) {
       raw.destroy();

@@ -1,6 +1,6 @@
 /**
- * Where a text breaks the grammar of JSON (RFC 8259). The runtimes' own parsers say it each in its
- * own way, and one of them without the place.
+ * Where a text breaks the grammar of JSON (RFC 8259). The runtimes' own parsers report this
+ * differently, and one of them without the place.
  */
 
 /** The first fault of a text; line and column begin at 1, columns count UTF-16 code units. */

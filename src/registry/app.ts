@@ -60,7 +60,7 @@ function resumable(store: EmbeddedStore, id: string | undefined, text: string | 
   return id === store.incarnation && store.changesSince(revision) !== null ? revision : null;
 }
 
-/** How long a list is kept that nobody else asks for. */
+/** How long a list is kept that no other host asks for. */
 const LIST_KEPT_MS = 10_000;
 
 /**

@@ -113,9 +113,9 @@ function requireStopped(stateDir: string): void {
   }
 }
 
-/** Puts a database file that is complete in the place of another, which nobody has open. */
+/** Replaces a database file, which no process has open, by a complete one. */
 function putInPlace(made: string, path: string): void {
-  // A log beside it would be taken for that of the new file.
+  // SQLite would take a log beside it for that of the new file.
   for (const suffix of ["-wal", "-shm", "-journal"]) rmSync(path + suffix, { force: true });
   renameSync(made, path);
 }

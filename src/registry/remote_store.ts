@@ -130,7 +130,7 @@ export class RemoteStore implements LeaseStore {
       const isRefused = error instanceof RefusalError &&
         (error.code === "unavailable" || error.code === "store_full");
       if (isRefused && isOwn) this.#noteChangeFault(adviceText(error));
-      // What was refused for another reason says nothing of the registry.
+      // A refusal for another reason says nothing about the registry.
       if (error === null) this.#changeFault = null;
       this.#callEnded(isRefused ? null : error);
     });

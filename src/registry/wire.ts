@@ -55,10 +55,12 @@ export const renewBody = z.object({
   holder: z.array(z.string().max(64)).max(2).optional(),
 });
 
-/** Of release: the lease as its node has it. */
+/** Body of release: the lease as its node has it. */
 export const leaseBody = z.object({ key, value: leaseValueSchema });
 
-/** Of reserve: what to set aside, for whom, and whether what is in the way is replaced. */
+/**
+ * Body of reserve: which subnets, for which addresses, and whether leases in the way are replaced.
+ */
 export const reserveBody = z.object({ ...leaseBody.shape, force: z.boolean().optional() });
 
 /** Of revoke. */

@@ -121,7 +121,7 @@ export class KeptDatabase {
       this.#failure = null;
       return result;
     } catch (error) {
-      // What `work` refuses is no failure of the file.
+      // A refusal by `work` is no failure of the file.
       if (error instanceof SelvageError && isStoreFault(error)) this.#failure = error;
       throw error;
     }
@@ -158,7 +158,7 @@ export class KeptDatabase {
     return bavail * bsize;
   }
 
-  /** Throws unless the path leads to the open file, or can be made to. */
+  /** Throws unless the path leads to the open file or can be repaired so that it does. */
   #ensurePlace(): void {
     if (this.path === IN_MEMORY || this.#isClosed) return;
     if (this.#database === null) this.#reopen();

@@ -73,7 +73,7 @@ export function openSqliteReadOnly(path: string, schema: SqliteSchema): Database
   let database: DatabaseSync | null = null;
   try {
     database = new DatabaseSync(path, { readOnly: true });
-    // Who has the file to itself does not let go of it soon.
+    // A process that has the file for itself keeps it for long.
     database.exec(`PRAGMA busy_timeout = ${schema.exclusive ? 0 : 5000}`);
     if (formatVersion(database, schema, path) === schema.version) return database;
     throw new SelvageError("invalid_argument", `${schema.what} ${path}: not a ${schema.what}`);

@@ -113,7 +113,7 @@ function subnetAdvice(changes: readonly ConfigChange[]): string {
     : "";
 }
 
-/** What a change means that keeps running hosts apart; empty: there is no such change. */
+/** What a change that keeps running hosts apart means; empty: there is no such change. */
 function splitAdvice(split: ConfigSplit | null): string {
   return split === null ? "" : `${split.what}: ${split.procedure}\n`;
 }
@@ -157,7 +157,7 @@ function addSet(config: Command, context: CommandContext): void {
       const split = findSplit(found);
       const hostCount = split?.kind === "restart" ? (await access.leases()).leases.length : 0;
       const refuseThis = () => isForced || refuseSplit(split, hostCount);
-      // A daemon refuses it itself, after what its host cannot obey.
+      // A daemon refuses such a change itself, after it has refused what its host cannot apply.
       if (isWritten && access.keepsText) refuseThis();
       // Where nothing that counts changes, keys that mean nothing may have been mended.
       const isNews = found.length > 0 || access.keepsText;

@@ -131,12 +131,12 @@ function addReserve(leases: Command, context: CommandContext): void {
   });
 }
 
-/** Whether it is a lease that its host leaves for the reservation. */
+/** Whether it is the host's own lease, which the host gives up for the reservation. */
 function isMovedBy(other: LeaseView, reserved: LeaseView): boolean {
   return other.key !== reserved.key && other.publicAddresses[0] === reserved.publicAddresses[0];
 }
 
-/** What was reserved, and what had to go for it. */
+/** What was reserved, and which leases were deleted for it. */
 export function reservationText(made: ReservationView): string {
   const host = made.publicAddresses.join(", ");
   const gone = (made.replaced ?? []).map((one) => {

@@ -37,7 +37,7 @@ function addStoreFlags(command: Command): void {
     }),
     valueFlag({
       term: "join <string|@file>",
-      description: "join another host's registry with the output of `selvage token create` there",
+      description: "join string from `selvage token create` on the registry's host, best in a file",
       parse: nonEmpty,
       env,
     }),

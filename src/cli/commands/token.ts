@@ -58,7 +58,7 @@ function addCreate(token: Command, { io }: CommandContext): void {
     const [first, ...rest] = (address ?? []).map(formatHostPort);
     const json = {
       scope,
-      // One as a text, which older daemons know.
+      // A single address is sent as a text, which older daemons understand.
       ...(first === undefined ? {} : { address: rest.length === 0 ? first : [first, ...rest] }),
       ...(description === undefined ? {} : { description }),
     };

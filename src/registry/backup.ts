@@ -6,6 +6,7 @@
 import { existsSync, renameSync, rmSync } from "node:fs";
 import { z } from "zod";
 import { hasCode, SelvageError } from "../errors.ts";
+import { parseNetworkConfig } from "../config/parse_network_config.ts";
 import { readFileBounded, syncDirectory } from "../files.ts";
 import { checkedJson, isObject } from "../net/checked.ts";
 import {
@@ -14,8 +15,9 @@ import {
   registryPath,
   type RegistryRows,
 } from "../store/registry_database.ts";
+import { LOG_SUFFIXES } from "../store/sqlite_file.ts";
 import { LEASE_TTL_MS } from "../store/store.ts";
-import { certificatePaths, storedCertificate, writeCertificate } from "./certificate.ts";
+import { certificatePaths, checkPair, storedCertificate, writeCertificate } from "./certificate.ts";
 import { exportTokens, importTokens, type TokenRow, tokensPath } from "./tokens.ts";
 
 const FORMAT = "selvage registry backup";
@@ -113,10 +115,23 @@ function requireStopped(stateDir: string): void {
   }
 }
 
+/** Throws if a registry of this backup could not start. */
+function requireUsable({ registry, certificate }: RegistryBackup): void {
+  if (registry.configText !== null) {
+    parseNetworkConfig(registry.configText, "the backup's network configuration");
+  }
+  if (certificate === null) return;
+  checkPair(certificate, {
+    certificate: "the backup's certificate",
+    key: "the backup's private key",
+    hint: "Restore another backup: this one was changed after it was made.",
+  });
+}
+
 /** Replaces a database file, which no process has open, by a complete one. */
 function putInPlace(made: string, path: string): void {
   // SQLite would take a log beside it for that of the new file.
-  for (const suffix of ["-wal", "-shm", "-journal"]) rmSync(path + suffix, { force: true });
+  for (const suffix of LOG_SUFFIXES) rmSync(path + suffix, { force: true });
   renameSync(made, path);
 }
 
@@ -134,17 +149,29 @@ function withoutRun(value: string): string {
   }
 }
 
+/** The backup's rows with leases that end at this time, in ms since 1970. */
+function restoredRows({ registry }: RegistryBackup, expiry_ms: number): RegistryRows {
+  const leases = registry.leases.map((lease) => ({
+    ...lease,
+    value: withoutRun(lease.value),
+    expiry_ms: lease.expiry_ms === null ? null : expiry_ms,
+  }));
+  return { ...registry, leases };
+}
+
 /**
  * Makes the registry of a backup in this state directory, for the next start of selvage there.
  * Leases get a whole lifetime from now on, since their hosts may have renewed them after the
  * backup was made. Throws `conflict` while selvage runs there, or if a registry is there already
- * and it is not `isForced`; nothing is changed then.
+ * and it is not `isForced`; and if a registry could not start with the backup, or its files cannot
+ * be written. Nothing is changed then.
  */
 export function restoreBackup(
   backup: RegistryBackup,
   stateDir: string,
   options: { readonly isForced: boolean; readonly now_ms: number },
 ): void {
+  requireUsable(backup);
   requireStopped(stateDir);
   const paths = [
     registryPath(stateDir),
@@ -157,18 +184,22 @@ export function restoreBackup(
       hint: "Choose another --state-dir, or replace that registry with --force.",
     });
   }
-  const made = (path: string) => `${path}.restored`;
   const [registry, tokens] = [registryPath(stateDir), tokensPath(stateDir)];
-  for (const path of [registry, tokens]) rmSync(made(path), { force: true });
-  const expiry_ms = options.now_ms + LEASE_TTL_MS;
-  const leases = backup.registry.leases.map((lease) => ({
-    ...lease,
-    value: withoutRun(lease.value),
-    expiry_ms: lease.expiry_ms === null ? null : expiry_ms,
-  }));
-  importRegistry(made(registry), { ...backup.registry, leases });
-  importTokens(made(tokens), backup.tokens);
-  if (backup.certificate !== null) writeCertificate(stateDir, backup.certificate);
+  const made = (path: string) => `${path}.restored`;
+  const removeMade = () => {
+    for (const path of [registry, tokens].map(made)) {
+      for (const suffix of ["", ...LOG_SUFFIXES]) rmSync(path + suffix, { force: true });
+    }
+  };
+  removeMade();
+  try {
+    importRegistry(made(registry), restoredRows(backup, options.now_ms + LEASE_TTL_MS));
+    importTokens(made(tokens), backup.tokens);
+    if (backup.certificate !== null) writeCertificate(stateDir, backup.certificate);
+  } catch (error) {
+    removeMade();
+    throw error;
+  }
   putInPlace(made(tokens), tokens);
   putInPlace(made(registry), registry);
   syncDirectory(stateDir);

@@ -67,30 +67,47 @@ async function makeCertificate(): Promise<{ certificatePem: string; privateKeyPe
   };
 }
 
-/** Throws `unavailable` that names the file which is no certificate or no fitting key. */
-function loadPair(certificatePath: string, keyPath: string): RegistryCertificate {
-  const hint = "Restore both files, or remove both: every host must then join again.";
-  const certificatePem = readFileBounded(certificatePath);
-  const privateKeyPem = readFileBounded(keyPath);
+/** What certificate and key are called in errors, and what to do if they do not fit. */
+export interface PairNames {
+  readonly certificate: string;
+  readonly key: string;
+  readonly hint: string;
+}
+
+/** Throws `unavailable` that names the text which is no certificate or no fitting key. */
+export function checkPair(
+  { certificatePem, privateKeyPem }: Pick<RegistryCertificate, "certificatePem" | "privateKeyPem">,
+  { certificate: certificateName, key: keyName, hint }: PairNames,
+): RegistryCertificate {
   let certificate: X509Certificate;
   try {
     certificate = new X509Certificate(certificatePem);
   } catch (error) {
-    const text = `${certificatePath} is no certificate: ${errorText(error)}`;
+    const text = `${certificateName} is no certificate: ${errorText(error)}`;
     throw new SelvageError("unavailable", text, { hint, cause: error });
   }
   let fits: boolean;
   try {
     fits = certificate.checkPrivateKey(createPrivateKey(privateKeyPem));
   } catch (error) {
-    const text = `${keyPath} is no private key: ${errorText(error)}`;
+    const text = `${keyName} is no private key: ${errorText(error)}`;
     throw new SelvageError("unavailable", text, { hint, cause: error });
   }
   if (!fits) {
-    const text = `${keyPath} is not the key of ${certificatePath}`;
+    const text = `${keyName} is not the key of ${certificateName}`;
     throw new SelvageError("unavailable", text, { hint });
   }
   return { certificatePem, privateKeyPem, fingerprint: fingerprintOf(certificate.raw) };
+}
+
+function loadPair(certificatePath: string, keyPath: string): RegistryCertificate {
+  const certificatePem = readFileBounded(certificatePath);
+  const privateKeyPem = readFileBounded(keyPath);
+  return checkPair({ certificatePem, privateKeyPem }, {
+    certificate: certificatePath,
+    key: keyPath,
+    hint: "Restore both files, or remove both: every host must then join again.",
+  });
 }
 
 /** Where certificate and key are kept in the state directory. */

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import { SelvageError } from "../errors.ts";
 import { KeptDatabase } from "../store/kept_database.ts";
-import { openSqlite, openSqliteReadOnly, transact } from "../store/sqlite_file.ts";
+import { completeFile, openSqlite, openSqliteReadOnly, transact } from "../store/sqlite_file.ts";
 
 /** What a token is good for: the registry, or the changing half of the API. */
 export type TokenScope = "join" | "api";
@@ -88,16 +88,18 @@ export function exportTokens(path: string): TokenRow[] {
   }
 }
 
-/** Makes a new file of these tokens. Throws as `openSqlite`. */
+/** Makes a new file of these tokens, complete without a log. Throws as `openSqlite`. */
 export function importTokens(path: string, tokens: readonly TokenRow[]): void {
   const database = openSqlite(path, SCHEMA);
+  const name = `token file ${path}`;
   try {
-    transact(database, `token file ${path}`, () => {
+    transact(database, name, () => {
       const insert = database.prepare(INSERT_TOKEN);
       for (const { id, hash, scope, description, created_ms } of tokens) {
         insert.run(id, Buffer.from(hash, "hex"), scope, description, created_ms);
       }
     });
+    completeFile(database, name);
   } finally {
     database.close();
   }

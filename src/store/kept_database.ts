@@ -30,6 +30,7 @@ import { logger } from "../log.ts";
 import {
   databaseError,
   IN_MEMORY,
+  LOG_SUFFIXES,
   openSqlite,
   type SqliteSchema,
   transact,
@@ -209,9 +210,7 @@ export class KeptDatabase {
       mkdirSync(directory, { recursive: true, mode: 0o700 });
       copyDatabase(this.database, copy);
       // A log that is left there belongs to a file that is gone.
-      for (const suffix of ["-wal", "-shm", "-journal"]) {
-        rmSync(this.path + suffix, { force: true });
-      }
+      for (const suffix of LOG_SUFFIXES) rmSync(this.path + suffix, { force: true });
       renameSync(copy, this.path);
       syncDirectory(directory);
     } catch (error) {

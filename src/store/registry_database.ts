@@ -17,7 +17,7 @@ import { formatLeaseValue, parseLeaseValue } from "../lease/lease_value.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
 import { UnreadableKeys } from "../lease/unreadable_keys.ts";
 import { KeptDatabase } from "./kept_database.ts";
-import { databaseError, openSqliteReadOnly } from "./sqlite_file.ts";
+import { completeFile, databaseError, openSqliteReadOnly } from "./sqlite_file.ts";
 
 const LOG_SUBJECT = "store";
 
@@ -167,7 +167,7 @@ export function exportRegistry(path: string): RegistryRows {
   }
 }
 
-/** Makes a new registry file of these rows. Throws as `openSqlite`. */
+/** Makes a new registry file of these rows, complete without a log. Throws as `openSqlite`. */
 export function importRegistry(path: string, rows: RegistryRows): void {
   const database = new RegistryDatabase(path);
   try {
@@ -249,6 +249,7 @@ export class RegistryDatabase {
       );
       for (const { key, value, expiry_ms } of leases) put.run(key, value, expiry_ms);
     });
+    completeFile(this.#database, `registry ${this.path}`);
   }
 
   /** Within `transact`: carries the changes out and logs them as the revisions after this one. */

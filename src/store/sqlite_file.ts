@@ -8,6 +8,9 @@ import { syncDirectory } from "../files.ts";
 /** In place of a path: a database that ends with its process. */
 export const IN_MEMORY = ":memory:";
 
+/** What SQLite may put beside a file; a log that is there is taken for that of the file. */
+export const LOG_SUFFIXES = ["-wal", "-shm", "-journal"] as const;
+
 const FULL_HINT = "Free some space on its file system.";
 const DISK_HINT = "Look whether its file system has become read-only (mount), and why (dmesg).";
 
@@ -159,5 +162,18 @@ export function transact<T>(database: DatabaseSync, where: string, work: () => T
       // No transaction is open: BEGIN failed, or SQLite has rolled it back itself.
     }
     throw databaseError(where, error);
+  }
+}
+
+/**
+ * Moves all that was committed from the write-ahead log into the file itself, and syncs that, so
+ * that the file can be renamed without its log. Closing does so too, but passes over failures, such
+ * as a full disk. Throws as `databaseError`.
+ */
+export function completeFile(database: DatabaseSync, name: string): void {
+  try {
+    database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+  } catch (error) {
+    throw databaseError(name, error);
   }
 }

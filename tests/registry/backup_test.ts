@@ -1,6 +1,7 @@
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -119,6 +120,73 @@ describe("a backup of a registry", () => {
         assert.throws(() => parseBackup(broken, "f"), { code, message });
       }
       assert.equal(existsSync(other), false);
+    }));
+
+  test("is refused if no registry could start with it; the registry there stays", () =>
+    withRegistry(async (stateDir) => {
+      const text = backUpFiles(stateDir, NOW_MS);
+      const { fingerprint } = await ensureCertificate(stateDir);
+      const rows: [change: (backup: ReturnType<typeof parseBackup>) => void, message: RegExp][] = [
+        [({ registry }) => registry.configText = "{}", /the backup's network configuration/],
+        [({ certificate }) => certificate!.certificatePem = "x", /the backup's certificate is no/],
+        [({ certificate }) => certificate!.privateKeyPem = "x", /the backup's private key is no/],
+      ];
+      for (const [change, message] of rows) {
+        const backup = parseBackup(text, "test");
+        change(backup);
+        const restore = () => restoreBackup(backup, stateDir, { isForced: true, now_ms: NOW_MS });
+        assert.throws(restore, { message });
+      }
+      assert.equal((await ensureCertificate(stateDir)).fingerprint, fingerprint);
+    }));
+
+  test("that the disk has no room for is not half restored; the registry there stays", () =>
+    withRegistry(async (stateDir) => {
+      const backup = parseBackup(backUpFiles(stateDir, NOW_MS), "test");
+      // It never listened, so that nothing is written after the tokens.
+      backup.certificate = null;
+      const [sample] = backup.tokens;
+      for (let n = 1; n < 900; n++) {
+        backup.tokens.push({ ...sample!, id: String(n).padStart(12, "0") });
+      }
+      const mount = mkdtempSync(join(tmpdir(), "selvage-full-"));
+      const sh = (text: string) => spawnSync("sh", ["-c", text], { encoding: "utf8" });
+      assert.equal(sh(`mount -t tmpfs -o size=16m none ${mount}`).status, 0);
+      try {
+        const there = join(mount, "state");
+        const was = new EmbeddedStore({ path: registryPath(there) });
+        was.setConfig('{"Network": "10.6.0.0/16"}', "test");
+        await was.close();
+        // From no room at all to enough: the log may fit where file and log together do not.
+        let refusedCount = 0;
+        for (let free_kib = 0; free_kib <= 1_000; free_kib += 20) {
+          sh(
+            `head -c ${free_kib}k /dev/zero > ${mount}/room; ` +
+              `cat /dev/zero > ${mount}/filler; rm ${mount}/room`,
+          );
+          let isRestored = true;
+          try {
+            restoreBackup(backup, there, { isForced: true, now_ms: NOW_MS });
+          } catch {
+            isRestored = false;
+            refusedCount++;
+          }
+          rmSync(join(mount, "filler"));
+          const is = new EmbeddedStore({ path: registryPath(there) });
+          const tokens = new TokenStore(tokensPath(there));
+          const counts = [(await is.list()).length, tokens.list().length];
+          await is.close();
+          tokens.close();
+          assert.deepEqual(counts, isRestored ? [2, 900] : [0, 0], `${free_kib} KiB`);
+          if (isRestored) break;
+          assert.deepEqual(readdirSync(there).filter((name) => /restored/.test(name)), []);
+        }
+        assert.ok(refusedCount > 0);
+        assert.ok(existsSync(tokensPath(there)), "with enough room it is restored");
+      } finally {
+        sh(`umount ${mount}`);
+        rmSync(mount, { recursive: true });
+      }
     }));
 
   test("replaces a damaged registry by force", () =>

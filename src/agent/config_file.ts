@@ -45,9 +45,14 @@ export class ConfigFile {
    * has, and the file is applied when it changes next.
    */
   isNewTo(store: EmbeddedStore): boolean {
-    if (store.config === null) return true;
-    if (store.configFileText === null) store.rememberConfigFile(this.text);
-    return store.configFileText !== this.text;
+    const { config, configFileText } = store;
+    return config === null || (configFileText !== null && configFileText !== this.text);
+  }
+
+  /** Has a registry that has never seen a file notice when this one changes next. */
+  introduceTo(store: EmbeddedStore): void {
+    const isUnknown = store.config !== null && store.configFileText === null;
+    if (isUnknown) store.rememberConfigFile(this.text);
   }
 
   /** Makes it the network's configuration. Throws as `EmbeddedStore.setConfig`. */

@@ -66,6 +66,7 @@ async function openEmbedded(
   if (!existsSync(path)) file?.judge();
   const store = new EmbeddedStore({ path });
   try {
+    file?.introduceTo(store);
     const newNetwork = file?.isNewTo(store) ? file.judge() : null;
     const notice = () => file?.notice(store) ?? null;
     if (newNetwork === null && notice() !== null) logger("agent").warning`${notice()}`;
@@ -78,14 +79,12 @@ async function openEmbedded(
         const parts = { registry: store.exportRows(), tokens: tokens.exportRows(), certificate };
         return formatBackup(parts, Date.now());
       },
-      kept: [
-        {
-          check: () => store.check(),
-          get failure() {
-            return store.state().lastError;
-          },
+      kept: [{
+        check: () => store.check(),
+        get failure() {
+          return store.state().lastError;
         },
-      ],
+      }],
       identity: null,
       tokens: new HostTokens(
         tokens,

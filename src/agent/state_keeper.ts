@@ -6,7 +6,12 @@
 import { existsSync } from "node:fs";
 import { errorText } from "../errors.ts";
 import { logger } from "../log.ts";
-import { certificatePaths, storedCertificate, writeCertificate } from "../registry/certificate.ts";
+import {
+  certificatePaths,
+  type RegistryCertificate,
+  storedCertificate,
+  writeCertificate,
+} from "../registry/certificate.ts";
 
 const CHECK_INTERVAL_MS = 2_000;
 /** While something fails. */
@@ -42,9 +47,18 @@ export class KeptFile implements KeptPart {
   }
 }
 
-/** Certificate and key as they are now: the registry's, or those of an API beyond loopback. */
+/**
+ * Certificate and key as they are now: the registry's, or those of an API beyond loopback. Files
+ * that are no pair are left alone: a listener that needs them has refused them before this.
+ */
 export function keptCertificate(stateDir: string): KeptFile[] {
-  const pair = storedCertificate(stateDir);
+  let pair: RegistryCertificate | null;
+  try {
+    pair = storedCertificate(stateDir);
+  } catch (error) {
+    logger("agent").info`${errorText(error)}; this host does without`;
+    return [];
+  }
   if (pair === null) return [];
   const write = () => writeCertificate(stateDir, pair);
   return Object.values(certificatePaths(stateDir)).map((path) => new KeptFile(path, write));

@@ -26,6 +26,7 @@ test("a registry of an older Selvage keeps its configuration until the file chan
     const store = new EmbeddedStore({ path });
     const unchanged = read({ Network: "10.5.0.0/16" });
     assert.equal(unchanged.isNewTo(store), false);
+    unchanged.introduceTo(store);
     assert.match(unchanged.notice(store) ?? "", /SubnetLen is 26 in the registry and 24 in the/);
     const changed = read({ Network: "10.5.0.0/16", SubnetLen: 25 });
     assert.equal(changed.isNewTo(store), true);

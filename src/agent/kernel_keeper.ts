@@ -179,7 +179,9 @@ export class KernelKeeper {
     const restCount = changeCount - shown.length;
     const rest = restCount > 0 ? ` and ${restCount} more` : "";
     this.#mendLog
-      .tell(`someone changed what is ours in the kernel; mended: ${shown.join("; ")}${rest}`);
+      .tell(
+        `another program changed entries of ours in the kernel; mended: ${shown.join("; ")}${rest}`,
+      );
   }
 
   #tellNew(problems: readonly string[], before: readonly string[]): void {

@@ -8,7 +8,7 @@ import { ofFamily } from "../net/ip.ts";
 /** Throws `unsupported` unless the network is of IPv4 alone. */
 export function requireIpv4Network({ ranges, backend }: NetworkConfig): void {
   if (ranges.every(({ family }) => family === 4)) return;
-  const text = `network configuration: backend ${backend.type} carries IPv4 alone`;
+  const text = `network configuration: backend ${backend.type} carries only IPv4`;
   throw new SelvageError("unsupported", text, {
     hint: "Set EnableIPv6 to false and EnableIPv4 to true, or choose another backend.",
   });

@@ -70,8 +70,9 @@ function requireConsent(config: NetworkConfig, { allowsCommands }: HostFeatures)
   const text = "network configuration: backend extension runs commands of the configuration on " +
     "this host, which does not allow that";
   throw new SelvageError("permission", text, {
-    hint: "Read the commands (selvage config get). If you trust whoever can change them with the " +
-      "rights of this daemon, start it with --allow-extension.",
+    hint:
+      "Read the commands (selvage config get). If you trust everyone who can change them with " +
+      "the rights of this daemon, start it with --allow-extension.",
   });
 }
 
@@ -97,7 +98,7 @@ export function selectBackend(config: NetworkConfig, host: HostFeatures): Backen
 export function refuseWarned(warnings: readonly string[]): void {
   if (warnings.length === 0) return;
   throw new SelvageError("invalid_argument", warnings.join("; "), {
-    hint: "Nothing was written: mend it, or have it written all the same: " +
+    hint: "Nothing was written. Correct the file, or write it nevertheless: " +
       "selvage config set --force, in the API ?force=true.",
   });
 }
@@ -108,7 +109,7 @@ export function refuseWarned(warnings: readonly string[]): void {
  */
 export function configWarnings(config: NetworkConfig): string[] {
   const passedOver = (key: string, why: string) =>
-    `network configuration: ${key.slice(0, 80)} is passed over: ${why}`;
+    `network configuration: ${key.slice(0, 80)} is ignored: ${why}`;
   const keys = config.otherKeys
     .map((key) => passedOver(key, "there is no such key"));
   const backend = BACKENDS.find(({ type }) => type === config.backend.type);

@@ -118,7 +118,7 @@ export function requireKernelOptions(
   if (generation === 3 || families.every((family) => family === 4)) return;
   throw new SelvageError(
     "unsupported",
-    `network configuration: Generation ${generation} of vxlan carries IPv4 alone`,
+    `network configuration: Generation ${generation} of vxlan carries only IPv4`,
     { hint: "Leave Generation out, or switch IPv6 off." },
   );
 }

@@ -54,7 +54,7 @@ function judgeConfig(config: ConfigFacts | null): Judged[] {
   const name = "configuration";
   const { where, type, refusal, warnings } = config;
   if (refusal === null && warnings.length > 0) {
-    const advice = "Mend it, or leave it: it is passed over.";
+    const advice = "Correct the file, or leave it as it is: Selvage ignores this.";
     return [{ name, result: "warning", seen: warnings.join("; "), advice }];
   }
   if (refusal === null && type === "extension") {
@@ -112,14 +112,14 @@ function nextStep(
     const missing = rows.filter((row) => row.result === "missing" && stops(row) > 0);
     const candidates = missing.length > 0 ? missing : rows;
     const first = candidates.toSorted((a, b) => stops(b) - stops(a))[0]!;
-    return `Mend first what is missing, and check again: ${first.name}. ${first.advice}`.trim();
+    return `Mend this first, then check again: ${first.name}. ${first.advice}`.trim();
   }
   const isOpen = rows.some(({ seen }) => seen.includes("not looked at"));
   if (isOpen) return "Run it as root to look at the rest, or start: selvage run --help";
   const warningCount = rows.filter(({ result }) => result !== "ok").length;
   const start = startCommand(facts);
   if (warningCount === 0) return `Nothing is missing; start with: ${start}`;
-  return `Read what is not ok above, then start with: ${start}`;
+  return `Read the warnings above, then start with: ${start}`;
 }
 
 function toRow({ name, result, seen, advice }: Judged): CheckRow {

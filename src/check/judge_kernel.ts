@@ -50,7 +50,7 @@ function judgeTunDevice({ tun }: HostFacts): Judged {
   const { device, offloads, isMultiQueue } = tun;
   const name = "TUN device";
   if (device.state === "refused") {
-    const advice = "See why the kernel makes no TUN device.";
+    const advice = "Find out why the kernel makes no TUN device (dmesg).";
     return { name, result: "missing", seen: device.why, advice, blocks: USERSPACE };
   }
   const queues = isMultiQueue === null ? [] : [isMultiQueue ? "multi-queue" : "one queue"];

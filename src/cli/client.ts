@@ -74,7 +74,7 @@ function connectError(error: unknown, flags: ClientFlags): unknown {
   const dead = code === "ECONNREFUSED";
   return new SelvageError(
     "unavailable",
-    dead ? `nobody serves the socket ${place} any more` : `no socket at ${place}`,
+    dead ? `no daemon answers at the socket ${place}` : `no socket at ${place}`,
     { cause: error, hint: "Is `selvage run` running? --api-socket names another place." },
   );
 }

@@ -51,7 +51,7 @@ export function formatSuccess(
   const lost = pings.reduce((sum, ping) => sum + ping.lostByDesign, 0);
   const but = lost === 0
     ? ""
-    : `, but for ${lost} first ${lost === 1 ? "packet" : "packets"}, which generation 1 loses`;
+    : `, except for ${lost} first ${lost === 1 ? "packet" : "packets"}, which generation 1 loses`;
   return `All ${pings.length} pings and ${transfers.length} transfers arrived${but}.`;
 }
 

@@ -88,7 +88,7 @@ export async function writeConfig(
       if ((now?.revision ?? 0n) === is) throw error;
     }
   }
-  throw new SelvageError("conflict", `${keys.config}: another has changed it meanwhile`, {
-    hint: "Look at what it says now, and set it again.",
+  throw new SelvageError("conflict", `${keys.config}: another program has changed it meanwhile`, {
+    hint: "Look at the new configuration (selvage config get), then set yours again.",
   });
 }

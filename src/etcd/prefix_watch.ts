@@ -60,7 +60,7 @@ function isMissing(config: NetworkConfig | SelvageError | null): boolean {
 }
 
 function emptiedError({ keys }: StoreContext): SelvageError {
-  const text = `etcd has lost everything under ${keys.root}; going on with what was there`;
+  const text = `etcd has lost everything under ${keys.root}; going on with the last known leases`;
   return new SelvageError("unavailable", text, {
     hint: "Restore it, or write the configuration anew: selvage config set FILE. " +
       "All of --etcd-endpoints must be members of one cluster.",
@@ -162,7 +162,7 @@ export class PrefixWatch {
     this.#isDeceptive = true;
     if (revision >= position && (known === null || isContinued(known, entry, position))) return;
     // It may also have been deleted meanwhile: then listing is a little more work, and no harm.
-    this.#log.info`listing anew: ${known?.key ?? keys.config} is not what it was`;
+    this.#log.info`listing anew: ${known?.key ?? keys.config} is not as this host saw it last`;
     this.#position = null;
   }
 

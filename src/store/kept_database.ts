@@ -221,7 +221,7 @@ export class KeptDatabase {
     this.database.close();
     this.#database = null;
     this.#reopen();
-    this.#log.warning`${this.#name} was deleted; it is written again from what was open`;
+    this.#log.warning`${this.#name} was deleted; it is written again from the open file`;
   }
 
   #reopen(): void {

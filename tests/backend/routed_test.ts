@@ -217,7 +217,7 @@ describe("ipip", () => {
     for (const network of [DUAL, { ...DUAL, EnableIPv4: false }]) {
       assert.throws(
         () => ipipBackend.check(configOf({ Type: "ipip" }, network), null),
-        /carries IPv4 alone/,
+        /carries only IPv4/,
       );
     }
     assert.throws(

@@ -98,7 +98,7 @@ describe("udp backend", () => {
 
   test("IPv6 is refused by name", () => {
     const dual = config({ Network: "10.210.0.0/16", EnableIPv6: true, IPv6Network: "fc00::/48" });
-    assert.throws(() => udpBackend.check(dual, null), /backend udp carries IPv4 alone/);
+    assert.throws(() => udpBackend.check(dual, null), /backend udp carries only IPv4/);
   });
 
   test("an MTU too small for encapsulation is refused", () => {

@@ -251,7 +251,7 @@ describe("vxlan in the kernel", () => {
       for (const network of [DUAL, { ...DUAL, EnableIPv4: false }]) {
         assert.throws(
           () => vxlanBackend.check(config({ Generation }, network), null),
-          (error) => hasCode(error, "unsupported") && /carries IPv4 alone/.test(error.message),
+          (error) => hasCode(error, "unsupported") && /carries only IPv4/.test(error.message),
         );
       }
     }

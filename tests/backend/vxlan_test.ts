@@ -195,14 +195,14 @@ describe("options", () => {
     const typed = config({ vni: 2, Learnin: true, MacPrefix: "0E-2A" });
     userspaceVxlanBackend.check(typed, LINK);
     const [warning, ...others] = configWarnings(typed);
-    assert.match(warning!, /Backend\.Learnin is passed over: vxlan has no such .*Learning/);
+    assert.match(warning!, /Backend\.Learnin is ignored: vxlan has no such .*Learning/);
     assert.deepEqual(others, []);
   });
 
   test("a key that means nothing is told, and passed over", () => {
     const typed = parseNetworkConfig('{"Network":"10.5.0.0/16","SubnetLength":26}', "test");
     const [warning, ...others] = configWarnings(typed);
-    assert.match(warning!, /SubnetLength is passed over: there is no such key/);
+    assert.match(warning!, /SubnetLength is ignored: there is no such key/);
     assert.deepEqual(others, []);
     const keys = Array.from({ length: 99 }, (_, i) => `"K${i}":0`);
     const foreign = parseNetworkConfig(`{"Network":"10.5.0.0/16",${keys}}`, "test");

@@ -349,8 +349,8 @@ const ROWS: readonly Row[] = [
     result: "ok",
   },
   {
-    what: "an option that is passed over",
-    facts: { config: { ...CONFIG, warnings: ["Backend.Learnin is passed over"] } },
+    what: "an option that is ignored",
+    facts: { config: { ...CONFIG, warnings: ["Backend.Learnin is ignored"] } },
     row: "configuration",
     result: "warning",
   },

@@ -351,7 +351,7 @@ describe("the program", () => {
     assert.deepEqual([odd.code, JSON.parse(odd.stdout).SubnetLen], [0, 24]);
     assert.match(
       odd.stderr,
-      /^warning: .*Backend\.Learnin\? is passed over: udp .*\(it has Port\)\n$/,
+      /^warning: .*Backend\.Learnin\? is ignored: udp .*\(it has Port\)\n$/,
     );
     writeFileSync(path, '{"Network": "10.7.0.0/30"}');
     const bad = await cli(["config", "check", path]);

@@ -62,6 +62,6 @@ test("the closing sentence does not pass over what was lost by design", () => {
   );
   assert.equal(
     formatSuccess({ pings: [ping, ping], transfers: [] }),
-    "All 2 pings and 0 transfers arrived, but for 2 first packets, which generation 1 loses.",
+    "All 2 pings and 0 transfers arrived, except for 2 first packets, which generation 1 loses.",
   );
 });

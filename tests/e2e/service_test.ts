@@ -164,7 +164,7 @@ test("device down, address flushed, route deleted by a foreign hand: mended, and
     await lab.untilPing(1, 2);
     lab.assertPings([1, 2]);
     // It is told when all is mended, which may be after the packet came through.
-    await untilLogged(lab, "someone changed what is ours");
+    await untilLogged(lab, "another program changed entries of ours");
   }));
 
 test("a joined host logs the registry's loss and its return", () =>

@@ -35,7 +35,7 @@ describe("the configuration in etcd", () => {
     const looked = (await store.readConfigText())!.revision;
     there.setConfig('{"Network":"10.7.0.0/16"}');
     const late = await rejectsWith("conflict", store.setConfig(SIX, "file", looked));
-    assert.match(late.message, /\/coreos\.com\/network\/config: another has changed it/);
+    assert.match(late.message, /\/coreos\.com\/network\/config: another program has changed it/);
     await rejectsWith("conflict", store.setConfig(SIX, "file", 0n));
     there.server.fault = (call) => {
       if (call === "transact") there.setConfig('{"Network":"10.8.0.0/16"}');

@@ -239,7 +239,10 @@ test("an etcd that lost its data is noticed, and a new configuration told", asyn
     await rejectsWith("lease_lost", store.renew(held));
     // Until there is a network again no node is parted from the peers that it had.
     assert.equal(follower.table.size, 8);
-    assert.match(store.state().lastError!, /lost everything under .*going on with what was there/);
+    assert.match(
+      store.state().lastError!,
+      /lost everything under .*going on with the last known leases/,
+    );
     await store.setConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}', "test");
     await configs.until((self) => self.told.length === 2);
     await follower.until(({ table }) => table.size === 0);

@@ -92,7 +92,7 @@ function addBackup(registry: Command, context: CommandContext): void {
     writeFileAtomic(file, text, { mode: 0o600 });
     if (flags.json === true) return io.out(printableJson({ file, ...summary(backup) }));
     io.out(printable(`wrote ${file}: ${summaryText(backup)}`) + "\n");
-    io.err("Keep it secret: whoever has it can pose as this registry.\n");
+    io.err("Keep it secret: anyone who has it can pose as this registry.\n");
   });
 }
 

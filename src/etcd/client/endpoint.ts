@@ -28,7 +28,7 @@ function malformed(text: string, why: string, hint = FORM_HINT): SelvageError {
 function readHost(text: string, bracketed: string | undefined, plain: string | undefined): string {
   if (bracketed !== undefined) {
     if (bracketed.includes("%")) throw malformed(text, "an address with a zone", ZONE_HINT);
-    if (isIP(bracketed) !== 6) throw malformed(text, "what is in brackets is no IPv6 address");
+    if (isIP(bracketed) !== 6) throw malformed(text, "the text in brackets is no IPv6 address");
     return IpAddress.parse(bracketed, "etcd endpoint").toString();
   }
   const host = (plain ?? "").toLowerCase();

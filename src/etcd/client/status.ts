@@ -114,8 +114,9 @@ export function judgeStatus({ code, details }: StatusError): Judgement {
     case Status.INVALID_ARGUMENT:
       return judgeArgument(details);
     case Status.PERMISSION_DENIED: {
-      const hint = "Grant the user's role in etcd what it lacks for the prefix: read permission, " +
-        "and write permission too for what is to be changed.";
+      const hint =
+        "Grant the user's role in etcd read permission for the prefix, and for commands that " +
+        "change something write permission, too.";
       const text = `etcd: the user may not do this (${plain(details)})`;
       return stop(new SelvageError("forbidden", text, { hint }));
     }

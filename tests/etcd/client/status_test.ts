@@ -63,7 +63,7 @@ test("a user without permission is told what it takes, to read and to write", ()
   assert.match(judgement.error.message, /may not do this \(permission denied\)/);
   assert.match(
     judgement.error.hint,
-    /read permission, and write permission too for what .*changed/,
+    /read permission for the prefix, and for commands that change something write permission/,
   );
 });
 

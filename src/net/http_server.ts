@@ -130,7 +130,8 @@ export class HttpServer {
   readonly #tls: { readonly secureContext: ReturnType<typeof createSecureContext> } | null;
   readonly #held = new Map<Connection, Held>();
   readonly #bySocket = new WeakMap<object, Held>();
-  readonly #timer: ReturnType<typeof setInterval>;
+  /** Runs while there are connections: an unused listener wakes the machine for nothing. */
+  #timer: ReturnType<typeof setInterval> | undefined;
 
   constructor(options: HttpServerOptions) {
     this.#options = options;
@@ -163,21 +164,14 @@ export class HttpServer {
     this.#net = createNetServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
     // A server of Node's that does not listen ends each connection after its first answer.
     Object.defineProperty(this.#http, "listening", { get: () => this.#net.listening });
-    const tick_ms = Math.min(TICK_MAX_MS, limits.headerTimeout_ms / 2);
-    this.#timer = setInterval(() => this.#closeLate(), tick_ms);
-    this.#timer.unref();
   }
 
   /** Listens, or rejects with the system's error. Later errors of the server are only told. */
   listen(where: { path: string } | { host: string; port: number }): Promise<void> {
     return new Promise((resolve, reject) => {
-      const fail = (error: unknown) => {
-        clearInterval(this.#timer);
-        reject(error);
-      };
-      this.#net.once("error", fail);
+      this.#net.once("error", reject);
       this.#net.listen(where, () => {
-        this.#net.off("error", fail);
+        this.#net.off("error", reject);
         // One connection that could not be accepted does not end the others.
         this.#net.on("error", this.#options.onError);
         resolve();
@@ -219,7 +213,6 @@ export class HttpServer {
       end(({ activity }) => isOver || activity === "idle");
     }
     await closed;
-    clearInterval(this.#timer);
     this.#refusals.close();
   }
 
@@ -233,6 +226,18 @@ export class HttpServer {
   #forget(held: Held): void {
     this.#table.delete(held.connection);
     this.#held.delete(held.connection);
+    if (this.#held.size > 0) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #hold(held: Held): void {
+    this.#held.set(held.connection, held);
+    if (this.#timer !== undefined) return;
+    const { headerTimeout_ms } = this.#options.limits;
+    const tick_ms = Math.min(TICK_MAX_MS, headerTimeout_ms / 2);
+    this.#timer = setInterval(() => this.#closeLate(), tick_ms);
+    this.#timer.unref();
   }
 
   #accept(raw: Socket): void {
@@ -256,7 +261,7 @@ export class HttpServer {
       writtenBytes: 0,
       written_ms: 0,
     };
-    this.#held.set(connection, held);
+    this.#hold(held);
     raw.once("close", () => this.#end(held));
     raw.setNoDelay(true);
     // Notices a watching client whose host is gone.

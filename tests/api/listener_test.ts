@@ -117,6 +117,34 @@ describe("the Unix socket", () => {
     assert.equal((await ask({ socketPath: dead, path: "/healthz" })).status, 200);
   });
 
+  test("no timer runs while nobody is connected", async () => {
+    const running = new Set<unknown>();
+    const { setInterval: start, clearInterval: end } = globalThis;
+    globalThis.setInterval = ((...args: Parameters<typeof setInterval>) => {
+      const timer = start(...args);
+      running.add(timer);
+      return timer;
+    }) as typeof setInterval;
+    globalThis.clearInterval = ((timer: number | undefined) => {
+      running.delete(timer);
+      end(timer);
+    }) as typeof clearInterval;
+    try {
+      const path = join(dir, "idle.sock");
+      const listener = await unix(path);
+      assert.equal(running.size, 0);
+      const socket = connect(path);
+      while (listener.load.connectionCount === 0) await pause();
+      assert.equal(running.size, 1, "connections are timed");
+      socket.destroy();
+      while (listener.load.connectionCount > 0) await pause();
+      assert.equal(running.size, 0);
+    } finally {
+      globalThis.setInterval = start;
+      globalThis.clearInterval = end;
+    }
+  });
+
   test("a file that is no socket stays", async () => {
     const path = join(dir, "file");
     await import("node:fs/promises").then((fs) => fs.writeFile(path, "mine"));
@@ -156,6 +184,10 @@ describe("the Unix socket", () => {
 });
 
 /** A socket file whose server has died: bound, then renamed away before the server closes. */
+function pause(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 5));
+}
+
 async function makeStaleSocket(path: string): Promise<void> {
   const { renameSync } = await import("node:fs");
   const server = createServer();

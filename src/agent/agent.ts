@@ -2,7 +2,6 @@
  * The agent: the only place that knows store, lease, backend, kernel and data plane. It starts and
  * stops them, and keeps the state that the API shows.
  */
-import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { collectGarbage, pageOutFiles } from "../../ffi/page_out.ts";
 import { MACHINE_CLOCK, timeOfDay_ms } from "../clock.ts";
@@ -172,14 +171,27 @@ export class Agent {
   }
 
   #keepState({ kept }: OpenedStore): StateKeeper {
-    const { stateDir } = this.#options;
+    const { stateDir, subnetFile } = this.#options;
+    // Programs that tidy up may delete it, and without it no container can be made here.
+    const subnets = new KeptFile(
+      subnetFile,
+      () => writeSubnetFile(subnetFile, this.#subnetFile!),
+      () => this.#subnetFile !== null,
+    );
     const vtepFile = new KeptFile(vtepMacsPath(stateDir), () => {
       keepVtepMacs(stateDir, this.#link.publicAddresses, this.#vtepMacs!);
     });
     const idFile = new KeptFile(nodeIdPath(stateDir), () => keepNodeId(stateDir, this.#mark!.id));
     // What it cannot remember is a notice: it stops no packets.
     const memory = { check: () => this.#memory!.check(), failure: null };
-    return new StateKeeper([...kept, vtepFile, idFile, memory, ...keptCertificate(stateDir)]);
+    return new StateKeeper([
+      ...kept,
+      subnets,
+      vtepFile,
+      idFile,
+      memory,
+      ...keptCertificate(stateDir),
+    ]);
   }
 
   /** null: nothing is held against the network. */
@@ -463,7 +475,6 @@ export class Agent {
   }
 
   #onPathChecked(): void {
-    if (this.#subnetFile !== null) return this.#keepSubnetFile();
     if (this.#path === null || !this.#isPathAwaited) return;
     try {
       this.#announcePath();
@@ -481,18 +492,6 @@ export class Agent {
       keepLink(stateDir, choice, link);
     } catch (error) {
       this.#log.warning`${errorText(error)}`;
-    }
-  }
-
-  /** Without it no container can be made here: tidying programs may take it away. */
-  #keepSubnetFile(): void {
-    const { subnetFile } = this.#options;
-    if (this.#subnetFile === null || existsSync(subnetFile)) return;
-    try {
-      writeSubnetFile(subnetFile, this.#subnetFile);
-      this.#log.warning`${subnetFile} was gone; it is written anew`;
-    } catch (error) {
-      this.#log.warning`${subnetFile} is gone, and cannot be written: ${errorText(error)}`;
     }
   }
 

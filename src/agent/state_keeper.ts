@@ -25,11 +25,18 @@ export interface KeptPart {
   readonly failure: string | null;
 }
 
-/** A file that `write` writes again if it is gone; `write` may throw. */
+/**
+ * A file that `write` writes again if it is gone; `write` may throw. `isKept`: whether the file has
+ * to be there now.
+ */
 export class KeptFile implements KeptPart {
   #failure: string | null = null;
 
-  constructor(readonly path: string, readonly write: () => void) {}
+  constructor(
+    readonly path: string,
+    readonly write: () => void,
+    readonly isKept: () => boolean = () => true,
+  ) {}
 
   get failure(): string | null {
     return this.#failure;
@@ -37,7 +44,7 @@ export class KeptFile implements KeptPart {
 
   check(): void {
     this.#failure = null;
-    if (existsSync(this.path)) return;
+    if (!this.isKept() || existsSync(this.path)) return;
     try {
       this.write();
       logger("agent").warning`${this.path} was deleted; it is written again`;

@@ -88,12 +88,23 @@ export function readBackup(path: string): RegistryBackup {
   return parseBackup(readFileBounded(path, SIZE_MAX_BYTES), path);
 }
 
+/** As `exportRegistry`; `hint` says what to do if a process has the registry open. */
+function exportStopped(path: string, hint: string): RegistryRows {
+  try {
+    return exportRegistry(path);
+  } catch (error) {
+    if (!hasCode(error, "conflict")) throw error;
+    throw new SelvageError("conflict", error.message, { hint, cause: error });
+  }
+}
+
 /**
  * The text of a backup from the files of a registry that no process has open. Throws `not_found` if
  * there is none, `conflict` while a process has it open.
  */
 export function backUpFiles(stateDir: string, now_ms: number): string {
-  const registry = exportRegistry(registryPath(stateDir));
+  const hint = "Ask the running selvage for the backup: leave --state-dir out.";
+  const registry = exportStopped(registryPath(stateDir), hint);
   const tokensFile = tokensPath(stateDir);
   const tokens = existsSync(tokensFile) ? exportTokens(tokensFile) : [];
   return formatBackup({ registry, tokens, certificate: storedCertificate(stateDir) }, now_ms);
@@ -104,14 +115,10 @@ function requireStopped(stateDir: string): void {
   const path = registryPath(stateDir);
   if (!existsSync(path)) return;
   try {
-    exportRegistry(path);
+    exportStopped(path, "Stop selvage on this host first, and start it again after the restore.");
   } catch (error) {
-    // A damaged file is what a backup is for.
-    if (!hasCode(error, "conflict")) return;
-    throw new SelvageError("conflict", error.message, {
-      hint: "Stop selvage on this host first, and start it again after the restore.",
-      cause: error,
-    });
+    // A backup is there to replace a damaged file.
+    if (hasCode(error, "conflict")) throw error;
   }
 }
 

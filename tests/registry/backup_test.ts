@@ -108,6 +108,10 @@ describe("a backup of a registry", () => {
         code: "conflict",
         hint: /Stop selvage/,
       });
+      assert.throws(() => backUpFiles(stateDir, NOW_MS), {
+        code: "conflict",
+        hint: /leave --state-dir out/,
+      });
       assert.equal((await store.list()).length, 2);
       assert.equal(store.state().lastError, null);
       await store.close();

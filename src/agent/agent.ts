@@ -182,7 +182,7 @@ export class Agent {
       keepVtepMacs(stateDir, this.#link.publicAddresses, this.#vtepMacs!);
     });
     const idFile = new KeptFile(nodeIdPath(stateDir), () => keepNodeId(stateDir, this.#mark!.id));
-    // What it cannot remember is a notice: it stops no packets.
+    // A failure to remember is only a notice, because it stops no packets.
     const memory = { check: () => this.#memory!.check(), failure: null };
     return new StateKeeper([
       ...kept,
@@ -485,7 +485,7 @@ export class Agent {
     }
   }
 
-  /** Has the next start stay with this link. It can do without. */
+  /** Lets the next start keep this link. A failure does no harm. */
   #keepLink(link: OuterLink): void {
     const { stateDir, link: choice } = this.#options;
     try {

@@ -49,7 +49,7 @@ export class ConfigFile {
     return config === null || (configFileText !== null && configFileText !== this.text);
   }
 
-  /** Has a registry that has never seen a file notice when this one changes next. */
+  /** Lets a registry that has never seen a file notice the next change of this one. */
   introduceTo(store: EmbeddedStore): void {
     const isUnknown = store.config !== null && store.configFileText === null;
     if (isUnknown) store.rememberConfigFile(this.text);

@@ -35,7 +35,7 @@ export class ConfigWatch {
     return this.#problem;
   }
 
-  /** What of the newest configuration this host takes up only at a restart; null: nothing. */
+  /** What of the newest configuration this host applies only after a restart; null: nothing. */
   get outdated(): string | null {
     return this.#outdated;
   }

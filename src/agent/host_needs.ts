@@ -11,7 +11,7 @@ import type { RunOptions } from "./options.ts";
 
 export interface HostNeeds {
   readonly firewallTables: readonly DesiredTable[];
-  /** What chains of others are to let pass. */
+  /** What the forward chains of others must let pass. */
   readonly forwarding: Omit<DesiredForwarding, "linkNames">;
   readonly sysctls: readonly DesiredSysctl[];
   /** Where packets end that nothing better takes. */

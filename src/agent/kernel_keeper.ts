@@ -36,7 +36,7 @@ const RETRY_MAX_MS = 30_000;
 const CHECK_MS = 300_000;
 /** How often sysctls and iptables-legacy are read, whose changes the kernel does not report. */
 const UNREPORTED_CHECK_MS = 10_000;
-/** What another changed is to be mended within a second, also if a check takes half of that. */
+/** Changes by other programs must be mended within a second, also if a check takes half of that. */
 const CHECK_WAIT_MAX_MS = 250;
 
 export interface KernelKeeperOptions {
@@ -44,7 +44,7 @@ export interface KernelKeeperOptions {
   readonly firewall: Firewall;
   readonly firewallTables: readonly DesiredTable[];
   readonly forwardAccepts: Pick<ForwardAccepts, "reconcile">;
-  /** What chains of others are to let pass. */
+  /** What the forward chains of others must let pass. */
   readonly forwarding: Omit<DesiredForwarding, "linkNames">;
   /** Of the host, beside those of the plan. */
   readonly sysctls: readonly DesiredSysctl[];
@@ -70,7 +70,10 @@ export class KernelKeeper {
   /** Made from the plan when notifications are to be judged. */
   #interest: Interest | null = null;
   #isActive = false;
-  /** Whether it was said that the rules are in place: peers come and go, and change the guard's. */
+  /**
+   * Whether the log has said that the rules are in place: each change of peers changes the guard's
+   * rules.
+   */
   #isFirewallTold = false;
   /** Peers that the kernel does not take, and why. */
   #failed: readonly SkippedPeer[] = [];
@@ -88,8 +91,8 @@ export class KernelKeeper {
   }
 
   /**
-   * Begins to keep the kernel so, or begins anew. `guard`: firewall tables that change with the
-   * peers; they stand before a tunnel does.
+   * Begins to keep the kernel in this state, or begins anew. `guard`: firewall tables that change
+   * with the peers; they stand before a tunnel does.
    */
   begin(kernel: KernelState, guard: readonly DesiredTable[] = []): void {
     this.#isActive = true;
@@ -149,7 +152,7 @@ export class KernelKeeper {
     if (`${before}` !== `${this.#forwardProblems}`) this.#settle();
     const { links, sysctls } = this.#desired;
     const ofDevices = links.flatMap((link) => deviceSysctls(link, link.name));
-    // What cannot be set is a problem, and tried again by itself.
+    // A value that cannot be set is a problem, and is tried again without this.
     const isRight = this.#problems.length > 0 || areSysctlsRight([...ofDevices, ...sysctls]);
     if (!isRight) this.check();
   }
@@ -211,7 +214,7 @@ export class KernelKeeper {
     this.#firewallProblems = problems;
   }
 
-  /** Has the forward chains of others let the overlay pass. */
+  /** Makes the forward chains of others let the overlay pass. */
   #reconcileForwarding(isCheck = false): void {
     const { changeCount, problems } = this.#options.forwardAccepts.reconcile(this.#forwarding);
     const what = "our accept rules at the head of forward chains that drop by default";
@@ -266,7 +269,7 @@ export class KernelKeeper {
     }
   }
 
-  /** Why the guard is not there, with what to do; null: it is, or is not desired. */
+  /** Why the guard is missing, with what to do; null: it is in place, or is not desired. */
   get guardFault(): string | null {
     return this.#guardFault;
   }

@@ -26,7 +26,7 @@ function isLoss(error: unknown): boolean {
   return (error as { readonly code?: unknown } | null)?.code === "ENOBUFS";
 }
 
-/** Whether the kernel has no such protocol: what needs it reports that, once. */
+/** Whether the kernel has no such protocol; the code that needs it reports that once. */
 function isUnsupported(error: unknown): boolean {
   return (error as { readonly code?: unknown } | null)?.code === "EPROTONOSUPPORT";
 }

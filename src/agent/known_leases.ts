@@ -8,7 +8,7 @@ export class KnownLeases {
   readonly #log = logger("agent");
   #table = LeaseTable.EMPTY;
   #isKnown = false;
-  /** Whether the table is what an earlier run knew. */
+  /** Whether the table holds only what an earlier run knew. */
   #isRemembered = false;
 
   get table(): LeaseTable {
@@ -20,7 +20,9 @@ export class KnownLeases {
     return this.#isKnown;
   }
 
-  /** Takes what an earlier run knew, until the store is read: there may be more, or fewer. */
+  /**
+   * Uses what an earlier run knew until the store is read; meanwhile leases may have come or gone.
+   */
   remember(peers: readonly Lease[]): void {
     if (this.#isKnown) return;
     this.#table = LeaseTable.of(peers);
@@ -31,7 +33,7 @@ export class KnownLeases {
   apply(changes: readonly LeaseChange[]): boolean {
     if (changes.length === 0 && this.#isKnown) return false;
     this.#isKnown = true;
-    // The first that a watch yields is all that there is.
+    // The first batch of a watch holds all leases.
     this.#table = (this.#isRemembered ? LeaseTable.EMPTY : this.#table).apply(changes);
     this.#isRemembered = false;
     // Asked first: a record that nobody wants is made all the same, for each of thousands.

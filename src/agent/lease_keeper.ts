@@ -120,7 +120,7 @@ export class LeaseKeeper {
     return this.#taken_ms;
   }
 
-  /** Whether it is the store's word, of this run, that the lease is ours. */
+  /** Whether the store has said in this run that the lease is ours. */
   get isConfirmed(): boolean {
     return this.#isConfirmed;
   }
@@ -173,14 +173,14 @@ export class LeaseKeeper {
     return lease;
   }
 
-  /** Goes on with the remembered lease; `keep` has the store confirm it. Throws without one. */
+  /** Goes on with the remembered lease; `keep` asks the store to confirm it. Throws without one. */
   adopt(): Lease {
     const { remembered } = this.#options;
     if (remembered === undefined || remembered === null) throw new Error("no lease to adopt");
     this.#lease = remembered.lease;
     this.#published = remembered.lease;
     this.#taken_ms = remembered.taken_ms;
-    // Until the store has confirmed it, a list without it says nothing that is not known.
+    // Until the store has confirmed the lease, a list without it is no news.
     this.#mustShow = false;
     this.#options.onWaiting(null);
     return remembered.lease;
@@ -264,7 +264,7 @@ export class LeaseKeeper {
         // What was ours would be given to us: if nothing is free, another has it.
         const isNone = this.#taker !== null || hasCode(error, "out_of_subnets");
         if (isNone) await this.#yield(`no lease: ${reason}`);
-        // A remembered lease serves until the store says something else of it.
+        // A remembered lease is used until the store says otherwise.
         const isServing = !this.#isConfirmed && this.#lease !== null && isStoreFault(error);
         if (!isServing) this.#options.onWaiting(`no lease: ${reason}`);
         if (!isListening) this.#listen(listening).catch(() => {});

@@ -43,7 +43,7 @@ export interface RememberedStart extends HeldSince {
 
 export interface NodeMemoryOptions {
   readonly stateDir: string;
-  /** What the store is known by; null: it is this node's own, which is never away. */
+  /** Identifies the store; null: it is this node's own, which is never away. */
   readonly storeIdentity: string | null;
   /** The peers as of now. */
   readonly peers: () => readonly Lease[];
@@ -68,7 +68,7 @@ export class NodeMemory {
   #arePeersChanged = false;
   /** The text of the lease's file; null: this run has not got a lease yet. */
   #leaseText: string | null = null;
-  /** Of the peers' file as it was written last; empty: this run has not written it. */
+  /** The text of the peers' file as it was written last; empty: this run has not written it. */
   #peersDigest = "";
   /** Why each file could not be written; null: it was. */
   readonly #faults: Record<"lease" | "peers", string | null> = { lease: null, peers: null };
@@ -79,7 +79,7 @@ export class NodeMemory {
     this.#last = readLeaseFile(options.stateDir);
   }
 
-  /** Those of the last run's lease, from whatever store; none: there is no such lease. */
+  /** The subnets of the last run's lease, from any store; empty: there is no such lease. */
   get previousSubnets(): readonly IpPrefix[] {
     return this.#last?.lease.subnets ?? [];
   }
@@ -172,14 +172,14 @@ export class NodeMemory {
     if (digest !== this.#peersDigest) {
       const isWritten = this.#write("peers", peersFile(stateDir), text);
       this.#peersDigest = isWritten ? digest : "";
-      // It is tried again after the pause.
+      // The write is tried again after the pause.
       this.#arePeersChanged = !isWritten;
     }
     const pause_ms = Math.max(text.length / PEERS_BYTES_PER_MS, PEERS_PAUSE_MIN_MS);
     this.#writePeersIn(Math.min(pause_ms, PEERS_PAUSE_MAX_MS));
   }
 
-  /** Whether it could be written. A disk that takes nothing stops no packets. */
+  /** Whether it could be written. A disk that refuses writes stops no packets. */
   #write(what: "lease" | "peers", path: string, text: string): boolean {
     const hadProblem = this.problem !== null;
     try {
@@ -203,7 +203,7 @@ export class NodeMemory {
     for (const path of [leaseFile(stateDir), peersFile(stateDir)]) rmSync(path, { force: true });
   }
 
-  /** Writes what is not written yet. */
+  /** Writes everything that is not written yet. */
   close(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#writePeers();

@@ -20,7 +20,7 @@ import type { ListenerStatus, Status } from "./status.ts";
 
 export interface OpenedStore {
   readonly store: LeaseStore;
-  /** What the store is known by, wherever it is reached; null: it is on this host. */
+  /** Identifies the store, whichever of its addresses is used; null: it is on this host. */
   readonly identity: string | null;
   readonly tokens: TokenAdmin;
   readonly registry: Status["registry"];
@@ -112,7 +112,7 @@ async function openEmbedded(
   }
 }
 
-/** What a registry that others reach has open. */
+/** Resources of a registry that other hosts can reach. */
 interface ServedRegistry {
   readonly server: RegistryServer;
   readonly certificate: RegistryCertificate;

@@ -84,7 +84,7 @@ function outerAddress({ family }: Tunnel, link: OuterLink): Uint8Array {
   return ofFamily(link.addresses, family)!.toBytes();
 }
 
-/** Throws if somebody has the tunnel's device, or its port (`PortTaken`); nothing is changed. */
+/** Throws if another program has the tunnel's device or its port (`PortTaken`); changes nothing. */
 export function probeTunnel(tunnel: Tunnel, link: OuterLink, reconciler: Reconciler): void {
   reconciler.ensureNameFree(tunnel.device);
   try {

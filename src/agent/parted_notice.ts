@@ -14,7 +14,7 @@ export interface PartedInput {
   readonly config: NetworkConfig;
   /** Every lease but those of this host. */
   readonly peers: readonly Lease[];
-  /** What of a newer configuration this host takes up only at a restart; null: nothing. */
+  /** What of a newer configuration this host applies only after a restart; null: nothing. */
   readonly outdated: string | null;
 }
 
@@ -48,7 +48,7 @@ export function partedProblem({ backend, config, peers, outdated }: PartedInput)
 export class PartedNotice {
   readonly #log = logger("agent");
   #problem: string | null = null;
-  /** What the problem was drawn from. */
+  /** The objects from which the problem was computed. */
   #seen: readonly unknown[] = [];
 
   /**

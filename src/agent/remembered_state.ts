@@ -41,7 +41,7 @@ const momentSchema = z.object({
 
 const leaseSchema = z.object({
   version: z.literal(VERSION),
-  /** What the store is known by; null: the node's own, which is never away. */
+  /** Identifies the store; null: the node's own, which is never away. */
   store: z.string().nullable(),
   key: z.string().max(KEY_LENGTH_MAX),
   value: leaseValueSchema,
@@ -60,7 +60,7 @@ const peersSchema = z.object({
 /** A moment that is kept in a file. */
 export type Moment = z.infer<typeof momentSchema>;
 
-/** Names the present boot of the machine; empty where the kernel does not say it. */
+/** Names the present boot of the machine; empty if the kernel does not say it. */
 export function bootId(): string {
   try {
     return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
@@ -85,7 +85,7 @@ export function age_ms(then: Moment, now: Moment): number {
 
 /** A node's lease as it was when the store last confirmed it. */
 export interface RememberedLease {
-  /** What the store is known by; null: the node's own. */
+  /** Identifies the store; null: the node's own. */
   readonly storeIdentity: string | null;
   readonly lease: Lease;
   readonly config: NetworkConfig;
@@ -148,7 +148,7 @@ export function parsePeersFile(text: string, where: string, storeIdentity: strin
   });
 }
 
-/** Reads a file of ours; null, with a warning where it is there, if that cannot be. */
+/** Reads a file of ours; null if it cannot be read, with a warning if it exists. */
 function readOrNull<T>(path: string, sizeMax_bytes: number, parse: (text: string) => T): T | null {
   try {
     return parse(readFileBounded(path, sizeMax_bytes));
@@ -158,7 +158,7 @@ function readOrNull<T>(path: string, sizeMax_bytes: number, parse: (text: string
   }
 }
 
-/** The lease that the state directory remembers, of whatever store; null: none. */
+/** The lease that the state directory remembers, from any store; null: none. */
 export function readLeaseFile(stateDir: string): RememberedLease | null {
   const path = leaseFile(stateDir);
   return readOrNull(path, LEASE_SIZE_MAX_BYTES, (text) => parseLeaseFile(text, path));

@@ -19,7 +19,7 @@ const RETRY_INTERVAL_MS = 1_000;
 
 /** One thing that is kept: a database, or a file. */
 export interface KeptPart {
-  /** Looks whether it is there and can be written, and repairs it if it can. Never throws. */
+  /** Checks whether it exists and can be written, and repairs it if possible. Never throws. */
   check(): void;
   /** What is wrong, with what to do; null: nothing. */
   readonly failure: string | null;
@@ -56,14 +56,14 @@ export class KeptFile implements KeptPart {
 
 /**
  * Certificate and key as they are now: the registry's, or those of an API beyond loopback. Files
- * that are no pair are left alone: a listener that needs them has refused them before this.
+ * that do not fit together are left alone: a listener that needs them has refused them before.
  */
 export function keptCertificate(stateDir: string): KeptFile[] {
   let pair: RegistryCertificate | null;
   try {
     pair = storedCertificate(stateDir);
   } catch (error) {
-    logger("agent").info`${errorText(error)}; this host does without`;
+    logger("agent").info`${errorText(error)}; this host does not need the certificate now`;
     return [];
   }
   if (pair === null) return [];

@@ -5,7 +5,7 @@ import type { DataPlaneStatus } from "./status.ts";
 
 /** Older refusals are no longer news. */
 const REFUSED_RECENTLY_MS = 10 * 60_000;
-/** One stray datagram is no pattern. */
+/** A few stray datagrams are no reason for a notice. */
 const REFUSED_DATAGRAMS_MIN = 3;
 /** Of each kind: strangers must not fill the status. */
 const NOTICE_COUNT_MAX = 5;
@@ -18,7 +18,7 @@ export interface TunnelFacts {
 }
 
 export interface TunnelNotice {
-  /** The same for as long as it is about the same. */
+  /** Stays the same while the notice is about the same fault. */
   readonly id: string;
   readonly text: string;
 }

@@ -1,4 +1,4 @@
-/** Watches the tunnels in user space: what paths carry, and peers that something is wrong with. */
+/** Watches the tunnels in user space: what paths carry, and peers with faults. */
 import type { ForwardingEntry, Tunnel } from "../backend/backend.ts";
 import type { Dataplane } from "../dataplane/dataplane.ts";
 import { logger } from "../log.ts";
@@ -68,7 +68,7 @@ export class TunnelWatch {
     return tunnelNotices({ status, peers: this.#options.peers(), silent, tunnels }, now_ms);
   }
 
-  /** Logs each once, and again when it has been gone. */
+  /** Logs each notice once, and again after it has been gone. */
   #logNotices(): void {
     const notices = this.#notices(Date.now());
     for (const { id, text } of notices) {

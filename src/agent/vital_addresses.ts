@@ -18,7 +18,7 @@ function readResolvers(path: string): VitalAddress[] {
   try {
     text = readFileBounded(path);
   } catch {
-    // A host without it asks no resolver, or this process may not read whom.
+    // A host without this file asks no resolver, or this process may not read the file.
   }
   return Array.from(text.matchAll(/^\s*nameserver\s+(\S+)/gm), ([, host]) => host!)
     .flatMap((host) => vital("the resolver", host));

@@ -17,7 +17,7 @@ const macSchema = z.string().transform((text) => MacAddress.parse(text))
 /** `node` is the address of whose they are: a state directory may be copied to another host. */
 const schema = z.object({ node: z.string(), ipv4: macSchema, ipv6: macSchema });
 
-/** Where they are kept in the state directory. */
+/** The path of the file in the state directory. */
 export function vtepMacsPath(stateDir: string): string {
   return join(stateDir, FILE_NAME);
 }

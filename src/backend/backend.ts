@@ -25,7 +25,7 @@ export interface ForwardingEntry extends PeerEntry {
   readonly vtepMac: MacAddress | null;
 }
 
-/** One peer that commands of the user's see to: by its IPv4 subnet, or the only one it has. */
+/** One peer for the user's commands, identified by its IPv4 subnet, or by its only subnet. */
 export interface CommandPeer extends PeerEntry {
   /** Its IPv6 subnet, where that is not the only one; null: it has none. */
   readonly ipv6: PeerEntry | null;
@@ -70,13 +70,13 @@ export interface PlanInput {
   readonly lease: Lease;
   /** Every lease of the network but our own. */
   readonly peers: readonly Lease[];
-  /** What must not be cut off by a peer's route; not given: nothing. */
+  /** What a peer's route must not cut off; not given: nothing. */
   readonly surroundings?: readonly Surrounding[];
 }
 
 export interface Plan {
   readonly kernel: KernelState;
-  /** Peers that packets are carried to; empty where commands see to that. */
+  /** Peers to which packets are carried; empty if the user's commands do that. */
   readonly served: readonly PeerEntry[];
   /** In the order of the subnets; no two overlap. Empty where the kernel forwards. */
   readonly forwarding: readonly ForwardingEntry[];

@@ -27,7 +27,7 @@ export interface ConfigSplit {
   readonly procedure: string;
 }
 
-/** Where one of the two is left out, the other may be the default. */
+/** If one of the two is left out, the other may be the default. */
 function isDefault(key: string, { now, next }: ConfigChange): boolean {
   if (now !== null && next !== null) return false;
   return RUNNING_KEYS[key]!.some((value) => String(value) === (now ?? next));

@@ -368,7 +368,7 @@ function hasBroadcast({ family, subnet }: FamilyInput): boolean {
   return family === 4 && subnet.length <= 30;
 }
 
-/** What an outer packet of our tunnel must be, except for who sent it. */
+/** What an outer packet of our tunnel must match, except for its sender. */
 function isForUs(input: FamilyInput, carrier: KernelCarrier): FirewallMatch[] {
   const { family } = input;
   return [
@@ -389,7 +389,10 @@ function isFamily(family: Family, isEqual: boolean): FirewallMatch {
   return numberIs(INNER_ETHERTYPE, ETHERTYPES[family], isEqual);
 }
 
-/** Accepts what has an inner source of this length; `outer`: what else it must be. */
+/**
+ * Accepts packets with an inner source in a subnet of this length; `outer`: what else they must
+ * match.
+ */
 function acceptRule(
   input: FamilyInput,
   carrier: KernelCarrier,

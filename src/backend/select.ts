@@ -19,7 +19,7 @@ export interface HostFeatures {
   hasKernelVxlan(): boolean;
   /** What the host must go on reaching; not given: nothing is known of that. */
   surroundings?(): readonly Surrounding[];
-  /** Whether whoever runs this host lets the network's configuration run commands here. */
+  /** Whether this host allows the network's configuration to run commands (`--allow-extension`). */
   readonly allowsCommands: boolean;
 }
 
@@ -53,8 +53,8 @@ function selectVxlan(config: NetworkConfig, host: HostFeatures): Backend {
 }
 
 /**
- * Why vxlan is carried in user space though nobody asked for that; null: it is not, or somebody
- * did.
+ * Why vxlan is carried in user space although the configuration does not ask for it; null: it is
+ * not, or the configuration asks for it.
  */
 export function fallbackNotice(config: NetworkConfig, backend: Backend): string | null {
   if (backend !== userspaceVxlanBackend) return null;

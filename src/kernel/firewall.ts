@@ -194,7 +194,7 @@ export class Firewall {
     };
   }
 
-  /** Why the guard is not there, with what to do; null: it is, or was not desired. */
+  /** Why the guard is missing, with what to do; null: it is in place, or was not desired. */
   get guardFault(): string | null {
     return this.#guardFault;
   }

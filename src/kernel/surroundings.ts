@@ -43,7 +43,7 @@ function connectedNetwork(entry: InterfaceAddress, link: Link): Surrounding | nu
   const { address, prefixLength, peer } = entry;
   if (link.isLoopback || address.isLinkLocal()) return null;
   if (isOwnLinkName(link.name) || FLANNEL_NAME.test(link.name)) return null;
-  // Nobody else is in it.
+  // No other host can be in it.
   if (peer === null && prefixLength === bitsOf(address.family)) return null;
   const prefix = IpPrefix.of(peer ?? address, prefixLength);
   return {

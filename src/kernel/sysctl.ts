@@ -40,7 +40,7 @@ export function areSysctlsRight(desired: readonly DesiredSysctl[]): boolean {
     try {
       return readFileSync(`${ROOT}/${path}`, "utf8").trim() === value;
     } catch {
-      // One that is not there, or may not be read, is for the next reconciliation to report.
+      // A value that does not exist, or may not be read, is reported by the next reconciliation.
       return true;
     }
   });

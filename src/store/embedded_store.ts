@@ -39,7 +39,7 @@ import {
 
 export { registryPath } from "./registry_database.ts";
 
-/** After a disk refused to have leases end, this passes before the next try. */
+/** How long to wait before the next try after the disk refused to delete ended leases. */
 const EXPIRY_RETRY_MS = 1_000;
 
 /** Of all but the path, the defaults are those of a real registry. */

@@ -61,7 +61,7 @@ export class ExpiryRule {
     return this.#wasSetBack;
   }
 
-  /** Says that no lease ends later any more. */
+  /** Notes that no lease ends later any more. */
   settleSetBack(): void {
     this.#wasSetBack = false;
   }

@@ -154,7 +154,7 @@ export class KeptDatabase {
   }
 
   #freeSpace_bytes(): number {
-    // Without what is set aside for root, which this process may not be.
+    // Without the space reserved for root, because this process may run as another user.
     const { bavail, bsize } = statfsSync(dirname(this.path));
     return bavail * bsize;
   }

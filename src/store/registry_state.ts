@@ -100,8 +100,8 @@ export class RegistryState {
   }
 
   /**
-   * Whether the file is known to hold what memory holds, since when that is so, and what fails: a
-   * file that takes no changes is a fault, though all of it is in memory and can be read.
+   * Whether the file is known to hold what memory holds, since when, and what fails: a file that
+   * refuses changes is a fault, although everything is in memory and can be read.
    */
   get health(): Pick<StoreState, "connected" | "since_ms" | "lastError" | "errorSince_ms"> {
     return {
@@ -112,7 +112,7 @@ export class RegistryState {
     };
   }
 
-  /** Takes note of what fails now. */
+  /** Notes the present fault. */
   #noteFault(): void {
     const text = this.#readFailure ?? this.#database.failure;
     if (text === null) this.#fault = null;

@@ -269,7 +269,7 @@ export class Agent {
       this.#leftSubnets.hold(previous);
       const lease = isAway ? keeper.adopt() : await keeper.acquire(previous, signal);
       if (!keeper.isConfirmed) this.#startFromMemory(remembered!);
-      this.#tellLeft(this.#leftSubnets.hold(lease.subnets), lease);
+      this.#warnOfLeftSubnets(this.#leftSubnets.hold(lease.subnets), lease);
       await this.#openFirstPath(lease, signal);
       // What changed there while there was no path has been told to nobody.
       this.#outerLink!.check();
@@ -324,7 +324,7 @@ export class Agent {
       remembered: isSame ? remembered : null,
       onTaken: () => this.#remember(),
       onWaiting: (reason) => this.#progress.wait(reason),
-      onNone: (reason) => this.#yield(reason),
+      onNone: (reason) => this.#stopForwarding(reason),
     });
   }
 
@@ -398,7 +398,7 @@ export class Agent {
   }
 
   /** Who moved while we did not run is to know it: containers have addresses of the old one. */
-  #tellLeft(left: readonly IpPrefix[], { subnets }: Lease): void {
+  #warnOfLeftSubnets(left: readonly IpPrefix[], { subnets }: Lease): void {
     if (left.length === 0) return;
     const both = `${left.join(", ")}, and now holds ${subnets.join(", ")}`;
     this.#log.warning`this host held ${both}: containers made before must be made anew`;
@@ -537,7 +537,7 @@ export class Agent {
    * Forwards nothing, until there is a lease again: what an earlier run left, or this one set up,
    * serves subnets that are another's now.
    */
-  #yield(reason: string): Promise<void> {
+  #stopForwarding(reason: string): Promise<void> {
     return this.#turn = this.#turn.then(async () => {
       await this.#closePath(true);
       this.#barrier?.stop();
@@ -599,7 +599,7 @@ export class Agent {
   async #followLeases(signal: AbortSignal): Promise<void> {
     for await (const changes of this.control.store.watch(signal)) {
       restSoon();
-      this.#keeper?.heard(changes);
+      this.#keeper?.noteStoreSign(changes);
       if (!this.#leases.apply(changes)) continue;
       this.#keeper?.observe(this.#leases.table);
       this.#memory?.peersChanged();

@@ -6,7 +6,7 @@ import { logger } from "../log.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import type { LeaseStore } from "../store/store.ts";
 import { judgeConfigChange } from "./config_change.ts";
-import { type Network, tellConfigWarnings } from "./network.ts";
+import { logConfigWarnings, type Network } from "./network.ts";
 
 export interface ConfigWatchOptions {
   /** What the node works by. */
@@ -82,7 +82,7 @@ export class ConfigWatch {
       throw new SelvageError("unsupported", `it has ${change.what}; restart selvage on this host`);
     }
     if (change.kind === "none") return onChanged(judged, false);
-    tellConfigWarnings(judged);
+    logConfigWarnings(judged);
     const news = `the network's configuration has changed: ${change.what}`;
     if (change.kind === "obeyed") {
       this.#log.info`${news}`;

@@ -82,7 +82,7 @@ export class DataPath {
       ...options,
       outerLink: link,
       onChecked: () => {
-        this.#tellSkipped();
+        this.#logSkipped();
         options.onChecked();
       },
     });
@@ -126,14 +126,14 @@ export class DataPath {
     this.#isInKernel = true;
     this.#planAndApply();
     this.#keeper.begin(this.#plan.kernel, this.#planGuard());
-    this.#tellSkipped();
+    this.#logSkipped();
   }
 
   /** Brings everything in line with the peers of now. */
   #carryOut(): void {
     this.#planAndApply();
     this.#keeper.change(this.#plan.kernel, this.#planGuard());
-    this.#tellSkipped();
+    this.#logSkipped();
     this.#options.onChecked();
   }
 
@@ -152,7 +152,7 @@ export class DataPath {
   }
 
   /** Those of the user's commands are told where the commands are run. */
-  #tellSkipped(): void {
+  #logSkipped(): void {
     this.#skippedLog.tell(this.#left);
   }
 

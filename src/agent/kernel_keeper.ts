@@ -172,12 +172,12 @@ export class KernelKeeper {
       this.#problems = [errorText(error)];
       this.#missing = this.#problems;
     }
-    this.#tellNew(this.#problems, problemsBefore);
+    this.#logNewProblems(this.#problems, problemsBefore);
     // Else it may be ours, that could not be done before.
-    if (changeCount > 0 && isCheck && this.#left === leftBefore) this.#tellMended(changeCount);
+    if (changeCount > 0 && isCheck && this.#left === leftBefore) this.#logMended(changeCount);
   }
 
-  #tellMended(changeCount: number): void {
+  #logMended(changeCount: number): void {
     const shown = this.#options.reconciler.lastChanges;
     const restCount = changeCount - shown.length;
     const rest = restCount > 0 ? ` and ${restCount} more` : "";
@@ -187,7 +187,7 @@ export class KernelKeeper {
       );
   }
 
-  #tellNew(problems: readonly string[], before: readonly string[]): void {
+  #logNewProblems(problems: readonly string[], before: readonly string[]): void {
     for (const problem of problems) {
       if (!before.includes(problem)) this.#log.warning`${problem}`;
     }
@@ -210,7 +210,7 @@ export class KernelKeeper {
     const { guardFault } = firewall;
     if (guardFault !== null && guardFault !== this.#guardFault) this.#log.warning`${guardFault}`;
     this.#guardFault = guardFault;
-    this.#tellNew(problems, this.#firewallProblems);
+    this.#logNewProblems(problems, this.#firewallProblems);
     this.#firewallProblems = problems;
   }
 
@@ -220,7 +220,7 @@ export class KernelKeeper {
     const what = "our accept rules at the head of forward chains that drop by default";
     if (changeCount > 0 && isCheck) this.#mendLog.tell(`forward chains changed; renewed ${what}`);
     else if (changeCount > 0) this.#log.info`updated ${what}`;
-    this.#tellNew(problems, this.#forwardProblems);
+    this.#logNewProblems(problems, this.#forwardProblems);
     this.#forwardProblems = problems;
   }
 
@@ -302,11 +302,11 @@ export class KernelKeeper {
     const { reconciler, firewall, forwardAccepts } = this.#options;
     const kept = isForGood ? [] : this.#options.blackholes.filter((one) => one.isAnswered);
     try {
-      this.#tellNew(reconciler.clear(kept).problems, []);
+      this.#logNewProblems(reconciler.clear(kept).problems, []);
     } catch (error) {
       this.#log.warning`cannot clear the kernel's tables: ${errorText(error)}`;
     }
-    this.#tellNew(firewall.reconcile([]).problems, []);
-    this.#tellNew(forwardAccepts.reconcile(NO_FORWARDING).problems, []);
+    this.#logNewProblems(firewall.reconcile([]).problems, []);
+    this.#logNewProblems(forwardAccepts.reconcile(NO_FORWARDING).problems, []);
   }
 }

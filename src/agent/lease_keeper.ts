@@ -215,8 +215,8 @@ export class LeaseKeeper {
   }
 
   /** Until there is a first lease nobody else watches the store. */
-  async #listen(signal: AbortSignal): Promise<void> {
-    for await (const changes of this.#options.store.watch(signal)) this.heard(changes);
+  async #followStore(signal: AbortSignal): Promise<void> {
+    for await (const changes of this.#options.store.watch(signal)) this.noteStoreSign(changes);
   }
 
   async #acquire(
@@ -263,11 +263,11 @@ export class LeaseKeeper {
         this.#log.warning`cannot ${this.#isConfirmed ? "take" : "confirm"} a lease: ${reason}`;
         // What was ours would be given to us: if nothing is free, another has it.
         const isNone = this.#taker !== null || hasCode(error, "out_of_subnets");
-        if (isNone) await this.#yield(`no lease: ${reason}`);
+        if (isNone) await this.#stopServing(`no lease: ${reason}`);
         // A remembered lease is used until the store says otherwise.
         const isServing = !this.#isConfirmed && this.#lease !== null && isStoreFault(error);
         if (!isServing) this.#options.onWaiting(`no lease: ${reason}`);
-        if (!isListening) this.#listen(listening).catch(() => {});
+        if (!isListening) this.#followStore(listening).catch(() => {});
         isListening = true;
         this.#waitsFor = hasCode(error, "unavailable") ? "store" : "subnet";
         await this.#waitToAsk(backoff.next_ms(), signal, woken);
@@ -298,7 +298,7 @@ export class LeaseKeeper {
   }
 
   /** Takes a sign of life of the store, and what has changed there: waiting may have an end. */
-  heard(changes: readonly LeaseChange[]): void {
+  noteStoreSign(changes: readonly LeaseChange[]): void {
     const isFreed = this.#waitsFor === "subnet" && changes.some(({ type }) => type === "delete");
     if (this.#waitsFor === "store" || isFreed) this.#wakeUp();
   }
@@ -340,7 +340,7 @@ export class LeaseKeeper {
   }
 
   /** Two hosts that forward for one subnet would take each other's packets. */
-  async #yield(reason: string): Promise<void> {
+  async #stopServing(reason: string): Promise<void> {
     if (this.#isNone) return;
     this.#isNone = true;
     await this.#options.onNone?.(reason);

@@ -105,7 +105,7 @@ export function leaseOverlap(network: Network, lease: Pick<Lease, "subnets">): s
 }
 
 /** Says in the log what is odd about a configuration that this host obeys. */
-export function tellConfigWarnings({ config, backend }: Network): void {
+export function logConfigWarnings({ config, backend }: Network): void {
   const fallback = fallbackNotice(config, backend);
   const warnings = [...configWarnings(config), ...fallback === null ? [] : [fallback]];
   for (const warning of warnings) logger("agent").warning`${warning}`;
@@ -169,7 +169,7 @@ export async function awaitNetwork(
       const network = judgeNetwork(await store.readConfig(signal), link(), host);
       const obstacle = whyNotMade(network);
       if (obstacle === null) {
-        tellConfigWarnings(network);
+        logConfigWarnings(network);
         return network;
       }
       wait("starting", obstacle);

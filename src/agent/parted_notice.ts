@@ -60,11 +60,11 @@ export class PartedNotice {
     this.#seen = sources;
     const now = input();
     const problem = now && partedProblem(now);
-    this.#tell(problem);
+    this.#logChange(problem);
     return this.#problem = problem;
   }
 
-  #tell(problem: string | null): void {
+  #logChange(problem: string | null): void {
     if (problem !== null && problem !== this.#problem) this.#log.warning`${problem}`;
     if (problem === null && this.#problem !== null) this.#log.info`no longer: ${this.#problem}`;
   }

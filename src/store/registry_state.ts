@@ -162,7 +162,7 @@ export class RegistryState {
     } finally {
       this.#noteFault();
     }
-    if (this.#revision !== revision) this.#tell();
+    if (this.#revision !== revision) this.#notifyListeners();
   }
 
   /** Whether the file holds what memory holds. Every change but that of this text is an event. */
@@ -171,7 +171,7 @@ export class RegistryState {
       this.#database.readConfigFile() === this.#configFileText;
   }
 
-  #tell(): void {
+  #notifyListeners(): void {
     for (const listener of [...this.#listeners]) listener();
   }
 
@@ -206,7 +206,7 @@ export class RegistryState {
     const events = this.#commit(() => this.#database.write(changes, this.#revision));
     this.#table = this.#table.apply(changes);
     this.#remember(events);
-    this.#tell();
+    this.#notifyListeners();
   }
 
   /**
@@ -222,7 +222,7 @@ export class RegistryState {
     if (fileText !== null) this.#configFileText = fileText;
     this.#config = config;
     this.#remember(events);
-    this.#tell();
+    this.#notifyListeners();
   }
 
   /** Keeps what the configuration file says, without a change of the configuration. */
@@ -269,7 +269,7 @@ export class RegistryState {
   /** Closes the file, and wakes the listeners a last time. */
   close(): void {
     this.#database.close();
-    this.#tell();
+    this.#notifyListeners();
     this.#listeners.clear();
   }
 }

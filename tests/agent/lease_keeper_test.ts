@@ -183,7 +183,7 @@ describe("lease keeper", () => {
         await store.asked(() => store.acquired.length, 2);
         // What is listed before the lease is asked for may be without it.
         keeper.observe(table());
-        keeper.heard([]);
+        keeper.noteStoreSign([]);
         while (!keeper.isConfirmed) await pause(1, new AbortController().signal);
       });
       assert.deepEqual([...new Set(waits)], [null]);
@@ -343,7 +343,7 @@ describe("lease keeper", () => {
       assert.ok(keeper.lostSince_ms! >= before_ms);
       // Free again: the next try would else be two seconds away at least.
       const freed_ms = performance.now();
-      keeper.heard([{ type: "delete", key: "10.1.0.0-24" }]);
+      keeper.noteStoreSign([{ type: "delete", key: "10.1.0.0-24" }]);
       keeper.observe(table());
       assert.equal(await moved.promise, "10.1.0.0/24");
       assert.ok(performance.now() - freed_ms < 1_500);
@@ -366,7 +366,7 @@ describe("lease keeper", () => {
       keeper.observe(table());
       await store.asked(() => store.acquired.length, 4);
       const heard_ms = performance.now();
-      keeper.heard([]);
+      keeper.noteStoreSign([]);
       await store.asked(() => store.acquired.length, 5);
       assert.ok(performance.now() - heard_ms < 1_500);
     });

@@ -29,7 +29,7 @@ export function probeIoUring(): void {
 const timespec = new BigInt64Array(2);
 const timespecBytes = new Uint8Array(timespec.buffer);
 
-/** Milliseconds since the machine was started, its sleep included; nobody can set this clock. */
+/** Milliseconds since the machine was started, including its sleep; this clock cannot be set. */
 export function bootTime_ms(): number {
   check(host.clock_gettime(CLOCK_BOOTTIME, timespecBytes), "read the clock");
   return Number(timespec[0]) * 1e3 + Number(timespec[1]) / 1e6;

@@ -60,7 +60,7 @@ export function startAnew(
 ): void {
   const words = readCommandLine();
   const own = words.slice(words.length - typed.length);
-  // Without /proc nobody sees them.
+  // Without /proc no other user can see the arguments.
   if (own.length < typed.length || own.some((word, i) => word !== typed[i])) return;
   const environment = Object.entries({ ...process.env, ...more })
     .flatMap(([name, value]) => value === undefined ? [] : [`${name}=${value}`]);

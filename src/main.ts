@@ -41,7 +41,10 @@ async function main(args: string[]): Promise<number> {
   });
 }
 
-/** The arguments; with secrets among them the process starts anew, so that nobody sees them. */
+/**
+ * The arguments; if secrets are among them the process starts anew, so that no other user sees
+ * them.
+ */
 function readArguments(): string[] {
   const typed = process.argv.slice(2);
   const hidden = process.env[SECRETS_VARIABLE];

@@ -28,7 +28,7 @@ export interface ExtensionOptions {
   readonly publicAddresses: readonly IpAddress[];
 }
 
-/** Whose subnets and addresses a command is told. */
+/** The host or peer whose subnets and addresses a command gets. */
 type Subject = Pick<ExtensionOptions, "subnets" | "publicAddresses">;
 
 /** How much of a command is shown in the log. */

@@ -1,7 +1,8 @@
 /**
- * Where the agent's API and its health server listen. The Unix socket must be there, because it is
- * how this host is looked after. The TCP listeners need not be: whoever takes their port must not
- * stop the daemon, so one that cannot be opened is reported and tried again until it can.
+ * Where the agent's API and its health server listen. The Unix socket must be there, because an
+ * operator controls this host through it. The TCP listeners are not necessary: another program that
+ * uses their port must not stop the daemon. So a listener that cannot be opened is reported and
+ * tried again.
  */
 import type { AgentControl } from "../api/control.ts";
 import { listenHealth } from "../api/health.ts";
@@ -32,7 +33,7 @@ class RetriedListener {
 
   constructor(readonly name: ListenerName, readonly open: () => Promise<ApiListener>) {}
 
-  /** Tries once, and then by and by until it listens. Never rejects. */
+  /** Tries once, and then again after pauses until it listens. Never rejects. */
   start(): Promise<void> {
     return this.#opening = this.#try();
   }

@@ -22,7 +22,7 @@ import type { ProbedPlane } from "./path_prober.ts";
 /** How often to look for answers, and for how long. */
 const LOOK_MS = 5;
 const ANSWER_MAX_MS = 500;
-/** After the first answer, others are waited for so many times as long, and at least so long. */
+/** How many times as long as for the first answer to wait for the others, and how long at least. */
 const PATIENCE = 4;
 const PATIENCE_MIN_MS = 80;
 /** Between two reads of routers' messages: a flood of them costs little. */

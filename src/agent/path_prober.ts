@@ -93,7 +93,9 @@ export class PathProber {
     return this.#narrowCount;
   }
 
-  /** A router, or somebody who pretends to be one, says what the path to a peer carries. */
+  /**
+   * Handles a message about what the path to a peer carries, which a router sent or a host forged.
+   */
   onTooBig({ destination, mtu_bytes }: Pick<TooBig, "destination" | "mtu_bytes">): void {
     if (!this.#mayRead()) return;
     const mtu = mtu_bytes === 0 ? PATH_MTU_FLOOR : mtu_bytes;

@@ -204,7 +204,10 @@ function hostsSet({ family, peers, link: outer }: FamilyInput): DesiredSet {
   return setOf(HOSTS, [KEY_TYPES[family]], addresses.map((address) => address.toBytes()));
 }
 
-/** The lengths of the peers' subnets; the network's own first, also where nobody has it yet. */
+/**
+ * The lengths of the peers' subnets; first the length that the network gives, also if no peer has
+ * it.
+ */
 function lengthsOf({ family, config, served }: FamilyInput): number[] {
   const usual = ofFamily(config.ranges, family)!.subnetLength;
   const lengths = served.filter(({ subnet }) => subnet.family === family)

@@ -29,7 +29,9 @@ export class Health {
   #callFault: Fault | null = null;
   #told: string | null = null;
 
-  /** `now_ms` is of a clock that nobody sets; `onChange` is told of each change that counts. */
+  /**
+   * `now_ms` is of a clock that cannot be set; `onChange` is called for each change that matters.
+   */
   constructor(readonly now_ms: () => number, readonly onChange: () => void) {
     this.#since_ms = now_ms();
   }

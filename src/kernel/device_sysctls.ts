@@ -12,11 +12,11 @@ import { reconcileSysctls } from "./sysctl.ts";
 export const IPV4_FORWARDING = "net/ipv4/ip_forward";
 
 /**
- * The kernel combines most of these with the value under `conf/all`
- * (`include/linux/inetdevice.h`): `accept_redirects` of a device that forwards and
- * `accept_source_route` need both, so ours decides. Of `arp_ignore`, `rp_filter` and `arp_accept`
- * the larger counts. Of `send_redirects`, `proxy_arp`, `route_localnet` and
- * `drop_gratuitous_arp` either is enough: whoever switches one on for all devices means ours too.
+ * The kernel combines most of these with the value under `conf/all` (`include/linux/inetdevice.h`):
+ * `accept_redirects` of a device that forwards and `accept_source_route` need both, so ours
+ * decides. Of `arp_ignore`, `rp_filter` and `arp_accept` the larger counts. Of `send_redirects`,
+ * `proxy_arp`, `route_localnet` and `drop_gratuitous_arp` either is enough: an operator who
+ * switches one on for all devices means ours too.
  */
 const IPV4: Readonly<Record<string, string>> = {
   accept_redirects: "0",

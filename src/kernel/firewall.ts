@@ -141,7 +141,7 @@ export class Firewall {
   readonly #connect: () => NetlinkConnection;
   #connection: NetlinkConnection | null = null;
   #guardFault: string | null = null;
-  /** Families of which the kernel has refused the guard's first choice of chains. */
+  /** Families for which the kernel has refused the guard's preferred chains. */
   readonly #plainer = new Set<Family>();
 
   /**
@@ -168,7 +168,7 @@ export class Firewall {
    * differs. With `keepsElements` no element of a set is deleted. What cannot be done becomes a
    * problem of the result, is tried again by the next call, and keeps no other table from being
    * done; so does a kernel that lacks what it takes, if anything is to be masqueraded. A kernel
-   * that lacks what the guard takes is told by `guardFault`.
+   * that lacks what the guard takes is reported by `guardFault`.
    */
   reconcile(desired: readonly DesiredTable[], keepsElements = false): ReconcileResult {
     this.#guardFault = null;

@@ -95,7 +95,7 @@ function readLink(matches: readonly NftExpression[]): ForwardAccept | null {
 }
 
 /**
- * What a rule accepts, whoever made it; null: it does something else, or asks for more than the
+ * What a rule of any program accepts; null: it does something else, or asks for more than the
  * addresses or the link at one end.
  */
 export function readAccept(

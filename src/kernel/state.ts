@@ -89,7 +89,7 @@ export interface DesiredRoute extends ForPeer {
  */
 export interface DesiredBlackhole {
   readonly destination: IpPrefix;
-  /** Whether the sender is told that they are unreachable; else they are dropped in silence. */
+  /** Whether the sender gets an ICMP error; otherwise the packets are dropped silently. */
   readonly isAnswered: boolean;
 }
 

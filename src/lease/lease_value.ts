@@ -62,7 +62,7 @@ function readBackendData(value: LeaseValue): LeaseAttributes["backendData"] {
   return { ...(v4 === undefined ? {} : { 4: v4 }), ...(v6 === undefined ? {} : { 6: v6 }) };
 }
 
-/** A node's mark; what is none is passed over, since nothing but the rivals' check reads it. */
+/** A node's mark; an invalid one is ignored, because only the check for rivals reads it. */
 function readMark(value: unknown): NodeMark | null {
   if (!isObject(value)) return null;
   const { ID, Run } = value;

@@ -1,7 +1,7 @@
 /**
  * Patterns in the dialect of RE2 (https://github.com/google/re2/wiki/Syntax), which Go has, so that
- * flags of flannel's mean here what they mean there. The library is large: whoever needs this file
- * imports it when a pattern is given, and not before.
+ * flags of flannel's mean here what they mean there. The library is large, so other modules import
+ * this file only when a pattern is given.
  */
 import { RE2JS } from "re2js";
 import { errorText, SelvageError } from "../errors.ts";

@@ -1,7 +1,7 @@
 /**
  * Requests that were refused for lack of a valid token: counted, slowed down, and logged in sums.
- * The delay grows with the refusals of a source and holds up nobody else. A token cannot be guessed
- * (256 random bits), so this bounds the work and the noise that guessing makes.
+ * The delay grows with the refusals of a source and does not delay other sources. A token cannot be
+ * guessed (256 random bits), so this bounds the work and the noise that guessing makes.
  */
 import { sourceOf } from "./connection_table.ts";
 

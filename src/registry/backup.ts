@@ -62,7 +62,10 @@ export interface BackupParts {
   readonly certificate: RegistryBackup["certificate"];
 }
 
-/** The text of a backup. It holds the registry's private key: whoever reads it can pose as it. */
+/**
+ * The text of a backup. It holds the registry's private key: anyone who reads it can pose as the
+ * registry.
+ */
 export function formatBackup(parts: BackupParts, now_ms: number): string {
   const { registry, tokens, certificate } = parts;
   const pair = certificate && {

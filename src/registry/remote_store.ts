@@ -119,7 +119,7 @@ export class RemoteStore implements LeaseStore {
 
   /**
    * As `#run`, for a call that changes something. Only a call of the node's own (`isOwn`) is tried
-   * again until it succeeds, which ends the fault; an administrator is told by the call's error.
+   * again until it succeeds, which ends the fault; an administrator gets the call's error.
    */
   #runChange<T>(
     signal: AbortSignal | undefined,

@@ -1,4 +1,4 @@
-/** The chains of a host that see what it forwards, whoever made them. */
+/** The chains of all programs that see forwarded packets of this host. */
 import { Attributes } from "../attribute.ts";
 import type { NetlinkConnection } from "../connection.ts";
 import {

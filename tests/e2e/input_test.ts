@@ -137,7 +137,7 @@ describe("network configurations that break their rules", () => {
     [
       "IPv6 with udp",
       { Network: "10.210.0.0/16", EnableIPv6: true, IPv6Network: "fc00::/48" },
-      /IPv4 alone/,
+      /carries only IPv4/,
     ],
   ];
   for (const [name, config, text] of ROWS) {
@@ -313,7 +313,7 @@ test("a configuration that is refused is not in force at the next start", () =>
     writeFileSync(bad, JSON.stringify(value));
     const state = `--state-dir=${lab.hostDirectory(1)}`;
     const flags = [state, `--net-config=${bad}`];
-    assertRefused(lab, flags, { status: 1, text: /IPv4 alone/ });
+    assertRefused(lab, flags, { status: 1, text: /carries only IPv4/ });
     lab.launch(1, []);
     const isWaiting = ({ phase }: { phase: string }) => phase === "waiting_for_config";
     const status = await lab.until(1, "not waiting", isWaiting);

@@ -51,7 +51,13 @@ import { awaitPlace, type Place, PLACE_RETRY_MS, requirePlace, whyNoPlace } from
 import { Progress } from "./progress.ts";
 import { notifyServiceManager } from "./service_manager.ts";
 import { restSoon, Settling } from "./settling.ts";
-import { keptCertificate, KeptFile, StateKeeper } from "./state_keeper.ts";
+import {
+  CHECK_INTERVAL_MS,
+  keptCertificate,
+  KeptFile,
+  REGISTRY_CHECK_INTERVAL_MS,
+  StateKeeper,
+} from "./state_keeper.ts";
 import type { NodeParts } from "./snapshot.ts";
 import { prepareHost, startExtension } from "./start_commands.ts";
 import { keepVtepMacs, loadVtepMacs, vtepMacsPath } from "./vtep_macs.ts";
@@ -170,7 +176,7 @@ export class Agent {
     }
   }
 
-  #keepState({ kept }: OpenedStore): StateKeeper {
+  #keepState({ kept, identity }: OpenedStore): StateKeeper {
     const { stateDir, subnetFile } = this.#options;
     // Programs that tidy up may delete it, and without it no container can be made here.
     const subnets = new KeptFile(
@@ -184,14 +190,9 @@ export class Agent {
     const idFile = new KeptFile(nodeIdPath(stateDir), () => keepNodeId(stateDir, this.#mark!.id));
     // A failure to remember is only a notice, because it stops no packets.
     const memory = { check: () => this.#memory!.check(), failure: null };
-    return new StateKeeper([
-      ...kept,
-      subnets,
-      vtepFile,
-      idFile,
-      memory,
-      ...keptCertificate(stateDir),
-    ]);
+    const parts = [...kept, subnets, vtepFile, idFile, memory, ...keptCertificate(stateDir)];
+    const isRegistry = identity === null;
+    return new StateKeeper(parts, isRegistry ? REGISTRY_CHECK_INTERVAL_MS : CHECK_INTERVAL_MS);
   }
 
   /** null: nothing is held against the network. */

@@ -114,7 +114,6 @@ export class DataPath {
       path.#watch = new TunnelWatch({
         tunnels: path.tunnels,
         dataplane: () => supervisor.dataplane,
-        status: () => path.status(),
         peers: () => path.#plan.forwarding,
       });
     }

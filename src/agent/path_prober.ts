@@ -45,6 +45,8 @@ export interface PathProberOptions {
     peer: ForwardingEntry,
     sizes_bytes: readonly number[],
   ) => Promise<ReadonlySet<number>>;
+  /** Packets sent to all peers together since the data plane was started. */
+  readonly sentPackets: () => number;
   /** Bytes of an outer packet that the kernel assumes for the path to a peer; or -errno. */
   readonly assumedByKernel: (peer: ForwardingEntry) => number;
   /** The monotonic clock; in tests another. */
@@ -80,6 +82,8 @@ export class PathProber {
   #messageCount = 0;
   #narrowCount = 0;
   #isStopped = false;
+  /** As of the last look at the kernel. */
+  #sentPackets = 0;
   /** The peer that the kernel is asked about next. */
   #nextLook = 0;
 
@@ -212,6 +216,10 @@ export class PathProber {
 
   /** Our sockets do not obey what the kernel assumes, for that may be forged: it is asked about. */
   lookAtKernel(): void {
+    const sentPackets = this.#options.sentPackets();
+    // The paths of an idle node are asked about when it sends something.
+    if (sentPackets === this.#sentPackets) return;
+    this.#sentPackets = sentPackets;
     const peers = this.#options.peers();
     for (let i = 0; i < Math.min(peers.length, LOOK_PEER_COUNT); i++) {
       const peer = peers[this.#nextLook++ % peers.length]!;

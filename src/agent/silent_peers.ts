@@ -26,6 +26,8 @@ interface Seen {
 
 export interface SilentPeersOptions {
   readonly peers: () => readonly PeerEntry[];
+  /** Packets sent to all peers together since the data plane was started. */
+  readonly sentPackets: () => number;
   /** null: the peer is not served. */
   readonly counters: (key: string) => PeerCounters | null;
   /** Called after each look. */
@@ -38,6 +40,8 @@ export class SilentPeers {
   readonly #options: SilentPeersOptions;
   readonly #now_ms: () => number;
   readonly #seen = new Map<string, Seen>();
+  /** As of the last look. */
+  #sentPackets = 0;
   readonly #timer = setInterval(() => this.look(), PERIOD_MS);
 
   constructor(options: SilentPeersOptions) {
@@ -45,8 +49,16 @@ export class SilentPeers {
     this.#now_ms = options.now_ms ?? (() => performance.now());
   }
 
-  /** Compares the counters of all peers with those of the last look. */
+  /** Compares the counters of all peers with those of the last look, if anything was sent. */
   look(): void {
+    const sentPackets = this.#options.sentPackets();
+    const isIdle = sentPackets === this.#sentPackets;
+    this.#sentPackets = sentPackets;
+    if (!isIdle) this.#compare();
+    this.#options.onLooked?.();
+  }
+
+  #compare(): void {
     const now = this.#now_ms();
     const peers = this.#options.peers();
     const keys = new Set(peers.map(({ key }) => key));
@@ -57,7 +69,6 @@ export class SilentPeers {
       const counters = this.#options.counters(key);
       if (counters !== null) this.#note(key, counters, now);
     }
-    this.#options.onLooked?.();
   }
 
   #note(key: string, { sentPackets, receivedPackets }: PeerCounters, now: number): void {
@@ -77,6 +88,7 @@ export class SilentPeers {
   /** The peers that are silent now although packets are still sent to them. */
   get silent(): readonly SilentPeer[] {
     const now = this.#now_ms();
+    if (this.#seen.size === 0) return [];
     return this.#options.peers().flatMap(({ key, address }) => {
       const seen = this.#seen.get(key);
       if (seen === undefined || now - seen.sent_ms > SILENT_AFTER_MS) return [];

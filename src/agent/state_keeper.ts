@@ -13,7 +13,10 @@ import {
   writeCertificate,
 } from "../registry/certificate.ts";
 
-const CHECK_INTERVAL_MS = 2_000;
+/** Of a registry: what it acknowledges must be where the next start finds it. */
+export const REGISTRY_CHECK_INTERVAL_MS = 2_000;
+/** Of a host that keeps only small files of its own. */
+export const CHECK_INTERVAL_MS = 10_000;
 /** While something fails. */
 const RETRY_INTERVAL_MS = 1_000;
 
@@ -73,14 +76,16 @@ export function keptCertificate(stateDir: string): KeptFile[] {
 
 export class StateKeeper {
   readonly #parts: readonly KeptPart[];
+  readonly #interval_ms: number;
   readonly #log = logger("agent");
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** The problems that the log has named. */
   #logged: readonly string[] = [];
 
-  /** Begins to check the parts, until `stop`. */
-  constructor(parts: readonly KeptPart[]) {
+  /** Begins to check the parts, every `interval_ms` until `stop`. */
+  constructor(parts: readonly KeptPart[], interval_ms: number) {
     this.#parts = parts;
+    this.#interval_ms = interval_ms;
     this.#schedule();
   }
 
@@ -90,7 +95,7 @@ export class StateKeeper {
   }
 
   #schedule(): void {
-    const delay_ms = this.#logged.length > 0 ? RETRY_INTERVAL_MS : CHECK_INTERVAL_MS;
+    const delay_ms = this.#logged.length > 0 ? RETRY_INTERVAL_MS : this.#interval_ms;
     this.#timer = setTimeout(() => this.#check(), delay_ms);
     this.#timer.unref();
   }

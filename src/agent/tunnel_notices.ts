@@ -31,6 +31,7 @@ function bounded(notices: readonly TunnelNotice[], what: string): readonly Tunne
 
 /** Peers whose packets come from another address than the published one; `now_ms` since 1970. */
 function refusedNotices({ status, peers }: TunnelFacts, now_ms: number): readonly TunnelNotice[] {
+  if (status.refusedSources.length === 0) return [];
   const published = new Map(peers.map(({ key, address }) => [key, String(address)]));
   const bySource = new Map<string, string>();
   for (const { address, datagrams, last_ms, peerKey } of status.refusedSources) {

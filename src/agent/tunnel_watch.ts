@@ -6,15 +6,12 @@ import { NarrowPaths } from "./narrow_paths.ts";
 import { assumedByKernel, exchangeProbes, followTooBig } from "./path_exchange.ts";
 import { PathProber } from "./path_prober.ts";
 import { SilentPeers } from "./silent_peers.ts";
-import type { DataPlaneStatus } from "./status.ts";
 import { type TunnelNotice, tunnelNotices } from "./tunnel_notices.ts";
 
 export interface TunnelWatchOptions {
   readonly tunnels: readonly Tunnel[];
   /** null: it is not running. */
   readonly dataplane: () => Dataplane | null;
-  /** null: it never ran. */
-  readonly status: () => DataPlaneStatus | null;
   readonly peers: () => readonly ForwardingEntry[];
 }
 
@@ -32,9 +29,11 @@ export class TunnelWatch {
   constructor(options: TunnelWatchOptions) {
     this.#options = options;
     const { dataplane, peers, tunnels } = options;
+    const sentPackets = () => dataplane()?.status().sentPackets ?? 0;
     const prober = new PathProber({
       dataplane,
       peers,
+      sentPackets,
       exchange: (peer, sizes) => exchangeProbes(dataplane(), peer, sizes),
       assumedByKernel,
     });
@@ -50,6 +49,7 @@ export class TunnelWatch {
     });
     this.#silentPeers = new SilentPeers({
       peers,
+      sentPackets,
       counters: (key) => dataplane()?.peer(key) ?? null,
       onLooked: () => this.#logNotices(),
     });
@@ -62,8 +62,8 @@ export class TunnelWatch {
 
   #notices(now_ms: number): readonly TunnelNotice[] {
     const { tunnels } = this.#options;
-    const status = this.#options.status();
-    if (status === null) return [];
+    const status = this.#options.dataplane()?.status();
+    if (status === undefined) return [];
     const silent = this.#silentPeers.silent;
     return tunnelNotices({ status, peers: this.#options.peers(), silent, tunnels }, now_ms);
   }

@@ -16,6 +16,7 @@ import {
   GUARD_TABLE,
   type KeyPart,
   type PacketField,
+  setElement,
 } from "../kernel/firewall_state.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
 import type { DesiredLink } from "../kernel/state.ts";
@@ -186,22 +187,38 @@ function isHost(family: Family, side: "source" | "destination", isMember = true)
   return { type: "member", set: HOSTS, key: [whole(addressField(family, side))], isMember };
 }
 
-/** A set with each of the elements once. */
-function setOf(
-  name: string,
-  key: DesiredSet["key"],
-  elements: Iterable<Uint8Array>,
-): DesiredSet {
-  const unique = new Map<string, Uint8Array>();
-  for (const element of elements) unique.set(String.fromCharCode(...element), element);
-  return { name, key, elements: [...unique.values()] };
+const addressElements = new WeakMap<IpAddress, string>();
+
+/** The element of a set that is this address. Made once for each: peers come by thousands. */
+function addressElement(address: IpAddress): string {
+  let element = addressElements.get(address);
+  if (element === undefined) {
+    element = setElement(address.toBytes());
+    addressElements.set(address, element);
+  }
+  return element;
+}
+
+/** By what they are made of, for each peer: the key is made once for each peer and set. */
+const sourceElements = new WeakMap<PeerEntry, Map<string, string>>();
+
+function sourceElement(peer: PeerEntry, layout: string, make: () => Uint8Array): string {
+  const known = sourceElements.get(peer) ?? new Map<string, string>();
+  sourceElements.set(peer, known);
+  let element = known.get(layout);
+  if (element === undefined) {
+    element = setElement(make());
+    known.set(layout, element);
+  }
+  return element;
 }
 
 function hostsSet({ family, peers, link: outer }: FamilyInput): DesiredSet {
   const own = [...outer.addresses, ...outer.publicAddresses];
   const addresses = peers.flatMap(({ publicAddresses }) => ofFamily(publicAddresses, family) ?? [])
     .filter((address) => address.isHost() && !own.some((one) => one.equals(address)));
-  return setOf(HOSTS, [KEY_TYPES[family]], addresses.map((address) => address.toBytes()));
+  const elements = new Set(addresses.map(addressElement));
+  return { name: HOSTS, key: [KEY_TYPES[family]], elements };
 }
 
 /**
@@ -333,26 +350,30 @@ function sourcesSet(input: FamilyInput, carrier: KernelCarrier, length: number):
   const field = innerField(family, "source", carrier);
   const parts = alignedParts(field, length) ?? [field];
   const key = trustsUnderlay ? parts : [KEY_TYPES[family], ...parts];
-  const keyOf = (address: IpAddress, inner: IpAddress) =>
-    sourceKey(trustsUnderlay ? null : address, inner, field, parts);
-  const subnets = peersOf(input, length)
-    .map(({ address, subnet }) => keyOf(address, subnet.address));
-  const hosts = trustsUnderlay || length !== bitsOf(family)
-    ? []
-    : served.filter(({ address }) => address.family === family)
-      .map(({ address }) => keyOf(address, address));
-  return setOf(name, key, [...subnets, ...hosts]);
+  const elementOf = (peer: PeerEntry, inner: "subnet" | "address") =>
+    sourceElement(peer, `${name} ${field.offset_bytes} ${inner}`, () => {
+      const { address, subnet } = peer;
+      const of = inner === "subnet" ? subnet.address : address;
+      return sourceKey(trustsUnderlay ? null : address, of, field, parts);
+    });
+  const elements = new Set<string>();
+  for (const peer of peersOf(input, length)) elements.add(elementOf(peer, "subnet"));
+  if (!trustsUnderlay && length === bitsOf(family)) {
+    for (const peer of served) {
+      if (peer.address.family === family) elements.add(elementOf(peer, "address"));
+    }
+  }
+  return { name, key, elements };
 }
 
 function setsOf(input: FamilyInput): DesiredSet[] {
   const { family, carrier, isDirect } = input;
   const lengths = lengthsOf(input);
-  const subnetsSet = (length: number) =>
-    setOf(
-      subnetsName(length),
-      [KEY_TYPES[family]],
-      peersOf(input, length).map(({ subnet }) => subnet.address.toBytes()),
-    );
+  const subnetsSet = (length: number): DesiredSet => ({
+    name: subnetsName(length),
+    key: [KEY_TYPES[family]],
+    elements: new Set(peersOf(input, length).map(({ subnet }) => addressElement(subnet.address))),
+  });
   const hosts = hostsSet(input);
   return [
     hosts,

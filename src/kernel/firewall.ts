@@ -3,6 +3,7 @@
  * sets is replaced as a whole, in one transaction, so no packet meets half of one, or none; one
  * with sets is dealt with in `firewall_sets.ts`.
  */
+import { isDeepStrictEqual } from "node:util";
 import { SystemError } from "../../ffi/errno.ts";
 import type { Family } from "../net/ip.ts";
 import type { NetlinkConnection } from "../netlink/connection.ts";
@@ -20,7 +21,7 @@ import {
   isContent,
   tableContent,
 } from "./firewall_content.ts";
-import { reconcileSetTable } from "./firewall_sets.ts";
+import { changeElements, reconcileSetTable } from "./firewall_sets.ts";
 import {
   type DesiredTable,
   FIREWALL_TABLE,
@@ -137,10 +138,25 @@ function problemOf(error: unknown): string {
   return advice === "" ? error.message : `${error.message}; ${advice}`;
 }
 
+/** Tables that the kernel was seen to have, when its number of changes was this. */
+interface Verified {
+  readonly generation: number;
+  readonly tables: readonly DesiredTable[];
+}
+
+/** Whether nothing but elements of sets differs. */
+function hasSameRules(a: readonly DesiredTable[], b: readonly DesiredTable[]): boolean {
+  const withoutElements = (tables: readonly DesiredTable[]) =>
+    tables.map((table) => ({ ...table, sets: table.sets.map(({ name, key }) => ({ name, key })) }));
+  return isDeepStrictEqual(withoutElements(a), withoutElements(b));
+}
+
 export class Firewall {
   readonly #connect: () => NetlinkConnection;
   #connection: NetlinkConnection | null = null;
   #guardFault: string | null = null;
+  /** null: it is not known what the kernel has. */
+  #verified: Verified | null = null;
   /** Families for which the kernel has refused the guard's preferred chains. */
   readonly #plainer = new Set<Family>();
 
@@ -171,15 +187,67 @@ export class Firewall {
    * that lacks what the guard takes is reported by `guardFault`.
    */
   reconcile(desired: readonly DesiredTable[], keepsElements = false): ReconcileResult {
+    const verified = this.#verified;
+    this.#verified = null;
     this.#guardFault = null;
+    let generation: number;
     try {
-      getGeneration(this.#open());
+      generation = getGeneration(this.#open());
     } catch (error) {
       if (error instanceof SystemError) this.close();
       if (!isUnsupported(error)) return { changeCount: 0, problems: [problemOf(error)] };
       if (desired.some(isGuard)) this.#guardFault = `this kernel has no nftables, ${UNGUARDED}`;
       return { changeCount: 0, problems: desired.some(isMasquerading) ? [NO_NFTABLES] : [] };
     }
+    if (verified?.generation === generation && hasSameRules(verified.tables, desired)) {
+      const changeCount = this.#changeElements(verified, desired);
+      if (changeCount !== null) return { changeCount, problems: [] };
+    }
+    const result = this.#reconcileAll(desired, keepsElements);
+    const isDone = result.problems.length === 0 && this.#guardFault === null && !keepsElements;
+    if (isDone) this.#verify(generation, desired, result.changeCount > 0);
+    return result;
+  }
+
+  /**
+   * Remembers that the kernel has these tables, unless something changed while they were read. What
+   * was written is read again first, where that spares reading thousands of elements later.
+   */
+  #verify(generation: number, tables: readonly DesiredTable[], isWritten: boolean): void {
+    if (!tables.some(({ sets }) => sets.length > 0)) return;
+    try {
+      const start = isWritten ? getGeneration(this.#open()) : generation;
+      if (isWritten && this.#reconcileAll(tables, false).changeCount > 0) return;
+      if (getGeneration(this.#open()) !== start) return;
+      this.#verified = { generation: start, tables };
+    } catch {
+      // The next call reads everything again, and reports what is wrong.
+    }
+  }
+
+  /**
+   * Changes elements of sets, which are all that differs, without reading the sets first. Returns
+   * how many transactions that took; null: the kernel did not take it, or something else changed.
+   */
+  #changeElements(verified: Verified, desired: readonly DesiredTable[]): number | null {
+    try {
+      const connection = this.#open();
+      let count = 0;
+      for (const [i, table] of desired.entries()) {
+        count += changeElements(connection, verified.tables[i]!, table);
+      }
+      const generation = getGeneration(connection);
+      // Each transaction is one change. With another's among them it is not known what there is.
+      const isOurs = generation === (verified.generation + count) >>> 0;
+      if (isOurs) this.#verified = { generation, tables: desired };
+      return isOurs ? count : null;
+    } catch (error) {
+      if (error instanceof SystemError) this.close();
+      return null;
+    }
+  }
+
+  #reconcileAll(desired: readonly DesiredTable[], keepsElements: boolean): ReconcileResult {
     const results = TABLE_NAMES.flatMap((name) =>
       FAMILIES.map((family) => {
         const table = desired.find((one) => one.name === name && one.family === family);

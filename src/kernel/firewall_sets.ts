@@ -29,7 +29,13 @@ import {
 import { addTableRequest, deleteTableRequest, type NftTable } from "../netlink/nftables/table.ts";
 import type { NetlinkRequest } from "../netlink/request.ts";
 import { areChains, type ChainContent, tableContent } from "./firewall_content.ts";
-import type { DesiredChain, DesiredSet, DesiredTable } from "./firewall_state.ts";
+import {
+  type DesiredChain,
+  type DesiredSet,
+  type DesiredTable,
+  setElement,
+  setElementBytes,
+} from "./firewall_state.ts";
 
 /** Messages of one transaction: with the largest elements they fit into a socket's send buffer. */
 const ELEMENT_MESSAGES_MAX = 8;
@@ -87,49 +93,88 @@ function chainRequests(
   ];
 }
 
-/** A key as text, one character a byte. */
-function keyText(key: Uint8Array): string {
-  return String.fromCharCode(...key);
-}
-
 function inMessages(
-  keys: readonly Uint8Array[],
+  elements: readonly string[],
   request: (keys: readonly Uint8Array[]) => NetlinkRequest,
 ): NetlinkRequest[] {
-  const count = Math.ceil(keys.length / ELEMENTS_PER_MESSAGE_MAX);
+  const count = Math.ceil(elements.length / ELEMENTS_PER_MESSAGE_MAX);
   return Array.from({ length: count }, (_, i) => {
     const start = i * ELEMENTS_PER_MESSAGE_MAX;
-    return request(keys.slice(start, start + ELEMENTS_PER_MESSAGE_MAX));
+    const part = elements.slice(start, start + ELEMENTS_PER_MESSAGE_MAX);
+    return request(part.map(setElementBytes));
   });
 }
 
-/** The messages that make the elements of all sets as desired; none where they are. */
+/** The messages that make these elements those of the set; `keepsElements`: none is deleted. */
 function elementRequests(
+  name: TableName,
+  set: DesiredSet,
+  actual: ReadonlySet<string>,
+  keepsElements: boolean,
+): NetlinkRequest[] {
+  const missing = [...set.elements].filter((element) => !actual.has(element));
+  const isSame = missing.length === 0 && actual.size === set.elements.size;
+  const extra = isSame || keepsElements
+    ? []
+    : [...actual].filter((element) => !set.elements.has(element));
+  return [
+    ...inMessages(missing, (keys) => addElementsRequest(name, set.name, keys)),
+    ...inMessages(extra, (keys) => deleteElementsRequest(name, set.name, keys)),
+  ];
+}
+
+/** The same of all sets, as they are in the kernel; none where all is as desired. */
+function allElementRequests(
   connection: NetlinkConnection,
   name: TableName,
   { sets }: DesiredTable,
   keepsElements: boolean,
 ): NetlinkRequest[] {
   return sets.flatMap((set) => {
-    const actual = listElements(connection, name, set.name);
-    const known = new Set(actual.map(keyText));
-    const missing = set.elements.filter((key) => !known.has(keyText(key)));
-    const isSame = missing.length === 0 && known.size === set.elements.length;
-    const wanted = isSame || keepsElements ? null : new Set(set.elements.map(keyText));
-    const extra = wanted === null ? [] : actual.filter((key) => !wanted.has(keyText(key)));
-    return [
-      ...inMessages(missing, (keys) => addElementsRequest(name, set.name, keys)),
-      ...inMessages(extra, (keys) => deleteElementsRequest(name, set.name, keys)),
-    ];
+    const actual = new Set(listElements(connection, name, set.name).map(setElement));
+    return elementRequests(name, set, actual, keepsElements);
   });
 }
 
-/** The next operation, and its object; null: nothing is left to do. */
+/** Sends them in as many transactions as it takes; returns how many that were. */
+function writeElements(
+  connection: NetlinkConnection,
+  name: TableName,
+  requests: readonly NetlinkRequest[],
+): number {
+  let count = 0;
+  for (let start = 0; start < requests.length; start += ELEMENT_MESSAGES_MAX) {
+    const part = requests.slice(start, start + ELEMENT_MESSAGES_MAX);
+    connection.transaction(nftTransaction("change firewall sets", tableText(name), part));
+    count += 1;
+  }
+  return count;
+}
+
+/**
+ * Makes the elements of all sets as desired, where the kernel is known to have those of `before`,
+ * which has the same sets. Returns the number of transactions. Throws `NetlinkError`.
+ */
+export function changeElements(
+  connection: NetlinkConnection,
+  before: DesiredTable,
+  desired: DesiredTable,
+): number {
+  const name = { family: desired.family, name: desired.name };
+  const requests = desired.sets.flatMap((set, i) => {
+    const { elements } = before.sets[i]!;
+    return elementRequests(name, set, elements, false);
+  });
+  return writeElements(connection, name, requests);
+}
+
 interface Step {
-  readonly operation: string;
+  /** null: elements of sets are changed, which is not one transaction. */
+  readonly operation: string | null;
   readonly requests: readonly NetlinkRequest[];
 }
 
+/** null: nothing is left to do. */
 function nextStep(
   connection: NetlinkConnection,
   name: TableName,
@@ -152,8 +197,8 @@ function nextStep(
     const requests = newSets.map((set, i) => addSetRequest(name, set.name, set.key, i + 1));
     return { operation: "add firewall sets", requests };
   }
-  const elements = elementRequests(connection, name, desired, keepsElements);
-  if (elements.length > 0) return { operation: "change firewall sets", requests: elements };
+  const elements = allElementRequests(connection, name, desired, keepsElements);
+  if (elements.length > 0) return { operation: null, requests: elements };
   if (actual.sets.length === sets.length && areChains(actual, content)) return null;
   const requests = chainRequests(name, actual, content, sets);
   return { operation: "replace firewall chains", requests };
@@ -187,13 +232,9 @@ export function reconcileSetTable(
     const step = nextStep(connection, name, desired, content, keepsElements);
     if (step === null) return changeCount;
     const { operation, requests } = step;
-    const isElements = operation === "change firewall sets";
-    const size = isElements ? ELEMENT_MESSAGES_MAX : requests.length;
     try {
-      for (let start = 0; start < requests.length; start += size) {
-        const part = requests.slice(start, start + size);
-        connection.transaction(nftTransaction(operation, tableText(name), part));
-      }
+      if (operation === null) writeElements(connection, name, requests);
+      else connection.transaction(nftTransaction(operation, tableText(name), requests));
       changeCount += 1;
     } catch (error) {
       if (!isToBeReadAgain(error)) throw error;

@@ -37,7 +37,7 @@ test("a file that cannot be written again is a problem until it can, unless it i
       () => writeFileAtomic(path, "x", { mode: 0o644 }),
       () => isKept,
     );
-    const keeper = new StateKeeper([file]);
+    const keeper = new StateKeeper([file], 1_000);
     file.check();
     assert.ok(!existsSync(path), "nothing has to be there yet");
     isKept = true;

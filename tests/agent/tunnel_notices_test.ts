@@ -63,6 +63,7 @@ test("a peer that packets are sent to and that never answers is noticed after a 
   const rest = { sentBytes: 0, receivedBytes: 0, lastHeard_ms: null, pathMtu_bytes: null };
   const silent = new SilentPeers({
     peers: () => [PEER],
+    sentPackets: () => counts.sentPackets,
     counters: () => ({ ...counts, ...rest }),
     now_ms: () => now_ms,
   });

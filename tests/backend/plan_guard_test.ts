@@ -11,7 +11,7 @@ import { type GuardInput, joinForwardChains, planGuard } from "../../src/backend
 import { udpBackend } from "../../src/backend/udp.ts";
 import { vxlanBackend } from "../../src/backend/vxlan.ts";
 import { userspaceVxlanBackend } from "../../src/backend/vxlan_userspace.ts";
-import type { DesiredTable } from "../../src/kernel/firewall_state.ts";
+import { type DesiredTable, setElementBytes } from "../../src/kernel/firewall_state.ts";
 import type { Lease } from "../../src/lease/lease.ts";
 import { IpPrefix } from "../../src/net/ip.ts";
 import { configOf, DUAL, inputOf, leaseOf, LINK, MACS } from "./sample.ts";
@@ -42,7 +42,8 @@ function plan(
 
 /** Addresses in the elements of a set, IPv4's, one after another. */
 function elements(table: DesiredTable | undefined, name: string): string[] | undefined {
-  return table?.sets.find((set) => set.name === name)?.elements.map((bytes) => {
+  const set = table?.sets.find((one) => one.name === name);
+  return set && [...set.elements].map(setElementBytes).map((bytes) => {
     const quads = Array.from(
       { length: bytes.length / 4 },
       (_, i) => bytes.subarray(4 * i, 4 * i + 4),

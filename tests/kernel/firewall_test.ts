@@ -235,7 +235,7 @@ describe("a host that cannot", () => {
 
   test("is no problem for the guard, and says what the host is open to", () => {
     const { kernel, firewall } = setUp();
-    const hosts = { name: "hosts", key: ["ipv4_addr"], elements: [] } as const;
+    const hosts = { name: "hosts", key: ["ipv4_addr"], elements: new Set<string>() } as const;
     const guard = { family: 4, name: GUARD_TABLE, sets: [hosts], chains: [] } as const;
     kernel.intervene = (message) => [acknowledge(message, 95)];
     assert.deepEqual(firewall.reconcile([guard]), NOTHING_DONE);

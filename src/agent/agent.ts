@@ -444,6 +444,7 @@ export class Agent {
       onChecked: () => {
         restSoon();
         this.#onPathChecked();
+        this.#partedProblem();
       },
       offloads: this.#options.offloads,
       trustsUnderlay: this.#options.trustsUnderlay,
@@ -604,7 +605,6 @@ export class Agent {
       if (!this.#leases.apply(changes)) continue;
       this.#keeper?.observe(this.#leases.table);
       this.#memory?.peersChanged();
-      this.#partedProblem();
       this.#path?.update();
       this.#settling.count(changes.length);
     }
@@ -617,8 +617,8 @@ export class Agent {
     const sources = [this.#leases.table, keeper?.lease, this.#network, outdated, this.#path];
     return this.#parted.update(sources, () => {
       if (keeper === null || this.#network === null || this.#path === null) return null;
-      const peers = this.#leases.peers(keeper).filter((peer) => !keeper.isOwn(peer));
-      return { ...this.#network, peers, outdated };
+      const peers = this.#leases.peers(keeper);
+      return { ...this.#network, peers, outdated, isOwn: (lease) => keeper.isOwn(lease) };
     });
   }
 
@@ -691,6 +691,7 @@ export class Agent {
       path: this.#path,
       linkProblem: this.#outerLink?.problem ?? this.#leaseOverlap,
       rivalProblem: this.#keeper?.rivalProblem ?? null,
+      addressProblem: this.#keeper?.addressProblem ?? null,
       partedProblem: this.#partedProblem(),
       configProblem: this.#configWatch.problem,
       stateProblems: this.#stateKeeper?.problems ?? [],

@@ -11,6 +11,13 @@ export class KnownLeases {
   /** Whether the table holds only what an earlier run knew. */
   #isRemembered = false;
 
+  /** Each change of thousands of leases is looked at in several places. */
+  #lastPeers: {
+    readonly table: LeaseTable;
+    readonly own: Lease | undefined;
+    readonly peers: readonly Lease[];
+  } | null = null;
+
   get table(): LeaseTable {
     return this.#table;
   }
@@ -44,7 +51,9 @@ export class KnownLeases {
   }
 
   /** Every lease but our own, in the order of the subnets. `keeper` is null before there is one. */
-  peers(keeper: Pick<LeaseKeeper, "lease" | "lostSince_ms" | "isOwn"> | null): Lease[] {
+  peers(
+    keeper: Pick<LeaseKeeper, "lease" | "lostSince_ms" | "isOwn"> | null,
+  ): readonly Lease[] {
     const { leases } = this.#table;
     // Lost, the subnets may be another's, and what is taken in their place may be shown before the
     // store has answered.
@@ -52,6 +61,10 @@ export class KnownLeases {
       return leases.filter((lease) => !keeper.isOwn(lease));
     }
     const own = keeper?.lease ? this.#table.getBySubnets(keeper.lease.subnets) : undefined;
-    return leases.filter((lease) => lease !== own);
+    const last = this.#lastPeers;
+    if (last?.table === this.#table && last.own === own) return last.peers;
+    const peers = leases.filter((lease) => lease !== own);
+    this.#lastPeers = { table: this.#table, own, peers };
+    return peers;
   }
 }

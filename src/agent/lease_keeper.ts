@@ -160,6 +160,15 @@ export class LeaseKeeper {
     return this.#isNone;
   }
 
+  /** Why the other hosts send to an address that this host no longer uses; null: they do not. */
+  get addressProblem(): string | null {
+    const now = this.#attributes.publicAddresses.join(", ");
+    const known = this.#published.publicAddresses.join(", ");
+    if (this.#lease === null || this.#isNone || now === known) return null;
+    return `the other hosts send this host's packets to ${known}, but its address is ${now} now. ` +
+      "The new address is published as soon as the store answers";
+  }
+
   /** Who else publishes our lease, or has done so in the last minutes; null: nobody. */
   get rivalProblem(): string | null {
     return this.#lease && this.#rival.problem(this.#lease, this.#attributes);

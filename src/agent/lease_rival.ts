@@ -69,7 +69,8 @@ export class LeaseRival {
     const isCopy = node !== undefined && node.id === ours?.id;
     const said = printable(`${backendType} ${data}, ${node ? `node ${node.id}` : "no node id"}`);
     return `another daemon with the public address ${publicAddresses.join(", ")} publishes our ` +
-      `lease ${leaseKey(lease.subnets)} as its own (${said}): packets may go there; give each ` +
+      `lease ${leaseKey(lease.subnets)} as its own (${said}): packets may go there. It did so ` +
+      `within the last ${MEMORY_MS / 60_000} minutes. Give each ` +
       "host an address of its own (--public-ip), or stop one of the two" +
       (isCopy
         ? `. Both have our node id: remove ${NODE_ID_FILE} from a copied state directory`

@@ -12,8 +12,10 @@ const NAMED_MAX = 3;
 export interface PartedInput {
   readonly backend: Backend;
   readonly config: NetworkConfig;
-  /** Every lease but those of this host. */
+  /** Every lease except for this host's. */
   readonly peers: readonly Lease[];
+  /** Whether a lease among them is an older one of this host. */
+  readonly isOwn?: (lease: Lease) => boolean;
   /** What of a newer configuration this host applies only after a restart; null: nothing. */
   readonly outdated: string | null;
 }
@@ -25,9 +27,10 @@ function named(peers: readonly Lease[]): string {
 }
 
 /** The problem in whole sentences, with what to do; null: there is none. Pure. */
-export function partedProblem({ backend, config, peers, outdated }: PartedInput): string | null {
+export function partedProblem(input: PartedInput): string | null {
+  const { backend, config, peers, outdated } = input;
   if (backend.carriesNothing) return null;
-  const groups = findPartedPeers(config, peers, outdated !== null);
+  const groups = findPartedPeers(config, peers, outdated !== null, input.isOwn);
   const parted = groups.flatMap((group) => group.peers);
   if (parted.length === 0) return null;
   const groupTexts = groups.map(({ what, peers }) =>

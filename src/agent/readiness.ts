@@ -19,9 +19,9 @@ function storeReasons(store: StoreState, now_ms: number): string[] {
 
 /** `now_ms` is since 1970. */
 export function readinessOf(parts: NodeParts, now_ms: number): Readiness {
-  const { phase, waitingFor, linkProblem, rivalProblem, partedProblem } = parts;
+  const { phase, waitingFor, linkProblem, rivalProblem, addressProblem, partedProblem } = parts;
   const { path, expiry_ms, store, stateProblems } = parts;
-  const reasons = [waitingFor, linkProblem, rivalProblem, partedProblem]
+  const reasons = [waitingFor, linkProblem, rivalProblem, addressProblem, partedProblem]
     .filter((reason) => reason !== null);
   reasons.push(...(path?.problems ?? []));
   if (path?.status()?.running === false) reasons.push("the data plane is not running");

@@ -25,6 +25,8 @@ export interface NodeParts extends ShownProgress {
   readonly linkProblem: string | null;
   /** Who else publishes our lease; null: nobody. */
   readonly rivalProblem: string | null;
+  /** Why the other hosts send to an address that we no longer use; null: they do not. */
+  readonly addressProblem: string | null;
   /** Names the peers with another configuration, to which no packets pass; null: none. */
   readonly partedProblem: string | null;
   /** Why a new configuration is not obeyed; null: it is. The node works as before. */
@@ -123,7 +125,13 @@ export function snapshot(parts: SnapshotParts, now_ms: number): Status {
     },
     peers: parts.peers.map((peer) => peerStatus(peer, path)),
     problems: [
-      ...[parts.linkProblem, parts.rivalProblem, parts.partedProblem, parts.configProblem]
+      ...[
+        parts.linkProblem,
+        parts.rivalProblem,
+        parts.addressProblem,
+        parts.partedProblem,
+        parts.configProblem,
+      ]
         .filter((problem) => problem !== null),
       ...parts.stateProblems,
       ...parts.hostProblems,

@@ -43,18 +43,20 @@ function hasCome({ expiry_ms, node, backendData }: Lease): boolean {
 /**
  * The peers that go by another configuration, by what they have. A reservation whose host has not
  * come keeps the backend of when it was made: it is left out, unless `isOutdated`, where this host
- * is the one that goes by an old configuration and every difference counts.
+ * is the one that goes by an old configuration and every difference counts. `isOwn` leaves out
+ * other leases of this host's own.
  */
 export function findPartedPeers(
   config: NetworkConfig,
   peers: readonly Lease[],
   isOutdated: boolean,
+  isOwn: (lease: Lease) => boolean = () => false,
 ): PartedPeers[] {
   const vni = config.backend.type === "vxlan" ? readVxlanOptions(config).vni : null;
   const groups = new Map<string, Lease[]>();
   for (const peer of peers) {
     const what = differenceOf(peer, config, vni);
-    if (what === null) continue;
+    if (what === null || isOwn(peer)) continue;
     if (!isOutdated && !hasCome(peer)) continue;
     // A host that moved to another network leaves its reservation behind.
     const hasOther = () => peers.some((other) => other !== peer && sameNode(other, peer));

@@ -559,6 +559,17 @@ describe("lease keeper", () => {
     assert.match((await problemAfter({ backendType: "vxlan" }))!, /another daemon/);
   });
 
+  test("a new address is a problem until the store has it", async () => {
+    const store = new ScriptedStore([lease("10.1.0.0-24")], [lease("10.1.0.0-24")]);
+    const keeper = keeperOf(store);
+    await keeper.acquire([], new AbortController().signal);
+    assert.equal(keeper.addressProblem, null);
+    keeper.publish({ ...ATTRIBUTES, publicAddresses: [IpAddress.parse("192.0.2.77")] });
+    assert.match(keeper.addressProblem!, /packets to .*, but its address is 192\.0\.2\.77 now/);
+    await whileKeeping(keeper, () => new Promise((resolve) => setTimeout(resolve, 50)));
+    assert.equal(keeper.addressProblem, null);
+  });
+
   test("our own word that comes late is no other daemon's", async () => {
     const store = new ScriptedStore([lease("10.1.0.0-24")]);
     const keeper = keeperOf(store);

@@ -16,6 +16,7 @@ export const WAITING: SnapshotParts = {
   path: null,
   linkProblem: null,
   rivalProblem: null,
+  addressProblem: null,
   partedProblem: null,
   configProblem: null,
   stateProblems: [],

@@ -95,6 +95,7 @@ test("peers carry their counters; one that is not served has zeros", () => {
     path,
     linkProblem: null,
     rivalProblem: null,
+    addressProblem: null,
     configProblem: null,
     hostProblems: [],
     notices: [],

@@ -12,7 +12,7 @@ import {
   UDP_HEADER_BYTES,
   VXLAN_HEADER_BYTES,
 } from "../net/header_length.ts";
-import { bitsOf, type Family } from "../net/ip.ts";
+import { bitsOf, type Family, type IpPrefix } from "../net/ip.ts";
 
 const IPPROTO_TCP = 6;
 /** RFC 792, RFC 4443: before the header that a message quotes. */
@@ -54,6 +54,34 @@ export function quotedDestination(family: Family): PacketField {
   return field(ICMP_HEADER_BYTES + MESSAGES[family].to_offset, bitsOf(family) / 8);
 }
 
+/** The matches for a message that a path carries less. */
+function isMessage(family: Family): FirewallMatch[] {
+  const { protocol, type } = MESSAGES[family];
+  return [{ type: "protocol", value: protocol }, is(field(0, 2), Uint8Array.from(type))];
+}
+
+/**
+ * A rule of the input chain: only the far end of the tunnel `device` may report what the path to an
+ * address of the overlay carries. No router of the underlay sees packets to those.
+ */
+export function overlayMtuRule(network: IpPrefix, device: string, reason: string): DesiredRule {
+  const { family, address, length } = network;
+  return {
+    matches: [
+      ...isMessage(family),
+      {
+        type: "field",
+        field: quotedDestination(family),
+        value: address.toBytes(),
+        prefixLength: length,
+        isEqual: true,
+      },
+      { type: "link", direction: "in", name: device, isEqual: false },
+    ],
+    verdict: { type: "drop", reason },
+  };
+}
+
 /**
  * Rules of the input chain; `hosts` is a set of the public addresses of all nodes but ours, which
  * are compared with `quotedDestination`.
@@ -64,7 +92,7 @@ export function pathMtuRules(
   hosts: string,
   reason: string,
 ): DesiredRule[] {
-  const { protocol, type, mtu_offset, mtu_size, protocol_offset } = MESSAGES[family];
+  const { mtu_offset, mtu_size, protocol_offset } = MESSAGES[family];
   const floor = floorOf(family, carrier);
   const mtu = field(mtu_offset, mtu_size);
   const isTooLow: FirewallMatch = {
@@ -75,8 +103,7 @@ export function pathMtuRules(
   };
   return [{
     matches: [
-      { type: "protocol", value: protocol },
-      is(field(0, 2), Uint8Array.from(type)),
+      ...isMessage(family),
       is(field(ICMP_HEADER_BYTES + protocol_offset, 1), Uint8Array.of(IPPROTO_TCP), false),
       ...(floor === null ? [] : [isTooLow]),
       {

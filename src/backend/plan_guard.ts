@@ -28,7 +28,7 @@ import {
 } from "../net/header_length.ts";
 import { bitsOf, type Family, type IpAddress, IpPrefix, ofFamily } from "../net/ip.ts";
 import type { PeerEntry, Tunnel } from "./backend.ts";
-import { pathMtuRules, quotedDestination } from "./path_mtu_guard.ts";
+import { overlayMtuRule, pathMtuRules, quotedDestination } from "./path_mtu_guard.ts";
 
 /**
  * Set on packets that local users send through the kernel's tunnel: the outer packet keeps the
@@ -41,6 +41,7 @@ export const GUARD_MARK = 0x1000;
 export const GUARD_REASONS = {
   notUnicast: "guard_not_unicast",
   sourceNotPeer: "guard_source_not_peer",
+  wrongInterface: "guard_wrong_interface",
   innerProtocol: "guard_inner_protocol",
   destinationNotOurs: "guard_destination_not_ours",
   sourceOutsideSubnet: "guard_source_outside_subnet",
@@ -119,6 +120,8 @@ type Carrier =
 
 /** The facts of one family. */
 interface FamilyInput extends GuardInput {
+  /** Whether rules may ask by which interface an address is reached. */
+  readonly hasFib: boolean;
   readonly family: Family;
   readonly subnet: IpPrefix;
   /** null: packets are not encapsulated. */
@@ -439,8 +442,7 @@ function kernelRules(
 ): DesiredRule[] {
   const { family, trustsUnderlay, allowsOutsideSources, config } = input;
   const source = innerField(family, "source", carrier);
-  const accepts = sourceLengthsOf(input).slice(1)
-    .map((length) => acceptRule(input, carrier, length));
+  const accepts = sourceLengthsOf(input).map((length) => acceptRule(input, carrier, length));
   const { network } = ofFamily(config.ranges, family)!;
   const outside = !allowsOutsideSources ? [] : [
     ...SPECIAL[family].map((prefix) =>
@@ -453,12 +455,25 @@ function kernelRules(
     accept(...isForUs(input, carrier), inPrefix(source, network, false)),
   ];
   return [
-    ...accepts,
     ...foreign,
+    wrongInterfaceRule(input),
+    ...accepts,
     drop(GUARD_REASONS.notUnicast, { type: "unicast", isUnicast: false }),
     ...(trustsUnderlay ? [] : [drop(GUARD_REASONS.sourceNotPeer, isHost(family, "source", false))]),
     ...outside,
   ];
+}
+
+/**
+ * Drops packets from an address that is not reached by the interface they came in by: a container
+ * of this host, or a local user, that sends as a peer, and a datagram inside the tunnel.
+ */
+function wrongInterfaceRule({ link: outer, hasFib }: FamilyInput): DesiredRule {
+  return drop(
+    GUARD_REASONS.wrongInterface,
+    link("in", outer.name, false),
+    ...(hasFib ? [{ type: "reverse_path", isSame: false } as const] : []),
+  );
 }
 
 const TUNNEL_CHAIN = "tunnel";
@@ -542,9 +557,9 @@ function directChain(input: FamilyInput): DesiredChain {
 }
 
 function inputChain(input: FamilyInput): DesiredChain {
-  const { family, carrier, isDirect, subnet } = input;
+  const { family, carrier, isDirect, subnet, link: outer, config } = input;
   const destination = addressField(family, "destination");
-  const { destinationNotOurs, notUnicast, outsideTunnel } = GUARD_REASONS;
+  const { destinationNotOurs, notUnicast, outsideTunnel, pathMtu } = GUARD_REASONS;
   const unencapsulated = isDirect
     ? [
       ...(family === 4
@@ -558,31 +573,55 @@ function inputChain(input: FamilyInput): DesiredChain {
     ...(isKernels(carrier)
       ? [
         // The usual packet meets only this rule.
-        acceptRule(input, carrier, lengthsOf(input)[0]!, ...outerMatches(family, carrier)),
+        acceptRule(
+          input,
+          carrier,
+          lengthsOf(input)[0]!,
+          ...outerMatches(family, carrier),
+          link("in", outer.name),
+        ),
         jump(TUNNEL_CHAIN, ...outerMatches(family, carrier)),
         ...pathMtuRules(family, carrier.type, QUOTED_HOSTS, GUARD_REASONS.pathMtu),
       ]
+      : []),
+    ...(carrier !== null && !isDirect
+      ? [overlayMtuRule(ofFamily(config.ranges, family)!.network, carrier.device, pathMtu)]
       : []),
     ...unencapsulated,
   ];
   return { name: "input", hook: "filter input", rules };
 }
 
+/**
+ * What a tunnel of ours takes, wherever it goes. Other tunnels of this host keep the sender's user,
+ * as ours does, and may have the same port, but then another VNI.
+ */
+function toTunnels(family: Family, carrier: Carrier): FirewallMatch[] {
+  const vni = carrier.type === "vxlan" ? [equals(VNI, vniBytes(carrier), true, VNI_BITS)] : [];
+  return [...outerMatches(family, carrier), ...vni];
+}
+
 const FORWARDED_CHAIN = "forwarded";
 
 /** Which packets of other hosts may be forwarded to a tunnel: a node may lie behind this one. */
-function forwardedChain({ family, link: outer }: FamilyInput, hasFib: boolean): DesiredChain {
+function forwardedChain(input: FamilyInput): DesiredChain {
+  const { family, link: outer, subnet, hasFib } = input;
   const way: FirewallMatch = hasFib
     ? { type: "reverse_path", isSame: true }
     : link("in", outer.name);
   // Our own datagrams come here if the outer interface's packets cross a bridge of this host and
   // the kernel shows bridged packets to nftables (br_netfilter). Whoever sends from our address and
-  // is routed was refused before: the kernel takes no local address for a source from outside.
+  // is routed was refused before: IPv4 takes no local address for a source from outside.
   const own = ofFamily(outer.addresses, family);
+  // IPv6 takes such a source, so nothing from there may leave by the outer interface itself.
+  const notRouted = family === 6 ? [link("out", outer.name, false)] : [];
+  const source = addressField(family, "source");
   const rules = [
-    ...(own === undefined ? [] : [accept(equals(addressField(family, "source"), own.toBytes()))]),
+    ...(own === undefined ? [] : [accept(...notRouted, equals(source, own.toBytes()))]),
+    // Addresses that a node has beside its published one lead to its tunnel as well.
+    drop(GUARD_REASONS.forwarded, inPrefix(source, subnet)),
     accept(isHost(family, "source"), way),
-    drop(GUARD_REASONS.forwarded),
+    drop(GUARD_REASONS.forwarded, isHost(family, "destination")),
   ];
   return { name: FORWARDED_CHAIN, hook: null, rules };
 }
@@ -620,15 +659,29 @@ function forwardChain(input: FamilyInput): DesiredChain {
     // Containers that send from an address of another node's. What leaves by a tunnel its far end
     // checks, which costs nothing more there.
     ...(isDirect ? [forged()] : []),
-    ...(carrier === null
-      ? []
-      : [jump(FORWARDED_CHAIN, ...outerMatches(family, carrier), isHost(family, "destination"))]),
+    ...(carrier === null ? [] : [
+      // A tunnel inside the overlay may have the same port: its packets leave by ours.
+      jump(
+        FORWARDED_CHAIN,
+        ...toTunnels(family, carrier),
+        link("out", carrier.device, false),
+        inPrefix(destination, range.network, false),
+      ),
+    ]),
     ...(isDirect
       ? [
         jump(DIRECT_CHAIN, ...fromRange(input)),
         drop(destinationNotOurs, ...fromRange(input), inPrefix(destination, subnet, false)),
       ]
-      : [drop(outsideTunnel, inPrefix(destination, subnet), ...fromRange(input))]),
+      : [
+        drop(
+          outsideTunnel,
+          inPrefix(destination, subnet),
+          link("in", outer.name),
+          link("out", outer.name, false),
+          { type: "range", field: source, first: range.subnetMin.toBytes(), last },
+        ),
+      ]),
   ];
   return { name: "forward", hook: "filter forward", rules };
 }
@@ -651,9 +704,11 @@ function usersChain({ family, uid }: FamilyInput, carrier: Carrier): DesiredChai
       : []),
     drop(
       GUARD_REASONS.localUser,
-      ...outerMatches(family, carrier),
+      ...toTunnels(family, carrier),
       ...(isKernel ? [{ type: "mark", value: 0, mask: GUARD_MARK } as const] : []),
-      isHost(family, "destination"),
+      // A node has other addresses beside its published one. Protocols of other tunnels of this
+      // host cannot be told from ipip's.
+      ...(carrier.type === "ipip" ? [isHost(family, "destination")] : [link("out", "lo", false)]),
     ),
   ];
   return { name: USERS_CHAIN, hook: null, rules };
@@ -678,11 +733,11 @@ function ipipChain({ family, subnet }: FamilyInput, device: string): DesiredChai
   return { name: "prerouting", hook: "filter prerouting", rules };
 }
 
-function chainsOf(input: FamilyInput, hasFib: boolean): DesiredChain[] {
+function chainsOf(input: FamilyInput): DesiredChain[] {
   const { carrier, isDirect } = input;
   return [
     ...(isKernels(carrier) ? [tunnelChain(input, carrier)] : []),
-    ...(carrier === null ? [] : [forwardedChain(input, hasFib)]),
+    ...(carrier === null ? [] : [forwardedChain(input)]),
     ...(isDirect ? [directChain(input)] : []),
     inputChain(input),
     forwardChain(input),
@@ -711,10 +766,12 @@ export function planGuard(input: GuardInput): DesiredTable[] {
     const subnet = ofFamily(input.lease.subnets, family);
     const carrier = carrierOf(input, family);
     if (subnet === undefined || (carrier === null && !input.isDirect)) return [];
-    const one = { ...input, family, subnet, carrier };
-    const chains = chainsOf(one, true);
+    const one = { ...input, family, subnet, carrier, hasFib: true };
+    const chains = chainsOf(one);
     const table = { family, name: GUARD_TABLE, sets: setsOf(one), chains } as const;
-    return carrier === null ? [table] : [{ ...table, plainerChains: chainsOf(one, false) }];
+    return carrier === null
+      ? [table]
+      : [{ ...table, plainerChains: chainsOf({ ...one, hasFib: false }) }];
   });
 }
 

@@ -109,9 +109,14 @@ export function taggedFrame(mac: string, inner: Uint8Array): Uint8Array {
 
 const IPPROTO_UDP = 17;
 
-/** A UDP packet of either family that carries a text. */
-export function udpPacket(from: string, to: string, port: number, text: string): Uint8Array {
-  const data = [...new TextEncoder().encode(text)];
+/** A UDP packet of either family that carries a text, or bytes. */
+export function udpPacket(
+  from: string,
+  to: string,
+  port: number,
+  text: string | Uint8Array,
+): Uint8Array {
+  const data = [...(typeof text === "string" ? new TextEncoder().encode(text) : text)];
   const udp = [...u16(40_000), ...u16(port), ...u16(8 + data.length), 0, 0, ...data];
   // IPv4 may leave the checksum out.
   if (!from.includes(":")) return packet({ from, to, payload: Uint8Array.from(udp) });
@@ -120,6 +125,18 @@ export function udpPacket(from: string, to: string, port: number, text: string):
   const header = [0x60, 0, 0, 0, ...u16(udp.length), IPPROTO_UDP, 64];
   const body = [...udp.slice(0, 6), ...u16(sum), ...data];
   return Uint8Array.from([...header, ...bytesOf(from), ...bytesOf(to), ...body]);
+}
+
+/** An ICMP message that a path carries so few bytes, about an echo reply between two addresses. */
+export function tooBigPacket(
+  router: string,
+  to: string,
+  about: { readonly from: string; readonly to: string; readonly mtu_bytes: number },
+): Uint8Array {
+  const quoted = packet({ ...about, protocol: 1, payload: new Uint8Array(8) });
+  const message = Uint8Array.from([3, 4, 0, 0, 0, 0, ...u16(about.mtu_bytes), ...quoted]);
+  message.set(u16(naiveChecksum(message)), 2);
+  return packet({ from: router, to, protocol: 1, payload: message });
 }
 
 /** Sends each as a datagram to a port, from an address of the namespace. */

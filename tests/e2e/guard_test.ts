@@ -21,7 +21,14 @@ import type { Status } from "../../src/agent/status.ts";
 import { type Family, IpAddress, IpPrefix } from "../../src/net/ip.ts";
 import { BarePeer } from "./bare_peer.ts";
 import { attachV6, giveOuterV6, ip, outerV6 } from "./dual_stack.ts";
-import { arpRequest, ipFrame, sendDatagrams, taggedFrame, udpPacket } from "./forged_frames.ts";
+import {
+  arpRequest,
+  ipFrame,
+  sendDatagrams,
+  taggedFrame,
+  tooBigPacket,
+  udpPacket,
+} from "./forged_frames.ts";
 import { type Lab, withLab } from "./lab.ts";
 
 const NETWORK = { Network: "10.210.0.0/16" };
@@ -120,6 +127,17 @@ class Ground {
       // The packet goes where this address is reached, whatever destination it says itself.
       const next = isContainer ? IpAddress.parse(this.container(1)) : this.outer(1);
       const { name } = sockaddrOf(next.toBytes(), 0);
+      check(libc.sendto(fd, bytes, bytes.length, 0, name, name.length), "send a raw packet");
+    } finally {
+      closeFd(fd);
+    }
+  }
+
+  /** The same from the container of host 1, to its own host. */
+  sendRawToOwnHost(bytes: Uint8Array): void {
+    const fd = withNetns(this.lab.network(1).container, () => openRawSocket());
+    try {
+      const { name } = sockaddrOf(this.outer(1).toBytes(), 0);
       check(libc.sendto(fd, bytes, bytes.length, 0, name, name.length), "send a raw packet");
     } finally {
       closeFd(fd);
@@ -308,6 +326,57 @@ describe("vxlan in the kernel, guarded", () => {
         anywhere?.close();
       }
     }));
+
+  test("nothing comes in by another way than the underlay's, or by another address", () =>
+    withGround({ Type: "vxlan", Datapath: "kernel" }, [4], async (ground) => {
+      const { lab } = ground;
+      const { host } = lab.network(1);
+      const { victim } = ground.subnets;
+      const other = "198.18.0.101";
+      const dropped = async (at: number, reason: string) =>
+        (await lab.ready(at)).guard!.drops[reason]!;
+      ip(lab, host, `addr add ${other}/32 dev eth0`);
+      withNetns(host, () => {
+        for (const name of ["all", "eth0", "cni0", "selvage.1"]) {
+          writeFileSync(`/proc/sys/net/ipv4/conf/${name}/rp_filter`, "0");
+        }
+      });
+      const [peer, own] = [`${ground.outer(2)}`, `${ground.outer(1)}`];
+      await ground.isStopped("a container as a peer, to its own host", (text) => {
+        ground.sendRawToOwnHost(udpPacket(peer, own, ground.port!, ground.rightful(text)));
+      });
+      await ground.counts(1, "guard_wrong_interface", 3);
+      const gateway = victim.address.add(1n);
+      await ground.isStopped("a peer through the tunnel to the tunnel", (text) => {
+        const datagram = [ground.rightful(text)];
+        sendDatagrams(lab.network(2).host, ground.outer(2), gateway, ground.port!, datagram);
+      });
+      await ground.counts(1, "guard_wrong_interface", 6);
+      const asUser = await dropped(2, "guard_local_user");
+      await ground.isStopped("a local user to another address of a node", (text) => {
+        ground.sendAsUser(other, ground.port!, ground.rightful(text));
+      });
+      await ground.counts(2, "guard_local_user", asUser + 3);
+      const forwarded = await dropped(2, "guard_forwarded");
+      await ground.isStopped("a container to another address of a node", (text) => {
+        const { container } = lab.network(2);
+        const [from, to] = [ground.container(2), other].map((one) => IpAddress.parse(one));
+        sendDatagrams(container, from!, to!, ground.port!, [ground.rightful(text)]);
+      });
+      await ground.counts(2, "guard_forwarded", forwarded + 3);
+      const outside = await dropped(1, "guard_outside_tunnel");
+      await ground.isStopped("a stranger as a container of the receiver", (text) => {
+        const from = `${victim.address.add(5n)}`;
+        ground.sendRaw(3, udpPacket(from, ground.container(1), PORT, text));
+      });
+      await ground.counts(1, "guard_outside_tunnel", outside + 3);
+      const about = { from: own, to: ground.container(2), mtu_bytes: 300 };
+      const pathMtu = await dropped(1, "guard_path_mtu");
+      ground.sendRaw(3, tooBigPacket("198.18.0.254", own, about));
+      await ground.counts(1, "guard_path_mtu", pathMtu + 1);
+      const route = lab.exec(host, "ip", "route", "get", ground.container(2)).stdout;
+      assert.doesNotMatch(route, /mtu/);
+    }, ["--ip-masq=false"]));
 
   test("without its rules a packet to 127.0.0.1 arrives; they come back by themselves", () =>
     withGround({ Type: "vxlan", Datapath: "kernel" }, [4], async (ground) => {

@@ -133,9 +133,9 @@ class Ground {
     }
   }
 
-  /** The same from the container of host 1, to its own host. */
-  sendRawToOwnHost(bytes: Uint8Array): void {
-    const fd = withNetns(this.lab.network(1).container, () => openRawSocket());
+  /** Lets the container of a host put a whole packet of either family on its way to host 1. */
+  sendRawFromContainer(host: 1 | 2, bytes: Uint8Array): void {
+    const fd = withNetns(this.lab.network(host).container, () => openRawSocket(this.family));
     try {
       const { name } = sockaddrOf(this.outer(1).toBytes(), 0);
       check(libc.sendto(fd, bytes, bytes.length, 0, name, name.length), "send a raw packet");
@@ -343,7 +343,7 @@ describe("vxlan in the kernel, guarded", () => {
       });
       const [peer, own] = [`${ground.outer(2)}`, `${ground.outer(1)}`];
       await ground.isStopped("a container as a peer, to its own host", (text) => {
-        ground.sendRawToOwnHost(udpPacket(peer, own, ground.port!, ground.rightful(text)));
+        ground.sendRawFromContainer(1, udpPacket(peer, own, ground.port!, ground.rightful(text)));
       });
       await ground.counts(1, "guard_wrong_interface", 3);
       const gateway = victim.address.add(1n);
@@ -377,6 +377,26 @@ describe("vxlan in the kernel, guarded", () => {
       const route = lab.exec(host, "ip", "route", "get", ground.container(2)).stdout;
       assert.doesNotMatch(route, /mtu/);
     }, ["--ip-masq=false"]));
+
+  test("no container sends to a node's tunnel as its own host, which IPv6 would forward", () =>
+    withGround({ Type: "vxlan", Datapath: "kernel" }, [6], async (ground) => {
+      const { lab } = ground;
+      const { host } = lab.network(2);
+      const attack = (text: string) => {
+        const [from, to] = [`${ground.outer(2)}`, `${ground.outer(1)}`];
+        const bytes = udpPacket(from, to, ground.port!, ground.rightful(text));
+        ground.sendRawFromContainer(2, bytes);
+      };
+      await ground.isStopped("a container as its own host", attack);
+      await ground.counts(2, "guard_forwarded", 3);
+      lab.signal(2, "SIGSTOP");
+      try {
+        ip(lab, host, "delete table ip6 selvage-guard", "nft");
+        await ground.arrives("the same without the rules", attack);
+      } finally {
+        lab.signal(2, "SIGCONT");
+      }
+    }));
 
   test("without its rules a packet to 127.0.0.1 arrives; they come back by themselves", () =>
     withGround({ Type: "vxlan", Datapath: "kernel" }, [4], async (ground) => {

@@ -160,7 +160,17 @@ for (const [type, linkFlags, isStoreAway] of STAYING) {
 
       // It is gone for good.
       all(lab, host, [`addr del ${OTHER}/32 dev eth0`, `addr del ${OWN}/24 dev eth0`]);
-      await isThere(lab, VIP);
+      if (isStoreAway) {
+        // The other hosts cannot know the new address yet, so their packets do not arrive.
+        const { ready, problems } = await lab.until(2, `not at ${VIP}`, (status) => {
+          return status.phase === "ready" && status.interface!.addresses[0] === VIP;
+        });
+        assert.ok(!ready);
+        const told = new RegExp(`packets to ${OWN}, but its address is ${VIP} now`);
+        assert.match(problems.join("\n"), told);
+      } else {
+        await isThere(lab, VIP);
+      }
       assert.match(lab.log(2), new RegExp(`has changed: address ${VIP} instead of ${OWN}`));
       if (isStoreAway) return;
       await lab.until(3, "does not see the new address", ({ peers }) => {

@@ -59,7 +59,10 @@ export class NodeControl implements AgentControl {
     return this.store.readConfig();
   }
 
-  async setConfig(text: string, isForced: boolean): Promise<void> {
+  async setConfig(
+    text: string,
+    { isForced, isDryRun }: { readonly isForced: boolean; readonly isDryRun: boolean },
+  ): Promise<void> {
     const { store, setConfig } = this.#opened;
     if (setConfig === null) {
       const text = `the network's configuration is kept elsewhere: ${store.state().location}`;
@@ -73,7 +76,7 @@ export class NodeControl implements AgentControl {
       refuseWarned(configWarnings(config));
       await this.#refuseSplit(config);
     }
-    await setConfig(text, CONFIG_SOURCE);
+    if (!isDryRun) await setConfig(text, CONFIG_SOURCE);
   }
 
   // deno-lint-ignore require-await -- so that a failure is a rejection

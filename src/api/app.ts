@@ -7,7 +7,7 @@ import { type Lease, leaseKey, parseLeaseKey } from "../lease/lease.ts";
 import { logger } from "../log.ts";
 import { jsonBody } from "../net/json_body.ts";
 import { problemResponse } from "../net/problem.ts";
-import { configSchema, forceQuery, reservationSchema, tokenSchema } from "./body.ts";
+import { configQuery, configSchema, forceQuery, reservationSchema, tokenSchema } from "./body.ts";
 import type { AgentControl } from "./control.ts";
 import { guard, type GuardOptions, READING } from "./guard.ts";
 import { kept } from "./kept.ts";
@@ -202,9 +202,10 @@ function readingRoutes(control: AgentControl, reads: SharedReads, options: ApiOp
 function changingRoutes(control: AgentControl, options: ApiOptions) {
   const timeout_ms = options.storeTimeout_ms ?? STORE_TIMEOUT_MS;
   return new Hono()
-    .put("/v1/config", jsonBody(configSchema), validator("query", forceQuery), async (context) => {
-      const { force } = context.req.valid("query");
-      await control.setConfig(JSON.stringify(context.req.valid("json")), force === "true");
+    .put("/v1/config", jsonBody(configSchema), validator("query", configQuery), async (context) => {
+      const { force, dryRun } = context.req.valid("query");
+      const text = JSON.stringify(context.req.valid("json"));
+      await control.setConfig(text, { isForced: force === "true", isDryRun: dryRun === "true" });
       return context.json(configView(await control.config()));
     })
     .post(

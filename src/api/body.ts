@@ -50,6 +50,17 @@ export function forceQuery({ force }: { force?: string | string[] }): { force?: 
   throw new SelvageError("invalid_argument", `query: force must be true or false`);
 }
 
+/** The query of PUT /v1/config. Throws `invalid_argument`. */
+export function configQuery(
+  { force, dryRun }: { force?: string | string[]; dryRun?: string | string[] },
+): { force?: "true" | "false"; dryRun?: "true" | "false" } {
+  if (dryRun === undefined) return forceQuery(force === undefined ? {} : { force });
+  if (dryRun === "true" || dryRun === "false") {
+    return { ...forceQuery(force === undefined ? {} : { force }), dryRun };
+  }
+  throw new SelvageError("invalid_argument", `query: dryRun must be true or false`);
+}
+
 /** HOST:PORT; a DNS name has 253 characters at most. */
 const joinAddress = z.string().min(1).max(260);
 

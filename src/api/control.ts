@@ -58,11 +58,15 @@ export interface AgentControl {
   /** Throws `config_missing` while the store holds none. */
   config(): Promise<NetworkConfig>;
   /**
-   * Makes the text the network's configuration. Throws `invalid_argument` or what the backend says
-   * if this host could not obey it, or would pass something over and it is not `isForced`; and
-   * `unsupported` on a host that joined another's registry.
+   * Makes the text the network's configuration; `isDryRun`: only checks it. Throws
+   * `invalid_argument` or what the backend says if this host cannot obey it. Unless `isForced`,
+   * throws too if keys would be ignored or running hosts be split. Throws `unsupported` on a host
+   * that joined another's registry.
    */
-  setConfig(text: string, isForced: boolean): Promise<void>;
+  setConfig(
+    text: string,
+    how: { readonly isForced: boolean; readonly isDryRun: boolean },
+  ): Promise<void>;
   /**
    * A backup of this host's registry with its tokens and its private key. Throws `unsupported` on a
    * host that keeps none.

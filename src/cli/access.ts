@@ -35,6 +35,8 @@ export interface NetworkAccess {
    * done.
    */
   setConfig(text: string, where: string, isForced: boolean): Promise<boolean>;
+  /** Throws why the daemon's host cannot obey the configuration; nothing is written. */
+  judgeConfig(text: string, where: string): Promise<void>;
   /** Lets go of what it holds. */
   close(): Promise<void>;
 }

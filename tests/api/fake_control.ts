@@ -228,9 +228,12 @@ export class FakeControl implements AgentControl {
     return this.store.readConfig();
   }
   // deno-lint-ignore require-await -- so that a refusal is a rejection
-  async setConfig(text: string, isForced: boolean): Promise<void> {
+  async setConfig(
+    text: string,
+    { isForced, isDryRun }: { isForced: boolean; isDryRun: boolean },
+  ): Promise<void> {
     this.forced.push(isForced);
-    this.store.config = parseNetworkConfig(text, "test");
+    if (!isDryRun) this.store.config = parseNetworkConfig(text, "test");
   }
 }
 

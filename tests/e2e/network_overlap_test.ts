@@ -36,9 +36,11 @@ for (const type of ["vxlan", "host-gw"]) {
       const file = join(lab.directory, "generation2.json");
       const Backend = { Type: "vxlan", Generation: 2 };
       writeFileSync(file, JSON.stringify({ ...AROUND_HOSTS, Backend }));
-      const { status, stderr } = lab.run(1, ["config", "set", file]);
-      assert.notEqual(status, 0);
-      assert.match(stderr, /198\.18\.0\.1 lies in the overlay's network 198\.0\.0\.0\/8/);
+      for (const flags of [[], ["--dry-run"], ["--force", "--dry-run"]]) {
+        const { status, stderr } = lab.run(1, ["config", "set", file, ...flags]);
+        assert.equal(status, 1, flags.join(" "));
+        assert.match(stderr, /198\.18\.0\.1 lies in the overlay's network 198\.0\.0\.0\/8/);
+      }
       lab.assertPings([1, 2]);
     }));
 }

@@ -132,6 +132,20 @@ function changesText(
   return `${changeTable(changes)}${subnetAdvice(changes)}${splitAdvice(split)}${end}\n`;
 }
 
+/** Why the daemon would refuse the configuration whatever is forced; null: it would not. */
+async function findRefusal(
+  access: NetworkAccess,
+  { text, where }: { readonly text: string; readonly where: string },
+): Promise<Error | null> {
+  try {
+    await access.judgeConfig(text, where);
+    return null;
+  } catch (error) {
+    if (error instanceof Error) return error;
+    throw error;
+  }
+}
+
 function addSet(config: Command, context: CommandContext): void {
   const { io } = context;
   const command = config.command("set")
@@ -163,12 +177,14 @@ function addSet(config: Command, context: CommandContext): void {
       const isNews = found.length > 0 || access.keepsText;
       const written = isWritten && isNews &&
         await access.setConfig(next.text, next.where, isForced);
-      return { changes: found, split, written, refuseThis };
+      const refusal = isWritten ? null : await findRefusal(access, next);
+      return { changes: found, split, written, refuseThis, refusal };
     });
     const { changes, split, written } = result;
     if (flags.json === true) io.out(printableJson({ changes, written, split }));
     else io.out(changesText(changes, split, written));
     // A dry run ends as the other would.
+    if (result.refusal !== null) throw result.refusal;
     refuse();
     result.refuseThis();
   });

@@ -81,14 +81,14 @@ describe("a backup of a registry", () => {
     withRegistry((stateDir, other) => {
       const put = (value: string) => {
         const database = new DatabaseSync(registryPath(stateDir));
-        database.prepare("INSERT INTO leases VALUES ('10.5.77.0-24', ?, 1)").run(value);
+        database.prepare("INSERT INTO leases VALUES ('10.99.77.0-24', ?, 1)").run(value);
         database.close();
       };
       put("what a later version writes");
       const backup = parseBackup(backUpFiles(stateDir, NOW_MS), "test");
       restoreBackup(backup, other, { isForced: false, now_ms: NOW_MS });
       const database = new DatabaseSync(registryPath(other));
-      const row = database.prepare("SELECT value FROM leases WHERE key = '10.5.77.0-24'").get();
+      const row = database.prepare("SELECT value FROM leases WHERE key = '10.99.77.0-24'").get();
       database.close();
       assert.equal(row?.value, "what a later version writes");
     }));

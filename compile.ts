@@ -85,7 +85,7 @@ function blankVariables(path: string): void {
   writeFileSync(path, bytes);
 }
 
-/** What the executable of a target is made of. Fails if it is not the one that is meant. */
+/** Returns the path of the runtime in a target's executable. Fails if it is not as expected. */
 async function runtimePath(target: string): Promise<string> {
   if (target === HOST_TARGET) return bunPath();
   const registry = process.env["npm_config_registry"] || NPM_REGISTRY;

@@ -37,7 +37,7 @@ export interface UdpSocketOptions {
   readonly isPortShared?: boolean;
   /**
    * No datagram is cut on its way: one larger than the interface carries fails with `EMSGSIZE`.
-   * What ICMP messages say of the path changes nothing, for anybody can forge them. False if left
+   * ICMP messages about the path change nothing, because anybody can forge them. False if left
    * out: this host cuts what is larger than the path is known to carry.
    */
   readonly isWhole?: boolean;

@@ -93,7 +93,7 @@ export class Agent {
    * Content of the subnet file; null while the path does not stand, because it is not written then.
    */
   #subnetFile: SubnetFile | null = null;
-  /** Whether the path was opened and something that serves all peers is missing yet. */
+  /** The path was opened, but something that serves all peers is still missing. */
   #isPathAwaited = false;
   /** While there is no lease to be had. */
   #barrier: KernelKeeper | null = null;
@@ -408,7 +408,7 @@ export class Agent {
   #previousSubnets() {
     const file = readPreviousSubnets(this.#options.subnetFile);
     if (file.warning !== null) this.#log.warning`${file.warning}`;
-    // What is under /run may go when the service stops; the state directory stays.
+    // Files under /run may go when the service stops. The state directory stays.
     return file.subnets.length > 0 ? file.subnets : this.#memory!.previousSubnets;
   }
 

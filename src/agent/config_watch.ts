@@ -35,7 +35,7 @@ export class ConfigWatch {
     return this.#problem;
   }
 
-  /** What of the newest configuration this host applies only after a restart; null: nothing. */
+  /** The part of the newest configuration that needs a restart of this host; null: none. */
   get outdated(): string | null {
     return this.#outdated;
   }

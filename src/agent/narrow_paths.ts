@@ -3,9 +3,6 @@ import type { PeerEntry } from "../backend/backend.ts";
 import type { Dataplane } from "../dataplane/dataplane.ts";
 import { logger } from "../log.ts";
 
-/** How often it is asked. */
-const PERIOD_MS = 10_000;
-
 export interface NarrowPathsOptions {
   /** null: it is not running. */
   readonly dataplane: () => Pick<Dataplane, "status" | "peer"> | null;
@@ -17,7 +14,6 @@ export interface NarrowPathsOptions {
 export class NarrowPaths {
   readonly #options: NarrowPathsOptions;
   readonly #log = logger("data-path");
-  readonly #timer = setInterval(() => this.#report(), PERIOD_MS);
   #count = 0;
   /** What was said already, by lease key. */
   readonly #told = new Map<string, number>();
@@ -26,8 +22,11 @@ export class NarrowPaths {
     this.#options = options;
   }
 
-  /** Once of each peer, and again when its path carries another size. */
-  #report(): void {
+  /**
+   * Logs each narrow path once, and again when it carries another size. To be called every few
+   * seconds.
+   */
+  report(): void {
     const plane = this.#options.dataplane();
     const count = (plane?.status().narrowPaths ?? 0) + this.#options.probedCount();
     if (plane === null || count === this.#count) return;
@@ -41,9 +40,5 @@ export class NarrowPaths {
       this.#told.set(key, mtu_bytes);
       this.#log.warning`the path to ${key} carries packets of ${mtu_bytes} bytes at most`;
     }
-  }
-
-  stop(): void {
-    clearInterval(this.#timer);
   }
 }

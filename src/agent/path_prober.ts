@@ -25,10 +25,7 @@ const ASKED_COUNT_MAX = 16;
 /** How many messages are read in a second, from all senders together. */
 const MESSAGES_PER_SECOND = 50;
 const SECOND_MS = 1_000;
-/**
- * How often the kernel is asked what it assumes, such as from a route's own MTU, of how many peers.
- */
-const LOOK_MS = 10_000;
+/** Of how many peers one look asks what the kernel assumes, such as from a route's own MTU. */
 const LOOK_PEER_COUNT = 64;
 /** Below it no probe has room for its token. */
 const PROBE_BYTES_MIN = 68;
@@ -45,8 +42,6 @@ export interface PathProberOptions {
     peer: ForwardingEntry,
     sizes_bytes: readonly number[],
   ) => Promise<ReadonlySet<number>>;
-  /** Packets sent to all peers together since the data plane was started. */
-  readonly sentPackets: () => number;
   /** Bytes of an outer packet that the kernel assumes for the path to a peer; or -errno. */
   readonly assumedByKernel: (peer: ForwardingEntry) => number;
   /** The monotonic clock; in tests another. */
@@ -73,7 +68,6 @@ export class PathProber {
   readonly #log = logger("data-path");
   readonly #paths = new Map<string, Path>();
   readonly #asked = new Set<string>();
-  readonly #lookTimer = setInterval(() => this.lookAtKernel(), LOOK_MS);
   /** Runs while something is known of a path. */
   #pathTimer: ReturnType<typeof setInterval> | undefined;
   #plane: ProbedPlane | null = null;
@@ -82,8 +76,6 @@ export class PathProber {
   #messageCount = 0;
   #narrowCount = 0;
   #isStopped = false;
-  /** As of the last look at the kernel. */
-  #sentPackets = 0;
   /** The peer that the kernel is asked about next. */
   #nextLook = 0;
 
@@ -216,10 +208,6 @@ export class PathProber {
 
   /** Our sockets do not obey what the kernel assumes, for that may be forged: it is asked about. */
   lookAtKernel(): void {
-    const sentPackets = this.#options.sentPackets();
-    // The paths of an idle node are asked about when it sends something.
-    if (sentPackets === this.#sentPackets) return;
-    this.#sentPackets = sentPackets;
     const peers = this.#options.peers();
     for (let i = 0; i < Math.min(peers.length, LOOK_PEER_COUNT); i++) {
       const peer = peers[this.#nextLook++ % peers.length]!;
@@ -230,7 +218,6 @@ export class PathProber {
 
   stop(): void {
     this.#isStopped = true;
-    clearInterval(this.#lookTimer);
     clearInterval(this.#pathTimer);
   }
 }

@@ -2,7 +2,6 @@
 import type { PeerEntry } from "../backend/backend.ts";
 import type { PeerCounters } from "../dataplane/peer_table.ts";
 
-const PERIOD_MS = 10_000;
 /** How long nothing came from a peer, and how many packets went to it meanwhile. */
 const SILENT_AFTER_MS = 60_000;
 const SENT_PACKETS_MIN = 20;
@@ -26,12 +25,8 @@ interface Seen {
 
 export interface SilentPeersOptions {
   readonly peers: () => readonly PeerEntry[];
-  /** Packets sent to all peers together since the data plane was started. */
-  readonly sentPackets: () => number;
   /** null: the peer is not served. */
   readonly counters: (key: string) => PeerCounters | null;
-  /** Called after each look. */
-  readonly onLooked?: () => void;
   /** The monotonic clock; in tests another. */
   readonly now_ms?: () => number;
 }
@@ -40,25 +35,17 @@ export class SilentPeers {
   readonly #options: SilentPeersOptions;
   readonly #now_ms: () => number;
   readonly #seen = new Map<string, Seen>();
-  /** As of the last look. */
-  #sentPackets = 0;
-  readonly #timer = setInterval(() => this.look(), PERIOD_MS);
 
   constructor(options: SilentPeersOptions) {
     this.#options = options;
     this.#now_ms = options.now_ms ?? (() => performance.now());
   }
 
-  /** Compares the counters of all peers with those of the last look, if anything was sent. */
+  /**
+   * Compares the counters of all peers with those of the last look. To be called every few seconds
+   * in which something was sent.
+   */
   look(): void {
-    const sentPackets = this.#options.sentPackets();
-    const isIdle = sentPackets === this.#sentPackets;
-    this.#sentPackets = sentPackets;
-    if (!isIdle) this.#compare();
-    this.#options.onLooked?.();
-  }
-
-  #compare(): void {
     const now = this.#now_ms();
     const peers = this.#options.peers();
     const keys = new Set(peers.map(({ key }) => key));
@@ -97,9 +84,5 @@ export class SilentPeers {
       if (silentFor_ms < SILENT_AFTER_MS || sentPackets < SENT_PACKETS_MIN) return [];
       return [{ key, address: String(address), sentPackets, silentFor_ms }];
     });
-  }
-
-  stop(): void {
-    clearInterval(this.#timer);
   }
 }

@@ -8,6 +8,8 @@ import { PathProber } from "./path_prober.ts";
 import { SilentPeers } from "./silent_peers.ts";
 import { type TunnelNotice, tunnelNotices } from "./tunnel_notices.ts";
 
+const LOOK_MS = 10_000;
+
 export interface TunnelWatchOptions {
   readonly tunnels: readonly Tunnel[];
   /** null: it is not running. */
@@ -24,16 +26,17 @@ export class TunnelWatch {
   readonly #silentPeers: SilentPeers;
   /** Their ids. */
   #logged: ReadonlySet<string> = new Set();
+  /** To all peers together, as of the last look. */
+  #sentPackets = 0;
+  readonly #timer = setInterval(() => this.#look(), LOOK_MS);
 
   /** Begins to watch, until `stop`. */
   constructor(options: TunnelWatchOptions) {
     this.#options = options;
     const { dataplane, peers, tunnels } = options;
-    const sentPackets = () => dataplane()?.status().sentPackets ?? 0;
     const prober = new PathProber({
       dataplane,
       peers,
-      sentPackets,
       exchange: (peer, sizes) => exchangeProbes(dataplane(), peer, sizes),
       assumedByKernel,
     });
@@ -49,10 +52,20 @@ export class TunnelWatch {
     });
     this.#silentPeers = new SilentPeers({
       peers,
-      sentPackets,
       counters: (key) => dataplane()?.peer(key) ?? null,
-      onLooked: () => this.#logNotices(),
     });
+  }
+
+  #look(): void {
+    const sentPackets = this.#options.dataplane()?.status().sentPackets ?? 0;
+    // Nothing new can be found out about the peers of an idle node.
+    if (sentPackets !== this.#sentPackets) {
+      this.#prober.lookAtKernel();
+      this.#silentPeers.look();
+    }
+    this.#sentPackets = sentPackets;
+    this.#narrowPaths.report();
+    this.#logNotices();
   }
 
   /** What an operator should know of the peers, one sentence or two each; `now_ms` since 1970. */
@@ -79,8 +92,7 @@ export class TunnelWatch {
 
   stop(): void {
     this.#closing.abort();
+    clearInterval(this.#timer);
     this.#prober.stop();
-    this.#narrowPaths.stop();
-    this.#silentPeers.stop();
   }
 }

@@ -1,6 +1,6 @@
 /** Finds the peers to which no packets pass because their configuration differs from ours. Pure. */
 import type { NetworkConfig } from "../config/network_config.ts";
-import { type Lease, sameNode } from "../lease/lease.ts";
+import type { Lease } from "../lease/lease.ts";
 import { isObject } from "../net/checked.ts";
 import { ofFamily } from "../net/ip.ts";
 import { readVxlanOptions } from "./vxlan_options.ts";
@@ -40,6 +40,20 @@ function hasCome({ expiry_ms, node, backendData }: Lease): boolean {
   return backendData[4] !== undefined || backendData[6] !== undefined;
 }
 
+/** The address by which `sameNode` tells nodes apart. */
+function nodeAddress({ publicAddresses }: Lease): string {
+  return String(ofFamily(publicAddresses, 4) ?? ofFamily(publicAddresses, 6));
+}
+
+function countByNode(peers: readonly Lease[]): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const peer of peers) {
+    const address = nodeAddress(peer);
+    counts.set(address, (counts.get(address) ?? 0) + 1);
+  }
+  return counts;
+}
+
 /**
  * The peers that go by another configuration, by what they have. A reservation whose host has not
  * come keeps the backend of when it was made: it is left out, unless `isOutdated`, where this host
@@ -54,13 +68,17 @@ export function findPartedPeers(
 ): PartedPeers[] {
   const vni = config.backend.type === "vxlan" ? readVxlanOptions(config).vni : null;
   const groups = new Map<string, Lease[]>();
+  // Counted only if it is asked for, and once for all of thousands of peers.
+  let leaseCounts: ReadonlyMap<string, number> | null = null;
   for (const peer of peers) {
     const what = differenceOf(peer, config, vni);
     if (what === null || isOwn(peer)) continue;
     if (!isOutdated && !hasCome(peer)) continue;
     // A host that moved to another network leaves its reservation behind.
-    const hasOther = () => peers.some((other) => other !== peer && sameNode(other, peer));
-    if (peer.expiry_ms === null && hasOther()) continue;
+    if (peer.expiry_ms === null) {
+      leaseCounts ??= countByNode(peers);
+      if (leaseCounts.get(nodeAddress(peer))! > 1) continue;
+    }
     const group = groups.get(what);
     if (group === undefined) groups.set(what, [peer]);
     else group.push(peer);

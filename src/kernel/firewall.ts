@@ -199,7 +199,8 @@ export class Firewall {
       if (desired.some(isGuard)) this.#guardFault = `this kernel has no nftables, ${UNGUARDED}`;
       return { changeCount: 0, problems: desired.some(isMasquerading) ? [NO_NFTABLES] : [] };
     }
-    if (verified?.generation === generation && hasSameRules(verified.tables, desired)) {
+    const isKnown = verified?.generation === generation && !keepsElements;
+    if (isKnown && hasSameRules(verified.tables, desired)) {
       const changeCount = this.#changeElements(verified, desired);
       if (changeCount !== null) return { changeCount, problems: [] };
     }
@@ -217,7 +218,10 @@ export class Firewall {
     if (!tables.some(({ sets }) => sets.length > 0)) return;
     try {
       const start = isWritten ? getGeneration(this.#open()) : generation;
-      if (isWritten && this.#reconcileAll(tables, false).changeCount > 0) return;
+      if (isWritten) {
+        const { changeCount, problems } = this.#reconcileAll(tables, false);
+        if (changeCount > 0 || problems.length > 0) return;
+      }
       if (getGeneration(this.#open()) !== start) return;
       this.#verified = { generation: start, tables };
     } catch {

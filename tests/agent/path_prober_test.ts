@@ -21,7 +21,6 @@ class Bench {
   plane: ProbedPlane = this.newPlane();
   peers = [PEER];
   assumed = -101;
-  sentPackets = 0;
   readonly prober = new PathProber({
     dataplane: () => this.plane,
     peers: () => this.peers,
@@ -30,7 +29,6 @@ class Bench {
       return Promise.resolve(new Set(sizes.filter((size) => size <= this.carried)));
     },
     assumedByKernel: () => this.assumed,
-    sentPackets: () => ++this.sentPackets,
     now_ms: () => this.now_ms,
   });
 

@@ -161,6 +161,14 @@ function link(direction: "in" | "out", name: string, isEqual = true): FirewallMa
   return { type: "link", direction, name, isEqual };
 }
 
+function outerLink(
+  direction: "in" | "out",
+  { index }: OuterLink,
+  isEqual = true,
+): FirewallMatch {
+  return { type: "link_index", direction, index, isEqual };
+}
+
 function equals(
   field: PacketField,
   value: Uint8Array,
@@ -395,15 +403,20 @@ function hasBroadcast({ family, subnet }: FamilyInput): boolean {
   return family === 4 && subnet.length <= 30;
 }
 
+/** What a packet that our tunnel accepts must match inside, except for its sender. */
+function isInnerForUs(input: FamilyInput, carrier: KernelCarrier): FirewallMatch[] {
+  return [
+    ...(carrier.type === "vxlan" ? [isFamily(input.family, true)] : []),
+    ...isInSubnet(input, innerField(input.family, "destination", carrier)),
+  ];
+}
+
 /** What an outer packet of our tunnel must match, except for its sender. */
 function isForUs(input: FamilyInput, carrier: KernelCarrier): FirewallMatch[] {
-  const { family } = input;
   return [
     { type: "unicast", isUnicast: true },
-    ...(carrier.type === "vxlan"
-      ? [equals(VNI, vniBytes(carrier), true, VNI_BITS), isFamily(family, true)]
-      : []),
-    ...isInSubnet(input, innerField(family, "destination", carrier)),
+    ...(carrier.type === "vxlan" ? [equals(VNI, vniBytes(carrier), true, VNI_BITS)] : []),
+    ...isInnerForUs(input, carrier),
   ];
 }
 
@@ -416,19 +429,24 @@ function isFamily(family: Family, isEqual: boolean): FirewallMatch {
   return numberIs(INNER_ETHERTYPE, ETHERTYPES[family], isEqual);
 }
 
-/**
- * Accepts packets with an inner source in a subnet of this length; `outer`: what else they must
- * match.
- */
-function acceptRule(
-  input: FamilyInput,
-  carrier: KernelCarrier,
-  length: number,
-  ...outer: readonly FirewallMatch[]
-): DesiredRule {
+/** The inner source is in a subnet of this length, and of the peer that the packet comes from. */
+function isFromPeer(input: FamilyInput, carrier: KernelCarrier, length: number): FirewallMatch {
   const { name: set, key } = sourcesOf(input, carrier, length);
-  const isFromPeer: FirewallMatch = { type: "member", set, key, isMember: true };
-  return accept(...outer, ...isForUs(input, carrier), isFromPeer);
+  return { type: "member", set, key, isMember: true };
+}
+
+/**
+ * Accepts the usual packet at once. Every comparison costs every packet time, so this rule does not
+ * compare the VNI: a packet for another VNI is not for our tunnel, and is accepted anyway.
+ */
+function usualRule(input: FamilyInput, carrier: KernelCarrier): DesiredRule {
+  return accept(
+    ...outerMatches(input.family, carrier),
+    outerLink("in", input.link),
+    { type: "unicast", isUnicast: true },
+    ...isInnerForUs(input, carrier),
+    isFromPeer(input, carrier, lengthsOf(input)[0]!),
+  );
 }
 
 /**
@@ -442,7 +460,9 @@ function kernelRules(
 ): DesiredRule[] {
   const { family, trustsUnderlay, allowsOutsideSources, config } = input;
   const source = innerField(family, "source", carrier);
-  const accepts = sourceLengthsOf(input).map((length) => acceptRule(input, carrier, length));
+  const accepts = sourceLengthsOf(input).map((length) =>
+    accept(...isForUs(input, carrier), isFromPeer(input, carrier, length))
+  );
   const { network } = ofFamily(config.ranges, family)!;
   const outside = !allowsOutsideSources ? [] : [
     ...SPECIAL[family].map((prefix) =>
@@ -471,7 +491,7 @@ function kernelRules(
 function wrongInterfaceRule({ link: outer, hasFib }: FamilyInput): DesiredRule {
   return drop(
     GUARD_REASONS.wrongInterface,
-    link("in", outer.name, false),
+    outerLink("in", outer, false),
     ...(hasFib ? [{ type: "reverse_path", isSame: false } as const] : []),
   );
 }
@@ -532,7 +552,7 @@ function fromRange({ family, config, link: outer, subnet }: FamilyInput): Firewa
   const source = addressField(family, "source");
   const last = IpPrefix.of(range.subnetMax, range.subnetLength).last;
   return [
-    link("in", outer.name),
+    outerLink("in", outer),
     { type: "range", field: source, first: range.subnetMin.toBytes(), last: last.toBytes() },
     // Containers of our own may be on the same link.
     inPrefix(source, subnet, false),
@@ -557,7 +577,7 @@ function directChain(input: FamilyInput): DesiredChain {
 }
 
 function inputChain(input: FamilyInput): DesiredChain {
-  const { family, carrier, isDirect, subnet, link: outer, config } = input;
+  const { family, carrier, isDirect, subnet, config } = input;
   const destination = addressField(family, "destination");
   const { destinationNotOurs, notUnicast, outsideTunnel, pathMtu } = GUARD_REASONS;
   const unencapsulated = isDirect
@@ -572,14 +592,7 @@ function inputChain(input: FamilyInput): DesiredChain {
   const rules = [
     ...(isKernels(carrier)
       ? [
-        // The usual packet meets only this rule.
-        acceptRule(
-          input,
-          carrier,
-          lengthsOf(input)[0]!,
-          ...outerMatches(family, carrier),
-          link("in", outer.name),
-        ),
+        usualRule(input, carrier),
         jump(TUNNEL_CHAIN, ...outerMatches(family, carrier)),
         ...pathMtuRules(family, carrier.type, QUOTED_HOSTS, GUARD_REASONS.pathMtu),
       ]
@@ -608,13 +621,13 @@ function forwardedChain(input: FamilyInput): DesiredChain {
   const { family, link: outer, subnet, hasFib } = input;
   const way: FirewallMatch = hasFib
     ? { type: "reverse_path", isSame: true }
-    : link("in", outer.name);
+    : outerLink("in", outer);
   // Our own datagrams come here if the outer interface's packets cross a bridge of this host and
   // the kernel shows bridged packets to nftables (br_netfilter). Whoever sends from our address and
   // is routed was refused before: IPv4 takes no local address for a source from outside.
   const own = ofFamily(outer.addresses, family);
   // IPv6 takes such a source, so nothing from there may leave by the outer interface itself.
-  const notRouted = family === 6 ? [link("out", outer.name, false)] : [];
+  const notRouted = family === 6 ? [outerLink("out", outer, false)] : [];
   const source = addressField(family, "source");
   const rules = [
     ...(own === undefined ? [] : [accept(...notRouted, equals(source, own.toBytes()))]),
@@ -636,12 +649,17 @@ function forwardChain(input: FamilyInput): DesiredChain {
   const forged = () =>
     drop(
       sourceNotOwn,
-      link("out", outer.name),
+      outerLink("out", outer),
       inPrefix(source, subnet, false),
       { type: "range", field: source, first: range.subnetMin.toBytes(), last },
-      link("in", outer.name, false),
+      outerLink("in", outer, false),
       ...(carrier === null ? [] : [link("in", carrier.device, false)]),
     );
+  // The usual packet between containers and the tunnel meets only this rule.
+  const isInside = accept(
+    outerLink("in", outer, false),
+    inPrefix(destination, range.network),
+  );
   const devices = [
     ...(carrier === null ? [] : [carrier.device]),
     ...(isDirect ? [outer.name] : []),
@@ -658,7 +676,7 @@ function forwardChain(input: FamilyInput): DesiredChain {
     ...asHost,
     // Containers that send from an address of another node's. What leaves by a tunnel its far end
     // checks, which costs nothing more there.
-    ...(isDirect ? [forged()] : []),
+    ...(isDirect ? [forged()] : [isInside]),
     ...(carrier === null ? [] : [
       // A tunnel inside the overlay may have the same port: its packets leave by ours.
       jump(
@@ -677,8 +695,8 @@ function forwardChain(input: FamilyInput): DesiredChain {
         drop(
           outsideTunnel,
           inPrefix(destination, subnet),
-          link("in", outer.name),
-          link("out", outer.name, false),
+          outerLink("in", outer),
+          outerLink("out", outer, false),
           { type: "range", field: source, first: range.subnetMin.toBytes(), last },
         ),
       ]),

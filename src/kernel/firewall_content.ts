@@ -18,9 +18,11 @@ import {
   type KnownExpression,
   NF_NAT_RANGE_PROTO_RANDOM_FULLY,
   NFT_FIB_RESULT_OIF,
+  NFT_META_IIF,
   NFT_META_IIFNAME,
   NFT_META_L4PROTO,
   NFT_META_MARK,
+  NFT_META_OIF,
   NFT_META_OIFNAME,
   NFT_META_PKTTYPE,
   NFT_META_SKUID,
@@ -188,6 +190,10 @@ export function matchExpressions(match: FirewallMatch): KnownExpression[] {
     case "link": {
       const key = match.direction === "in" ? NFT_META_IIFNAME : NFT_META_OIFNAME;
       return [loadMeta(key), compared(linkName(match.name), match.isEqual)];
+    }
+    case "link_index": {
+      const key = match.direction === "in" ? NFT_META_IIF : NFT_META_OIF;
+      return [loadMeta(key), compared(hostUint32(match.index), match.isEqual)];
     }
     case "user":
       return [loadMeta(NFT_META_SKUID), compared(hostUint32(match.uid), match.isEqual)];

@@ -40,6 +40,16 @@ export type FirewallMatch =
     readonly name: string;
     readonly isEqual: boolean;
   }
+  /**
+   * Index of that interface. The kernel compares it faster than the name, but an interface that is
+   * made anew has another index.
+   */
+  | {
+    readonly type: "link_index";
+    readonly direction: "in" | "out";
+    readonly index: number;
+    readonly isEqual: boolean;
+  }
   /** Whether this user's local socket sent it. No match for what no local socket sent. */
   | { readonly type: "user"; readonly uid: number; readonly isEqual: boolean }
   /** Whether the link layer brought it to this host alone: neither broadcast nor multicast. */

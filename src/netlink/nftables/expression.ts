@@ -22,6 +22,8 @@ const NFT_JUMP = -3;
 const NFT_GOTO = -4;
 // enum nft_meta_keys; numbers are in host order, names padded with NULs to IFNAMSIZ
 export const NFT_META_MARK = 3;
+export const NFT_META_IIF = 4;
+export const NFT_META_OIF = 5;
 export const NFT_META_IIFNAME = 6;
 export const NFT_META_OIFNAME = 7;
 export const NFT_META_SKUID = 10;

@@ -210,17 +210,18 @@ function addressElement(address: IpAddress): string {
   return element;
 }
 
-/** By what they are made of, for each peer: the key is made once for each peer and set. */
-const sourceElements = new WeakMap<PeerEntry, Map<string, string>>();
+/** By their layout: the elements that stand for each peer. */
+const sourceElements = new Map<string, WeakMap<PeerEntry, string>>();
 
+/**
+ * The element of a peer in a set of this layout, which `make` returns the key of. Made once for
+ * each peer and layout.
+ */
 function sourceElement(peer: PeerEntry, layout: string, make: () => Uint8Array): string {
-  const known = sourceElements.get(peer) ?? new Map<string, string>();
-  sourceElements.set(peer, known);
-  let element = known.get(layout);
-  if (element === undefined) {
-    element = setElement(make());
-    known.set(layout, element);
-  }
+  let known = sourceElements.get(layout);
+  if (known === undefined) sourceElements.set(layout, known = new WeakMap());
+  let element = known.get(peer);
+  if (element === undefined) known.set(peer, element = setElement(make()));
   return element;
 }
 

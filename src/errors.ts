@@ -38,6 +38,20 @@ export function errorText(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** `ENOENT: no such file or directory, open '/x'`, as both runtimes word an error of a file. */
+const FILE_ERROR = /^(E[A-Z0-9]+): (.*?)(?:, [a-z0-9]+(?: '.*'(?: -> '.*')?)?)?$/s;
+
+/**
+ * Why an access to a file failed, such as `no such file (ENOENT)`, for a text that has named the
+ * file already: the runtime's own text would name it once more. Any other error as `errorText`.
+ */
+export function fileReason(error: unknown): string {
+  const text = errorText(error);
+  const [, code, reason] = FILE_ERROR.exec(text) ?? [];
+  if (code === undefined || code !== (error as { code?: unknown }).code) return text;
+  return `${code === "ENOENT" ? "no such file" : reason} (${code})`;
+}
+
 const STORE_FAULT_CODES = ["unavailable", "unauthorized", "forbidden", "store_full"] as const;
 
 /** Whether it is a store that fails, and not what was asked of it. */

@@ -15,7 +15,7 @@ import {
 } from "node:fs";
 import { randomBytes } from "node:crypto";
 import { basename, dirname, join } from "node:path";
-import { errorText, SelvageError } from "./errors.ts";
+import { fileReason, SelvageError } from "./errors.ts";
 
 /** What the system said, as a code of ours. */
 function fileError(action: string, path: string, error: unknown): SelvageError {
@@ -23,7 +23,7 @@ function fileError(action: string, path: string, error: unknown): SelvageError {
   const denied = code === "EACCES" || code === "EPERM" || code === "EROFS";
   const kind = denied ? "permission" : code === "ENOENT" ? "not_found" : "unavailable";
   const hint = fileHint(typeof code === "string" ? code : "", path);
-  return new SelvageError(kind, `cannot ${action} ${path}: ${errorText(error)}`, {
+  return new SelvageError(kind, `cannot ${action} ${path}: ${fileReason(error)}`, {
     hint,
     cause: error,
   });

@@ -49,12 +49,21 @@ export class HostTokens implements TokenAdmin {
   readonly #registry: JoinableRegistry | null;
   /** Why hosts cannot join here, and where they can; null: they can. */
   readonly note: string | null;
+  readonly keepsRegistry: boolean;
 
-  /** `elsewhere` says where hosts join if not here, as a whole sentence. */
-  constructor(tokens: TokenStore, registry: JoinableRegistry | null, elsewhere: string) {
+  /**
+   * `elsewhere` says where hosts join if not here, as a whole sentence. `keepsRegistry`: this host
+   * keeps the registry, though it may not listen.
+   */
+  constructor(
+    tokens: TokenStore,
+    registry: JoinableRegistry | null,
+    { elsewhere, keepsRegistry }: { readonly elsewhere: string; readonly keepsRegistry: boolean },
+  ) {
     this.#tokens = tokens;
     this.#registry = registry;
     this.note = registry === null ? elsewhere : null;
+    this.keepsRegistry = keepsRegistry;
   }
 
   // deno-lint-ignore require-await -- so that a refusal is a rejection

@@ -64,16 +64,20 @@ export class LeaseRival {
   /** What to say of it, where our lease is this one; null: there was none in the last minutes. */
   problem(lease: Lease, { publicAddresses, node: ours }: LeaseAttributes): string | null {
     if (this.#last === null || !this.isKnown) return null;
-    const { backendType, backendData, node } = this.#last.word;
-    const data = JSON.stringify(Object.values(backendData));
+    const { backendType, node } = this.#last.word;
     const isCopy = node !== undefined && node.id === ours?.id;
-    const said = printable(`${backendType} ${data}, ${node ? `node ${node.id}` : "no node id"}`);
+    const said = printable(
+      `${backendType}, ${node ? `node ${node.id}` : "no node id: it may be flanneld"}`,
+    );
     return `another daemon with the public address ${publicAddresses.join(", ")} publishes our ` +
-      `lease ${leaseKey(lease.subnets)} as its own (${said}): packets may go there. It did so ` +
-      `within the last ${MEMORY_MS / 60_000} minutes. Give each ` +
-      "host an address of its own (--public-ip), or stop one of the two" +
+      `lease ${leaseKey(lease.subnets)} as its own (${said}). Other hosts may send our packets ` +
+      `to it. It did so within the last ${MEMORY_MS / 60_000} minutes. ` +
       (isCopy
-        ? `. Both have our node id: remove ${NODE_ID_FILE} from a copied state directory`
-        : "");
+        ? "It has the node id of this host, so both use one state directory or one is a copy of " +
+          "the other: stop one of the two daemons, or give it a --state-dir of its own and " +
+          `remove ${NODE_ID_FILE} from a copied state directory. `
+        : "") +
+      "Two daemons need two public addresses: give each host its own (--public-ip), or stop one " +
+      "of the two daemons";
   }
 }

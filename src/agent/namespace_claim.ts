@@ -19,11 +19,12 @@ export function claimNamespace(name = NAMESPACE_NAME, ask = holderOf): Namespace
     const which = holder.pid === 0 ? "" : ` (pid ${holder.pid})`;
     const text = `another selvage runs in this network namespace${which}`;
     throw new SelvageError("conflict", text, {
-      hint: "End it first, or run this one in a network namespace of its own.",
+      hint: "Stop it first, or run this one in a network namespace of its own.",
     });
   }
   const whose = holder === null ? "a process" : `process ${holder.pid} of user ${holder.uid}`;
-  logger("agent").warning`${whose} has the unix socket @${name}: whether another selvage runs here \
-is not seen`;
+  logger("agent")
+    .warning`${whose} holds the name @${name} (an abstract Unix socket) that a running \
+selvage holds, so this one cannot see whether another selvage runs in this network namespace`;
   return null;
 }

@@ -1,7 +1,7 @@
 /** Opens the lease store that the flags ask for, and the registry's listener where it is wanted. */
 import { existsSync, mkdirSync } from "node:fs";
 import type { TokenAdmin } from "../api/control.ts";
-import { errorText, SelvageError } from "../errors.ts";
+import { fileReason, SelvageError } from "../errors.ts";
 import type { EtcdOptions } from "../etcd/options.ts";
 import type { HostFeatures } from "../backend/select.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
@@ -17,6 +17,10 @@ import { judgeNetwork, type Network } from "./network.ts";
 import type { RunOptions } from "./options.ts";
 import type { KeptPart } from "./state_keeper.ts";
 import type { ListenerStatus, Status } from "./status.ts";
+
+/** How hosts can join a registry that does not listen. */
+const NOT_LISTENING =
+  "Start selvage here with --registry-listen ADDR:PORT, so that other hosts can join.";
 
 export interface OpenedStore {
   readonly store: LeaseStore;
@@ -89,7 +93,7 @@ async function openEmbedded(
       tokens: new HostTokens(
         tokens,
         server && { server, listen: options.registryListen!, link },
-        "Start selvage here with --registry-listen ADDR:PORT, so that other hosts can join.",
+        { elsewhere: NOT_LISTENING, keepsRegistry: true },
       ),
       registry: server && { listen: server.location, fingerprint: server.fingerprint },
       listeners: () =>
@@ -163,8 +167,11 @@ async function openRemote(
     tokens: new HostTokens(
       tokens,
       null,
-      `This host joined the registry at ${store.state().location}. Make, list and revoke join ` +
-        "tokens on that host.",
+      {
+        elsewhere: `This host joined the registry at ${store.state().location}. Make, list and ` +
+          "revoke join tokens on that host.",
+        keepsRegistry: false,
+      },
     ),
     registry: null,
     listeners: () => [],
@@ -190,7 +197,11 @@ async function openEtcd(
     tokens: new HostTokens(
       tokens,
       null,
-      "The leases are kept in etcd: there is no registry to join, and hosts need no token.",
+      {
+        elsewhere:
+          "The leases are kept in etcd: there is no registry to join, and hosts need no token.",
+        keepsRegistry: false,
+      },
     ),
     registry: null,
     listeners: () => [],
@@ -218,10 +229,14 @@ function makeStateDir(path: string): void {
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
   } catch (error) {
-    throw new SelvageError("permission", `state directory ${path}: ${errorText(error)}`, {
-      hint: "Name a directory that can be written to: --state-dir PATH.",
-      cause: error,
-    });
+    throw new SelvageError(
+      "permission",
+      `cannot make the state directory ${path}: ${fileReason(error)}`,
+      {
+        hint: "Name a directory that can be written to: --state-dir PATH.",
+        cause: error,
+      },
+    );
   }
 }
 

@@ -233,7 +233,8 @@ function changingRoutes(control: AgentControl, options: ApiOptions) {
     })
     .get("/v1/tokens", async (context) => {
       const { tokens } = control;
-      return context.json({ tokens: await tokens.list(), note: tokens.note });
+      const { note, keepsRegistry } = tokens;
+      return context.json({ tokens: await tokens.list(), note, keepsRegistry });
     })
     .post("/v1/tokens", jsonBody(tokenSchema), async (context) => {
       const { scope, description, address = [] } = context.req.valid("json");

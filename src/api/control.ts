@@ -36,6 +36,8 @@ export interface CreatedToken {
 export interface TokenAdmin {
   /** Why hosts cannot join here, and where they can, as whole sentences; null: they can. */
   readonly note: string | null;
+  /** Whether this host keeps the registry; else `note` says where the leases are kept. */
+  readonly keepsRegistry: boolean;
   create(request: TokenRequest): Promise<CreatedToken>;
   list(): Promise<TokenView[]>;
   /** Throws `not_found` if there is no such token. */

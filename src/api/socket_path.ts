@@ -18,7 +18,7 @@ import {
 } from "node:fs";
 import { connect } from "node:net";
 import { dirname, join, resolve } from "node:path";
-import { errorText, SelvageError } from "../errors.ts";
+import { fileReason, SelvageError } from "../errors.ts";
 import { fileHint } from "../files.ts";
 
 /** `sizeof(sockaddr_un.sun_path)` less its final zero byte (linux/un.h). */
@@ -42,7 +42,7 @@ function fileError(path: string, error: unknown): SelvageError {
   const hint = fileHint(typeof code === "string" ? code : "", path);
   return new SelvageError(
     denied ? "permission" : "unavailable",
-    `API socket ${path}: ${errorText(error)}`,
+    `API socket ${path}: ${fileReason(error)}`,
     { cause: error, hint: `${hint} Choose another place with --api-socket.`.trim() },
   );
 }

@@ -45,6 +45,14 @@ function readCommands(config: NetworkConfig): ExtensionCommands {
   };
 }
 
+/** The commands that the configuration has, with the names of their keys. */
+export function namedCommands(config: NetworkConfig): [name: string, command: string][] {
+  return OPTION_NAMES.flatMap((name): [string, string][] => {
+    const command = textOption(config, name);
+    return command === null ? [] : [[name, command]];
+  });
+}
+
 /** Whether the configuration names any command to run. */
 export function hasCommands(config: NetworkConfig): boolean {
   return Object.values(readCommands(config)).some((command) => command !== null);

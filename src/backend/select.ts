@@ -1,11 +1,12 @@
 /** Finds the backend that a network configuration names. */
 import { SelvageError } from "../errors.ts";
+import { printable } from "../printable.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { allocBackend } from "./alloc.ts";
 import type { Surrounding } from "../kernel/surroundings.ts";
 import type { Backend } from "./backend.ts";
 import { otherOptions } from "./backend_options.ts";
-import { extensionBackend, hasCommands } from "./extension.ts";
+import { extensionBackend, hasCommands, namedCommands } from "./extension.ts";
 import { hostGwBackend } from "./host_gw.ts";
 import { ipipBackend } from "./ipip.ts";
 import { udpBackend } from "./udp.ts";
@@ -64,15 +65,23 @@ export function fallbackNotice(config: NetworkConfig, backend: Backend): string 
     "Backend.Datapath to userspace";
 }
 
+/**
+ * The commands by name. They are shown here because a host that refuses to start has no daemon that
+ * could be asked for its configuration.
+ */
+function commandsText(config: NetworkConfig): string {
+  return namedCommands(config)
+    .map(([name, command]) => `${name} ${printable(JSON.stringify(command))}`).join(", ");
+}
+
 /** Throws `permission` if the configuration has commands and this host does not allow them. */
 function requireConsent(config: NetworkConfig, { allowsCommands }: HostFeatures): void {
   if (allowsCommands || !hasCommands(config)) return;
   const text = "network configuration: backend extension runs commands of the configuration on " +
     "this host, which does not allow that";
   throw new SelvageError("permission", text, {
-    hint:
-      "Read the commands (selvage config get). If you trust everyone who can change them with " +
-      "the rights of this daemon, start it with --allow-extension.",
+    hint: `Read its commands: ${commandsText(config)}. If everyone who can change them may have ` +
+      "the rights of this daemon, start selvage run with --allow-extension.",
   });
 }
 

@@ -1,7 +1,7 @@
 /** What `selvage check` saw of this host, as plain data: everything the judgement goes by. */
 import type { Capability } from "../agent/preflight.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
-import type { Family } from "../net/ip.ts";
+import type { Family, IpPrefix } from "../net/ip.ts";
 import type { ForwardChain } from "../netlink/nftables/forward_chain.ts";
 import type { EtcdAnswer } from "./options.ts";
 import type { PortHolder } from "../port_holder.ts";
@@ -83,6 +83,8 @@ export interface ConfigFacts {
   /** vxlan's `Datapath`, else null. */
   readonly datapath: string | null;
   readonly families: readonly Family[];
+  /** One for each family, IPv4 first. */
+  readonly networks: readonly IpPrefix[];
   /** What is odd about it and passed over, one sentence each. */
   readonly warnings: readonly string[];
   /** Largest inner packet; null where it is not known. */

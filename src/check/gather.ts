@@ -123,6 +123,7 @@ function probeConfig(
     type: config.backend.type,
     datapath: datapathOf(config),
     families: config.ranges.map(({ family }) => family),
+    networks: config.ranges.map(({ network }) => network),
     warnings: configWarnings(config),
   };
   try {

@@ -1,5 +1,6 @@
 /** Judges what others on this host have made: devices in our way, chains that drop. */
-import { chainText } from "../netlink/nftables/forward_chain.ts";
+import { acceptCommands, acceptsFor, acceptTemplate } from "../kernel/forward_rules.ts";
+import { familyText } from "../netlink/nftables/layout.ts";
 import type { DeviceClash, HostFacts } from "./facts.ts";
 import type { Judged } from "./judge_kernel.ts";
 
@@ -23,8 +24,9 @@ function judgeClash(clash: DeviceClash): Judged {
 function judgeForwardDrops({ forwardDrops, legacyDrops, config }: HostFacts): Judged[] {
   const name = "forward chains";
   if (legacyDrops.length > 0) {
-    const advice = `selvage run puts no rules there. Run: ${legacyDrops.join("; ")}`;
-    const seen = "policy drop: FORWARD of iptables-legacy";
+    const advice = "selvage run inserts no rules there, so containers of different hosts cannot " +
+      `reach each other. Run: ${legacyDrops.join("; ")}`;
+    const seen = "chain FORWARD of iptables-legacy (policy DROP) drops the overlay's packets";
     return [{ name, result: "warning", seen, advice }];
   }
   if (forwardDrops === null) return [];
@@ -32,11 +34,22 @@ function judgeForwardDrops({ forwardDrops, legacyDrops, config }: HostFacts): Ju
     config === null || family === "inet" || config.families.includes(family)
   );
   if (ours.length === 0) return [{ name, result: "ok", seen: "none drops by default", advice: "" }];
-  const shown = ours.slice(0, CHAINS_SHOWN_MAX).map(chainText);
-  const rest = ours.length > shown.length ? ` and ${ours.length - shown.length} more` : "";
-  const seen = `policy drop: ${shown.join(", ")}${rest}; selvage run puts accept rules at the head`;
+  const named = ours.slice(0, CHAINS_SHOWN_MAX);
+  const shown = named.map((chain) =>
+    `chain ${chain.name} of table ${familyText(chain.table.family)} ${chain.table.name}`
+  );
+  const rest = ours.length > named.length ? `, and ${ours.length - named.length} more` : "";
+  const seen = `${shown.join(", ")}${rest} (policy drop): packets that no rule accepts are ` +
+    "dropped. selvage run inserts rules there that accept the overlay's packets";
+  const commands = named.map((chain) =>
+    config === null
+      ? acceptTemplate(chain)
+      : acceptCommands(chain, acceptsFor(chain, config.networks))
+  ).join("; ");
   const advice =
-    "With --iptables-forward-rules=own or =false these chains must accept the overlay themselves.";
+    "Nothing. Only with --iptables-forward-rules=own or =false selvage run inserts no " +
+    "rules there, and packets between containers of different hosts are dropped until you run: " +
+    commands;
   return [{ name, result: "ok", seen, advice }];
 }
 

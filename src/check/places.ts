@@ -3,7 +3,7 @@ import { accessSync, constants, existsSync, readdirSync, statSync } from "node:f
 import { dirname, join, resolve } from "node:path";
 import { isClockSynchronised } from "../../ffi/host.ts";
 import { requirePrivateStateDir } from "../agent/preflight.ts";
-import { errorText, SelvageError } from "../errors.ts";
+import { fileReason, SelvageError } from "../errors.ts";
 import { fileHint, probeWritable } from "../files.ts";
 import type { ClockFacts, PlaceFacts, Trial } from "./facts.ts";
 import type { CheckOptions } from "./options.ts";
@@ -28,7 +28,8 @@ function requireAccess(directory: string): void {
     accessSync(directory, constants.W_OK | constants.X_OK);
   } catch (error) {
     const hint = fileHint(codeOf(error), directory);
-    throw new SelvageError("unavailable", errorText(error), { hint, cause: error });
+    const text = `cannot write into ${directory}: ${fileReason(error)}`;
+    throw new SelvageError("unavailable", text, { hint, cause: error });
   }
 }
 

@@ -6,7 +6,7 @@ import { NetlinkNetfilterSocket, NetlinkRouteSocket } from "../../ffi/netlink_so
 import { claimNamespace, NAMESPACE_NAME } from "../agent/namespace_claim.ts";
 import { requireCapabilities } from "../agent/preflight.ts";
 import { probeRunning } from "../check/ports.ts";
-import { errorText, SelvageError } from "../errors.ts";
+import { errorText, fileReason, SelvageError } from "../errors.ts";
 import {
   flannelFirewallLeftovers,
   flannelLeftovers,
@@ -172,7 +172,7 @@ function applyOne({ kind, object, action, apply }: Leftover): CleanStep {
     apply();
     return { kind, object, action, result: "done", error: null };
   } catch (error) {
-    return { kind, object, action, result: "failed", error: errorText(error) };
+    return { kind, object, action, result: "failed", error: fileReason(error) };
   }
 }
 

@@ -64,15 +64,16 @@ function addFlannelFlags(command: Command): void {
     valueFlag({
       term: "subnet-lease-renew-margin <minutes>",
       description:
-        "minutes before its end at which the lease is renewed; more than 720 counts as " +
-        "720, half of its 24 hours",
+        "renew the lease this many minutes before it ends; more than 720 counts as 720, half of " +
+        "its 24 hours",
       parse: integer(1, RENEW_MARGIN_MAX_MINUTES),
       default: DEFAULTS.renewMargin_minutes,
       env,
     }),
     valueFlag({
       term: "healthz-ip <address>",
-      description: "address of the health server: only /healthz and /readyz, without TLS",
+      description:
+        "address of the health server, which serves only /healthz and /readyz, without TLS",
       parse: address(),
       default: address()(DEFAULTS.healthAddress),
       defaultText: DEFAULTS.healthAddress,
@@ -101,7 +102,8 @@ function addFirewallFlags(command: Command): void {
   const flags = [
     boolFlag({
       term: "ip-masq",
-      description: "masquerade packets that leave the network (nftables); also noted in subnet.env",
+      description:
+        "masquerade packets that leave the network (nftables), and write that into subnet.env",
       env,
     }),
     boolFlag({
@@ -113,7 +115,7 @@ function addFirewallFlags(command: Command): void {
       term: "iptables-forward-rules",
       word: "own",
       description:
-        "accept the network's packets in forward chains; own: only in ours (default: true)",
+        "let forward chains accept the network's packets; own: only our chains (default: true)",
       env,
     }),
     boolFlag({
@@ -163,7 +165,8 @@ function addDataPlaneFlags(command: Command): void {
   }));
   command.addOption(boolFlag({
     term: "trust-underlay",
-    description: "accept tunnel packets from any outer address (routers that translate addresses)",
+    description:
+      "accept tunnel packets from any outer address, for routers that translate addresses",
     env,
   }));
   command.addOption(boolFlag({
@@ -186,7 +189,7 @@ function addOwnFlags(command: Command, apiListen: string): void {
     }),
     valueFlag({
       term: "api-listen <addr:port|off>",
-      description: "HTTP API: all local users can read; changes need a token",
+      description: "address of the HTTP API; all local users can read, changes need a token",
       parse: parseApiListen,
       default: parseApiListen(apiListen),
       defaultText: apiListen,
@@ -194,14 +197,16 @@ function addOwnFlags(command: Command, apiListen: string): void {
     }),
     valueFlag({
       term: "api-socket <path>",
-      description: "Unix socket of the whole HTTP API, for the user who runs selvage",
+      description:
+        "Unix socket of the HTTP API, without limits; only the user who runs selvage can use it",
       parse: nonEmpty,
       default: DEFAULTS.apiSocket,
       env,
     }),
     boolFlag({
       term: "guard",
-      description: "keep others out of the tunnel by firewall rules (nftables; default: true)",
+      description:
+        "let only the network's hosts send into the tunnel, by nftables rules (default: true)",
       env,
     }),
     boolFlag({
@@ -216,12 +221,13 @@ function addOwnFlags(command: Command, apiListen: string): void {
     }),
     boolFlag({
       term: "release-on-exit",
-      description: "at the end, give the lease back and remove everything of ours from the kernel",
+      description:
+        "when selvage ends, give the lease back and remove everything of selvage from the kernel",
       env,
     }),
     valueFlag({
       term: "log-level <level>",
-      description: `least level to log: ${LOG_LEVELS.join(", ")} (default: ${DEFAULTS.logLevel})`,
+      description: `lowest level to log: ${LOG_LEVELS.join(", ")} (default: ${DEFAULTS.logLevel})`,
       parse: oneOf(LOG_LEVELS),
       env,
     }),

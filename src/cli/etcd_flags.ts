@@ -45,8 +45,8 @@ export function addEtcdFlags(command: Command, usesByDefault = false): Command {
     valueFlag({
       term: "etcd-endpoints <urls>",
       description: usesByDefault
-        ? "the cluster's etcd, with commas between the URLs of its members"
-        : "use the cluster's etcd, in flannel's layout; commas between the URLs of its members",
+        ? "URLs of the members of etcd, with commas between them"
+        : "use etcd, in flannel's layout: URLs of its members, with commas between them",
       parse: endpointList,
       ...(usesByDefault
         ? { default: endpointList(ETCD_DEFAULTS.endpoints), defaultText: ETCD_DEFAULTS.endpoints }
@@ -61,7 +61,7 @@ export function addEtcdFlags(command: Command, usesByDefault = false): Command {
     }),
     file("etcd-keyfile", "key (PEM) of the client certificate"),
     file("etcd-certfile", "certificate (PEM) to show to etcd"),
-    file("etcd-cafile", "authorities (PEM) that etcd's certificates must be signed by"),
+    file("etcd-cafile", "certificate authorities (PEM) that must have signed etcd's certificates"),
     valueFlag({ term: "etcd-username <name>", description: "etcd user", parse: nonEmpty, env }),
     valueFlag({
       term: "etcd-password <secret>",

@@ -22,41 +22,42 @@ export function linkFlags(): Option[] {
     listFlag({
       term: "iface <name>",
       description:
-        "interface to other hosts, by name or address; repeatable: the first that exists",
+        "interface to other hosts, by name or address; of several, the first that exists is used",
       parse: nonEmpty,
       env,
     }),
     listFlag({
       term: "iface-regex <regex>",
       description:
-        "pattern (RE2) of the interface's address or name; used after --iface; repeatable",
+        "pattern (RE2) for the address or name of the interface; tried after --iface; repeatable",
       parse: nonEmpty,
       env,
     }),
     valueFlag({
       term: "iface-can-reach <address>",
-      description: "use the interface of the route to this address; used after --iface-regex",
+      description:
+        "use the interface through which this host reaches the address; tried after --iface-regex",
       parse: address(),
       env,
     }),
     valueFlag({
       term: "public-ip <address>",
       description:
-        "IPv4 address that other hosts send to; also chooses the interface, if none is given",
+        "IPv4 address that other hosts send to; chooses the interface if no --iface flag does",
       parse: hostAddress(4),
       env,
     }),
     valueFlag({
       term: "public-ipv6 <address>",
       description:
-        "IPv6 address that other hosts send to; also chooses the interface, if none is given",
+        "IPv6 address that other hosts send to; chooses the interface if no --iface flag does",
       parse: hostAddress(6),
       env,
     }),
     boolFlag({
       term: "allow-network-overlap",
       description:
-        "start although Network contains an address that this host needs, such as its gateway",
+        "start even if Network contains an address that this host needs, such as its gateway",
       env: "selvage",
     }),
   ];

@@ -1,6 +1,6 @@
 /** The flags that say where leases and configuration are, and the access they give. */
 import type { Command } from "commander";
-import { hasCode, SelvageError } from "../errors.ts";
+import { SelvageError } from "../errors.ts";
 import type { NetworkAccess } from "./access.ts";
 import { addClientFlags, type ClientFlags } from "./client.ts";
 import type { CommandContext } from "./context.ts";
@@ -26,11 +26,16 @@ function checkOnePlace(command: Command): void {
   );
 }
 
-/** What etcd lacks is written with the flags that lead to it. */
+/** Advice that names one of our commands asks etcd too: there may be no daemon to ask. */
 function namingEtcd(error: unknown, endpoints: readonly string[]): unknown {
-  if (!hasCode(error, "config_missing")) return error;
-  const hint = "Write one, with all of these etcd flags: selvage config set FILE " +
-    `--etcd-endpoints ${endpoints.join(",")}`;
+  if (!(error instanceof SelvageError)) return error;
+  const flag = `--etcd-endpoints ${endpoints.join(",")}`;
+  let { hint } = error;
+  if (error.code === "config_missing") {
+    hint = `Write one, with all of these etcd flags: selvage config set FILE ${flag}`;
+  } else if (/\bselvage (config|leases)\b/.test(hint) && !hint.includes("--etcd-endpoints")) {
+    hint += ` Give such a command the same etcd flags: ${flag}`;
+  } else return error;
   return new SelvageError(error.code, error.message, { hint, cause: error });
 }
 

@@ -19,6 +19,7 @@ import { applyEnv, nameVariables } from "./flags.ts";
 import { normaliseGoFlags } from "./go_flags.ts";
 import { type CliIo, processIo } from "./io.ts";
 import { printable } from "../printable.ts";
+import { withoutJoinStrings } from "./secrets.ts";
 import { EXIT, UsageError } from "./usage_error.ts";
 
 const EXAMPLES = `
@@ -53,7 +54,9 @@ export function buildProgram(context: CommandContext): Command {
   const { io, deps } = context;
   const program = new Command("selvage");
   program
-    .description("Selvage, an edge router: one subnet for each host, packets between them.")
+    .description(
+      "Selvage, an edge router: gives each host a subnet and carries packets between hosts.",
+    )
     .version(`selvage ${deps.version}`, "--version", "print the version and exit")
     .addHelpText("after", EXAMPLES)
     .exitOverride()
@@ -83,13 +86,15 @@ function report(thrown: unknown, json: boolean, io: CliIo): number {
     ? thrown.code === "commander.help" ? null : fromCommander(thrown)
     : thrown;
   if (error === null) return EXIT.usage;
+  // A join string may have been given to another flag or command, whose error quotes it.
+  const show = (text: string) => io.err(withoutJoinStrings(text));
   if (json) {
-    io.err(`${JSON.stringify(toProblem(error))}\n`);
+    show(`${JSON.stringify(toProblem(error))}\n`);
   } else {
     const known = error instanceof SelvageError;
     const place = !known && error instanceof Error ? `\n${error.stack ?? ""}` : "";
-    io.err(`selvage: ${printable(errorText(error))}${place}\n`);
-    if (known && error.hint !== "") io.err(`${printable(error.hint)}\n`);
+    show(`selvage: ${printable(errorText(error))}${place}\n`);
+    if (known && error.hint !== "") show(`${printable(error.hint)}\n`);
   }
   return error instanceof UsageError ? EXIT.usage : EXIT.failure;
 }

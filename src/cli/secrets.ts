@@ -30,6 +30,11 @@ function mapSecrets(args: readonly string[], replace: (secret: string) => string
   return result;
 }
 
+/** A text for the terminal or a log, in which no join string can be read. */
+export function withoutJoinStrings(text: string): string {
+  return text.replace(/\b(selvage[1-9][0-9]*\.)[A-Za-z0-9_-]{8,}/g, `$1${MASK}`);
+}
+
 /** The arguments as all may see them, and their secrets in the order in which they stand. */
 export function maskSecrets(args: readonly string[]): { masked: string[]; secrets: string[] } {
   const secrets: string[] = [];

@@ -159,6 +159,13 @@ function acceptCommand(
   return `nft insert rule ${chainText(chain)} ${match} ${network} accept`;
 }
 
+/** The commands for a network that is not known yet: the word NETWORK stands for it. */
+export function acceptTemplate(chain: ForwardChain): string {
+  const family = chain.table.family === 6 ? 6 : 4;
+  return (["source", "destination"] as const)
+    .map((side) => acceptCommand(chain, "NETWORK", family, side)).join("; ");
+}
+
 /** The commands that let these networks' packets pass the chain. */
 export function acceptCommands(chain: ForwardChain, wanted: readonly ForwardAccept[]): string {
   return wanted.map(({ side, prefix }) => acceptCommand(chain, `${prefix}`, prefix!.family, side))

@@ -1,6 +1,6 @@
 /** Values under `/proc/sys`, of the network namespace that we are in. */
 import { readFileSync, writeFileSync } from "node:fs";
-import { errorText } from "../errors.ts";
+import { fileReason } from "../errors.ts";
 import type { ReconcileResult } from "./problem.ts";
 import type { DesiredSysctl } from "./state.ts";
 
@@ -20,7 +20,7 @@ function bringAbout({ path, value, isSet }: DesiredSysctl): boolean {
   try {
     writeFileSync(file, value);
   } catch (error) {
-    throw new Error(`${errorText(error)}; ${advice}`);
+    throw new Error(`${fileReason(error)}; ${advice}`);
   }
   return true;
 }
@@ -55,7 +55,7 @@ export function reconcileSysctls(desired: readonly DesiredSysctl[]): SysctlResul
     try {
       if (bringAbout(entry)) changes.push(`set ${nameOf(entry.path)} to ${entry.value}`);
     } catch (error) {
-      const text = `${nameOf(entry.path)} is not ${entry.value}: ${errorText(error)}`;
+      const text = `${nameOf(entry.path)} is not ${entry.value}: ${fileReason(error)}`;
       (isAbsent(error) ? absent : problems).push(text);
     }
   }

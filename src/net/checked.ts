@@ -57,7 +57,8 @@ function isTooDeep(text: string): boolean {
 
 /**
  * JSON text as a value of unknown shape. Throws `invalid_argument` that names `what` and the place
- * in it, also of text that nests deeper than `JSON_DEPTH_MAX`.
+ * in it, also of text that nests deeper than `JSON_DEPTH_MAX`. Text that does not begin as an
+ * object or an array is never quoted: it may be a file that was chosen by mistake, with a secret.
  */
 export function parseJson(text: string, what: string): unknown {
   if (isTooDeep(text)) {
@@ -67,6 +68,10 @@ export function parseJson(text: string, what: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
+    if (!/^\s*[{[]/.test(text) && text.trim() !== "") {
+      const reason = "not JSON: it begins with neither { nor [";
+      throw new SelvageError("invalid_argument", `${what}: ${reason}`);
+    }
     const fault = findJsonFault(text);
     const why = fault === null
       ? errorText(error)

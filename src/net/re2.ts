@@ -6,6 +6,27 @@
 import { RE2JS } from "re2js";
 import { errorText, SelvageError } from "../errors.ts";
 
+/** Constructs of Perl that RE2 leaves out, by how they begin in a pattern. */
+const ABSENT: readonly (readonly [start: RegExp, name: string])[] = [
+  [/^\(\?<[=!]/, "look-behind"],
+  [/^\(\?[=!]/, "look-ahead"],
+  [/^\(\?>/, "atomic groups"],
+  [/^\(\?\(/, "conditions"],
+  [/^(\\[1-9kg]|\(\?P=)/, "references to groups"],
+  [/^[*+?}]\+/, "possessive repetition"],
+];
+
+/** What is wrong, as the library says it, and the name of the construct that RE2 does not have. */
+function faultText(error: unknown): string {
+  const why = errorText(error).replace(/^error parsing regexp: /, "");
+  const [, quoted = ""] = /`(.*)`$/s.exec(why) ?? [];
+  const [, absent] = ABSENT.find(([start]) => start.test(quoted)) ?? [];
+  if (absent === undefined) return why;
+  // The library takes look-behind for the name of a group.
+  if (absent === "look-behind") return `RE2 has no look-behind: \`${quoted.slice(0, 4)}\``;
+  return `${why} (RE2 has no ${absent})`;
+}
+
 export class Re2Pattern {
   readonly #compiled: RE2JS;
 
@@ -14,10 +35,11 @@ export class Re2Pattern {
     try {
       this.#compiled = RE2JS.compile(text);
     } catch (error) {
-      const why = errorText(error).replace(/^error parsing regexp: /, "");
+      const why = faultText(error);
       throw new SelvageError("invalid_argument", `${what} ${JSON.stringify(text)}: ${why}`, {
-        hint: "Give a regular expression of RE2, as for Go: it has no look-around and no " +
-          "references to groups.",
+        hint:
+          "Give a regular expression in the syntax of RE2, as in Go: it has no look-ahead, no " +
+          "look-behind and no references to groups.",
         cause: error,
       });
     }

@@ -8,7 +8,8 @@ import { z } from "zod";
 import { hasCode, SelvageError } from "../errors.ts";
 import { parseNetworkConfig } from "../config/parse_network_config.ts";
 import { readFileBounded, syncDirectory } from "../files.ts";
-import { checkedJson, isObject } from "../net/checked.ts";
+import { checked, isObject, parseJson } from "../net/checked.ts";
+import { findJsonFault } from "../net/json_fault.ts";
 import {
   exportRegistry,
   importRegistry,
@@ -76,9 +77,33 @@ export function formatBackup(parts: BackupParts, now_ms: number): string {
   return `${JSON.stringify({ ...head, registry, tokens, certificate: pair })}\n`;
 }
 
+/**
+ * The text of a backup as a value. The error never quotes the text: a file that was chosen by
+ * mistake may hold a secret, and a backup does.
+ */
+function parseOwnJson(text: string, where: string): unknown {
+  try {
+    const value = parseJson(text, where);
+    if (isObject(value) && value.format === FORMAT) return value;
+  } catch {
+    // What is wrong is said below.
+  }
+  if (!text.startsWith(`{"format":"${FORMAT}"`)) {
+    throw new SelvageError("invalid_argument", `${where} is not a backup of a registry`, {
+      hint: "Give the file that `selvage registry backup FILE` wrote.",
+    });
+  }
+  const fault = findJsonFault(text);
+  const place = fault === null ? "" : `: line ${fault.line}, column ${fault.column}`;
+  const reason = `not JSON${place}: this backup is cut short or was changed`;
+  throw new SelvageError("invalid_argument", `${where}: ${reason}`, {
+    hint: "Copy it anew from where it was made, or restore another backup.",
+  });
+}
+
 /** Reads the text of a backup; `where` names it in errors. Throws `invalid_argument`. */
 export function parseBackup(text: string, where: string): RegistryBackup {
-  const backup = checkedJson(schema, text, where);
+  const backup = checked(schema, parseOwnJson(text, where), where);
   if (backup.version <= VERSION) return backup;
   const error = `${where}: this backup has the newer version ${backup.version}`;
   throw new SelvageError("unsupported", error, {

@@ -2,7 +2,7 @@
 import { chmodSync, closeSync, mkdirSync, openSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { errorText, SelvageError } from "../errors.ts";
+import { errorText, fileReason, SelvageError } from "../errors.ts";
 import { syncDirectory } from "../files.ts";
 
 /** In place of a path: a database that ends with its process. */
@@ -39,14 +39,16 @@ function prepareFile(path: string): void {
 
 function openError(schema: SqliteSchema, path: string, error: unknown): SelvageError {
   if (error instanceof SelvageError) return error;
-  const text = `${schema.what} ${path}: ${errorText(error)}`;
+  const text = `${schema.what} ${path}: ${fileReason(error)}`;
   const code = (error as { code?: unknown }).code;
   if (code === "EACCES" || code === "EPERM" || code === "EROFS") {
     return new SelvageError("permission", text, { cause: error });
   }
   // Bun gives the number as `errcode`, Deno the text alone (SQLITE_BUSY).
   if (/database is locked/.test(errorText(error))) {
-    const hint = "Stop the other process, or give this one another --state-dir.";
+    const hint =
+      "Stop the other selvage that uses this state directory, or give this one another " +
+      "directory with --state-dir.";
     const reason = `${schema.what} ${path}: another process has it open`;
     return new SelvageError("conflict", reason, { hint, cause: error });
   }
@@ -138,7 +140,7 @@ function isFull(error: unknown): boolean {
  */
 export function databaseError(name: string, error: unknown): SelvageError {
   if (error instanceof SelvageError) return error;
-  const text = `${name}: ${errorText(error)}`;
+  const text = `${name}: ${fileReason(error)}`;
   if (isFull(error)) return new SelvageError("store_full", text, { hint: FULL_HINT, cause: error });
   const isDisk = /EROFS|EIO\b|readonly|disk I\/O error/.test(text);
   return new SelvageError("unavailable", text, { hint: isDisk ? DISK_HINT : "", cause: error });

@@ -522,6 +522,7 @@ describe("lease keeper", () => {
     const problem = keeper.rivalProblem ?? "none";
     assert.ok(problem.startsWith(expected), problem);
     assert.ok(!problem.includes("\u001b"));
+    assert.doesNotMatch(problem, /[{[]/, "the lease's data is not shown as it is written");
   });
 
   const MARK = { id: "a1", run: "b2" };

@@ -172,6 +172,7 @@ export const JOIN_TOKEN = "join-secret-1";
 
 export class FakeTokens {
   note: string | null = null;
+  keepsRegistry = true;
   readonly views = new Map<string, TokenView>();
   lastRequest: TokenRequest | null = null;
 

@@ -5,7 +5,7 @@ import type { ConfigFacts, HostFacts, PortFacts, Trial } from "../../src/check/f
 import { judge } from "../../src/check/judge.ts";
 import type { CheckReport } from "../../src/check/report.ts";
 import type { OuterLink } from "../../src/kernel/outer_link.ts";
-import { IpAddress } from "../../src/net/ip.ts";
+import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
 
 const works: Trial = { state: "works" };
 const refused: Trial = { state: "refused", why: "EADDRINUSE" };
@@ -24,6 +24,7 @@ const CONFIG: ConfigFacts = {
   type: "vxlan",
   datapath: "userspace",
   families: [4],
+  networks: [IpPrefix.parse("10.210.0.0/16")],
   mtu_bytes: 1450,
   warnings: [],
   refusal: null,
@@ -428,6 +429,42 @@ describe("one thing is not as it should be", () => {
       if (stops) assert.ok(report.next.includes(name), report.next);
     });
   }
+});
+
+describe("forward chains that drop are named with their table, and with the command", () => {
+  const chain = (family: 4 | 6 | "inet", table: string, name: string) => ({
+    table: { family, name: table },
+    name,
+    isDropping: true,
+  });
+  const rowOf = (facts: Partial<HostFacts>) => {
+    const report = judge({ ...GOOD, ...facts });
+    return report.checks.find(({ name }) => name === "forward chains")!;
+  };
+
+  test("of nftables, without a configuration", () => {
+    const { seen, advice } = rowOf({ forwardDrops: [chain("inet", "own", "f")] });
+    assert.match(
+      seen,
+      /^chain f of table inet own \(policy drop\): .*dropped\. selvage run inserts/,
+    );
+    assert.match(
+      advice,
+      /=own or =false .* run: nft insert rule inet own f ip saddr NETWORK accept; .* daddr NETWORK/,
+    );
+  });
+
+  test("of iptables-nft, for this network", () => {
+    const { advice } = rowOf({ config: CONFIG, forwardDrops: [chain(4, "filter", "FORWARD")] });
+    assert.match(advice, /run: iptables -I FORWARD -s 10\.210\.0\.0\/16 -j ACCEPT; /);
+  });
+
+  test("of iptables-legacy", () => {
+    const command = "iptables-legacy -I FORWARD -s 10.210.0.0/16 -j ACCEPT";
+    const { seen, advice } = rowOf({ legacyDrops: [command] });
+    assert.match(seen, /chain FORWARD of iptables-legacy \(policy DROP\) drops the overlay/);
+    assert.ok(advice.includes("cannot reach each other") && advice.endsWith(`Run: ${command}`));
+  });
 });
 
 describe("a network configuration narrows the question", () => {

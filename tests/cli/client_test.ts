@@ -185,6 +185,31 @@ t2  api    2026-01-02 03:04:05Z
   });
 });
 
+describe("a host that joined a registry", () => {
+  test("token list fails if it has none, and says where to ask", async () => {
+    const elsewhere = "This host joined the registry at 192.0.2.1:8286. Make tokens on that host.";
+    const { tokens } = control;
+    const views = new Map(tokens.views);
+    try {
+      [tokens.note, tokens.keepsRegistry] = [elsewhere, false];
+      tokens.views.clear();
+      for (const flags of ["", " --json"]) {
+        const { code, stdout, stderr } = await ask(`token list${flags}`);
+        assert.deepEqual([code, stdout], [1, ""]);
+        assert.ok(/keeps no registry/.test(stderr) && stderr.includes(elsewhere), stderr);
+      }
+      await ok("token create -scope api");
+      const { code, stdout, stderr } = await ask("token list");
+      assert.deepEqual([code, stderr], [0, `${elsewhere}\n`]);
+      assert.match(stdout, / api /);
+    } finally {
+      [tokens.note, tokens.keepsRegistry] = [null, true];
+      tokens.views.clear();
+      for (const [id, view] of views) tokens.views.set(id, view);
+    }
+  });
+});
+
 describe("no daemon", () => {
   test("no socket there", async () => {
     const io = new FakeIo({ SELVAGE_API_SOCKET: join(dir, "none.sock") });

@@ -183,6 +183,8 @@ describe("selvage leases, straight from etcd", () => {
     const taken = await run(["leases", "reserve", "10.5.1.0/24", "-public-ip=192.0.2.9", ...AT]);
     assert.equal(taken.code, 1);
     assert.match(taken.stderr, /10\.5\.1\.0-24 is taken: it is leased to 192\.0\.2\.1/);
+    // No daemon need run here, so the commands that it advises need the same flags.
+    assert.match(taken.stderr, /the same etcd flags: --etcd-endpoints http:\/\/192\.0\.2\.1:2379/);
 
     assert.equal(await done(["leases", "revoke", "10.5.1.0/24", ...AT]), "revoked 10.5.1.0-24\n");
     assert.equal(server.entry(key("10.5.1.0-24")), null);

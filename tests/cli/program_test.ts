@@ -175,6 +175,12 @@ describe("selvage run", () => {
     ["run -join x", { SELVAGE_REGISTRY_LISTEN: "1.2.3.4:1" }, /--join and SELVAGE_REGISTRY_LISTEN/],
     ["run -join x -etcd-endpoints h:1", {}, /--etcd-endpoints and --join exclude/],
     ["run -etcd-endpoints h:1 -net-config y", {}, /--etcd-endpoints and --net-config exclude/],
+    // No daemon runs yet, so the advised command must ask etcd itself.
+    [
+      "run -etcd-endpoints h:1 -net-config y",
+      {},
+      /config set FILE --etcd-endpoints h:1$/m,
+    ],
     ["run -registry-listen 1.2.3.4:1", { FLANNELD_ETCD_ENDPOINTS: "h:1" }, /and --registry-listen/],
     ["run -etcd-prefix /x", {}, /--etcd-prefix means nothing without --etcd-endpoints/],
     ["run", { SELVAGE_ETCD_CAFILE: "/x" }, /SELVAGE_ETCD_CAFILE means nothing without/],

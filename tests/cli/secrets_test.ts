@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { maskSecrets, restoreSecrets } from "../../src/cli/secrets.ts";
+import { maskSecrets, restoreSecrets, withoutJoinStrings } from "../../src/cli/secrets.ts";
 
 describe("secrets of the command line", () => {
   const ROWS: [typed: string, masked: string, secrets: string[]][] = [
@@ -36,6 +36,13 @@ describe("secrets of the command line", () => {
       );
     });
   }
+
+  test("a join string in an error cannot be read", () => {
+    assert.equal(
+      withoutJoinStrings('no such command: "selvage1.c2VjcmV0LXNlY3JldA-_x", see selvage1.conf'),
+      'no such command: "selvage1.***", see selvage1.conf',
+    );
+  });
 
   test("a variable that another program set changes nothing", () => {
     for (const text of ["", "no JSON", "[]", "7"]) {

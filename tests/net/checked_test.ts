@@ -20,6 +20,15 @@ describe("a check of JSON", () => {
     }
   });
 
+  test("quotes nothing of a text of another kind, which may hold a secret", () => {
+    for (const text of ["selvage1.c2VjcmV0", "secret", "1234secret", '"secret', "-----BEGIN"]) {
+      const message = "f: not JSON: it begins with neither { nor [";
+      assert.throws(() => parseJson(text, "f"), { code: "invalid_argument", message });
+    }
+    assert.throws(() => parseJson("[1 x", "f"), { message: /line 1, column 4.*found "x"/ });
+    assert.throws(() => parseJson(" ", "f"), { message: /the text ends/ });
+  });
+
   test("refuses a text that nests too deep before it is parsed", () => {
     const nested = (open: string, close: string, depth: number) =>
       open.repeat(depth) + "1" + close.repeat(depth);

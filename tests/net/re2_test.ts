@@ -27,6 +27,12 @@ test("what is no pattern of RE2 is refused, and the error says why", () => {
   const rows: [string, RegExp][] = [
     ["(", /^--iface-regex "\(": missing closing \)/],
     ["eth(?=0)", /^--iface-regex "eth\(\?=0\)": invalid or unsupported Perl syntax: `\(\?=`/],
+    ["(?<=e)th", /^--iface-regex "\(\?<=e\)th": RE2 has no look-behind: `\(\?<=`$/],
+    ["(?<!e)th", /"\(\?<!e\)th": RE2 has no look-behind: `\(\?<!`$/],
+    ["eth(?!0)", /: `\(\?!` \(RE2 has no look-ahead\)$/],
+    [String.raw`(?<a>e)\k<a>`, /: `\\k` \(RE2 has no references to groups\)$/],
+    ["(?>e)th", /\(RE2 has no atomic groups\)$/],
+    ["(?<a-b>e)", /: invalid named capture: `\(\?<a-b>`$/],
     [String.raw`(a)\1`, /invalid escape sequence: `\\1`/],
     ["[z-a]", /invalid character class range: `z-a`/],
   ];

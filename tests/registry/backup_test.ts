@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { backUpFiles, parseBackup, restoreBackup } from "../../src/registry/backup.ts";
+import { backUpFiles, parseBackup, readBackup, restoreBackup } from "../../src/registry/backup.ts";
 import { ensureCertificate } from "../../src/registry/certificate.ts";
 import { tokensPath, TokenStore } from "../../src/registry/tokens.ts";
 import { EmbeddedStore, registryPath } from "../../src/store/embedded_store.ts";
@@ -117,7 +117,7 @@ describe("a backup of a registry", () => {
       await store.close();
       const rows: [text: string, code: string, message: RegExp][] = [
         [text.slice(0, -10), "invalid_argument", /^f: not JSON: line 1, column \d+/],
-        ["{}", "invalid_argument", /^f: format/],
+        ["{}", "invalid_argument", /^f is not a backup of a registry$/],
         [text.replace('"version":1', '"version":2'), "unsupported", /^f: .*newer version 2/],
       ];
       for (const [broken, code, message] of rows) {
@@ -190,6 +190,31 @@ describe("a backup of a registry", () => {
       } finally {
         sh(`umount ${mount}`);
         rmSync(mount, { recursive: true });
+      }
+    }));
+
+  test("an error about another file quotes nothing of it", () =>
+    withRegistry((stateDir, other) => {
+      const backup = backUpFiles(stateDir, NOW_MS);
+      const file = `${other}.file`;
+      const kind = / is not a backup of a registry$/;
+      const rows: [text: string, message: RegExp][] = [
+        ["selvage1.c2VjcmV0LXNlY3JldA\n", kind],
+        ['"secret"', kind],
+        ['{"password": "secret"}', kind],
+        ["", kind],
+        [
+          backup.slice(0, -50),
+          /: not JSON: line 1, column \d+: this backup is cut short or was changed$/,
+        ],
+      ];
+      for (const [text, message] of rows) {
+        writeFileSync(file, text);
+        assert.throws(() => readBackup(file), (error: Error) => {
+          assert.match(error.message.replace(file, "FILE"), message);
+          assert.ok(error.message.startsWith(file));
+          return true;
+        });
       }
     }));
 

@@ -26,12 +26,27 @@ function addPlaceFlags(command: Command): void {
   const path = (term: string, description: string, byDefault: string, env: "selvage" | "flannel") =>
     valueFlag({ term, description, parse: nonEmpty, default: byDefault, env });
   const flags = [
-    path("state-dir <path>", "as of selvage run", DEFAULTS.stateDir, "selvage"),
-    path("subnet-file <path>", "as of selvage run", DEFAULTS.subnetFile, "flannel"),
-    path("api-socket <path>", "as of selvage run", DEFAULTS.apiSocket, "selvage"),
+    path(
+      "state-dir <path>",
+      "state directory that selvage run is to use",
+      DEFAULTS.stateDir,
+      "selvage",
+    ),
+    path(
+      "subnet-file <path>",
+      "subnet file that selvage run is to write",
+      DEFAULTS.subnetFile,
+      "flannel",
+    ),
+    path(
+      "api-socket <path>",
+      "Unix socket that selvage run is to serve",
+      DEFAULTS.apiSocket,
+      "selvage",
+    ),
     valueFlag<HostPort | "off">({
       term: "api-listen <addr:port|off>",
-      description: "as of selvage run",
+      description: "address of the HTTP API that selvage run is to serve",
       parse: (text) => text === "off" ? text : hostPort()(text),
       default: hostPort()(DEFAULTS.apiListen),
       defaultText: DEFAULTS.apiListen,
@@ -39,7 +54,7 @@ function addPlaceFlags(command: Command): void {
     }),
     valueFlag({
       term: "registry-listen <addr:port>",
-      description: "as of selvage run",
+      description: "address of the registry that selvage run is to serve",
       parse: namedHostPort(DEFAULTS.registryPort),
       env: "selvage",
     }),
@@ -93,7 +108,7 @@ The exit status is 0 if selvage run would work here, and 1 if something is missi
 /** Adds `check` to the program. */
 export function addCheck(program: Command, context: CommandContext): void {
   const command = program.command("check")
-    .description("say what this host offers, what is missing, and what to do; changes nothing")
+    .description("report what this host offers, what is missing, and what to do; change nothing")
     .addOption(boolFlag({ term: "json", description: "the report as JSON" }))
     .addOption(valueFlag({
       term: "net-config <file>",

@@ -52,8 +52,8 @@ Examples:
     selvage clean --flannel --dry-run   show what flanneld left
   selvage clean --flannel
 
-The exit status is 0 if everything is removed, and 1 if something cannot be removed or the
-program still runs.
+The exit status is 0 if everything is removed, and 1 if something cannot be removed or
+selvage (with --flannel: flanneld) still runs.
 `;
 
 /** Adds `clean` to the program. */
@@ -63,7 +63,10 @@ export function addClean(program: Command, context: CommandContext): void {
   program.command("clean")
     .description("remove devices, routes and firewall rules that selvage or flanneld left here")
     .addOption(
-      boolFlag({ term: "flannel", description: "remove those of flanneld, not those of selvage" }),
+      boolFlag({
+        term: "flannel",
+        description: "remove what flanneld left, and not what selvage left",
+      }),
     )
     .addOption(boolFlag({ term: "dry-run", description: "only say what would be removed" }))
     .addOption(boolFlag({ term: "json", description: "the report as JSON" }))
@@ -72,16 +75,25 @@ export function addClean(program: Command, context: CommandContext): void {
       description: "flannel's network, if the subnet file does not name it; repeatable",
       parse: (text) => IpPrefix.parse(text),
     }))
-    .addOption(path("subnet-file <path>", "as of selvage run", DEFAULTS.subnetFile, "flannel"))
+    .addOption(
+      path("subnet-file <path>", "subnet file, as for selvage run", DEFAULTS.subnetFile, "flannel"),
+    )
     .addOption(boolFlag({
       term: "remove-subnet-file",
       description: "also remove the subnet file: the next start may get another subnet",
     }))
-    .addOption(path("api-socket <path>", "as of selvage run", DEFAULTS.apiSocket, "selvage"))
+    .addOption(
+      path(
+        "api-socket <path>",
+        "Unix socket of the API, as for selvage run",
+        DEFAULTS.apiSocket,
+        "selvage",
+      ),
+    )
     .addOption(
       path(
         "state-dir <path>",
-        "as of selvage run; it is not removed",
+        "state directory, as for selvage run; it is not removed",
         DEFAULTS.stateDir,
         "selvage",
       ),

@@ -33,7 +33,9 @@ Examples:
 /** Adds `demo` to the program. */
 export function addDemo(program: Command, context: CommandContext): void {
   program.command("demo")
-    .description("show it working on this one machine: hosts in namespaces, traffic between them")
+    .description(
+      "show selvage at work on this machine alone: hosts in namespaces, traffic between them",
+    )
     .addOption(valueFlag({
       term: "hosts <n>",
       description: `number of hosts, 2 to ${HOSTS_MAX}`,

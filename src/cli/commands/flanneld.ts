@@ -72,7 +72,7 @@ function addIdleFlags(command: Command): void {
   const env = "flannel";
   command.addOption(boolFlag({
     term: "kube-subnet-mgr",
-    description: "leases from the Kubernetes API: refused, comes with a later version",
+    description: "leases from the Kubernetes API: not supported by this version, so it is refused",
     env,
   }));
   const description = "accepted because flannel has it; has no effect";
@@ -134,7 +134,7 @@ export function withoutEmpty(args: readonly string[]): string[] {
 const EXAMPLES = `
 Examples:
   selvage flanneld -etcd-endpoints=https://192.0.2.1:2379 -etcd-cafile=/etc/etcd/ca.pem -ip-masq
-  ln -s selvage /usr/local/bin/flanneld        then a flanneld unit may stay as it is
+  ln -s selvage /usr/local/bin/flanneld        then a flanneld unit works unchanged
 
 Flags have flannel's names, environment variables (FLANNELD_…) and defaults. The other flags of
 selvage run are accepted as well.

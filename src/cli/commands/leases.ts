@@ -91,7 +91,7 @@ function subnetsOf(text: string): string[] {
 function addReserve(leases: Command, context: CommandContext): void {
   const { io } = context;
   const command = leases.command("reserve")
-    .description("reserve a subnet for ever for the host with this public address")
+    .description("reserve a subnet permanently for the host with the given public address")
     .argument("<subnet>", "such as 10.5.9.0/24; dual-stack: 10.5.9.0/24,fc00:9::/64")
     .addOption(valueFlag({
       term: "public-ip <address>",
@@ -198,7 +198,7 @@ const EXAMPLES = `
 Examples:
   selvage leases
   selvage leases reserve 10.5.9.0/24 --public-ip 192.0.2.9
-  selvage leases reserve 10.5.9.0/24 --public-ip 192.0.2.9 --force   from whoever holds it
+  selvage leases reserve 10.5.9.0/24 --public-ip 192.0.2.9 --force   even if another host holds it
   selvage leases revoke 10.5.9.0/24
   selvage leases watch --json
   selvage leases list --etcd-endpoints http://192.0.2.1:2379   from etcd, without a daemon

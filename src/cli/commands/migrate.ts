@@ -130,12 +130,13 @@ function showProgress(io: CliIo, done: number, total: number): void {
 
 const EXAMPLES = `
 Examples:
-  On a host of the registry, while all hosts run
+  On any host that uses the registry, while all hosts run
     selvage migrate --etcd-endpoints https://192.0.2.1:2379 --etcd-cafile ca.pem --dry-run
   From the files of a registry that does not run
     selvage migrate --from-state-dir /var/lib/selvage --etcd-endpoints http://192.0.2.1:2379
 
-It may be run again: it writes what is missing, and gives leases the time they have left.
+You can run it again: then it writes only what is missing. Each lease
+keeps the time that it has left.
 `;
 
 /** Adds `migrate` to the program. */
@@ -146,7 +147,7 @@ export function addMigrate(program: Command, context: CommandContext): void {
     .addOption(valueFlag({
       term: "from-state-dir <path>",
       description:
-        "read the registry's files here, if selvage does not run; default: ask the daemon",
+        "directory of the registry's files, while selvage does not run; default: ask the daemon",
       parse: nonEmpty,
     }))
     .addOption(boolFlag({ term: "force", description: "overwrite entries of etcd that differ" }))

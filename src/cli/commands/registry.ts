@@ -68,11 +68,14 @@ function addBackup(registry: Command, context: CommandContext): void {
   const { io } = context;
   const command = registry.command("backup")
     .description("write configuration, leases, tokens, certificate and key into one file")
-    .argument("<file>", "backup file to make, for its owner only: it holds secrets")
+    .argument(
+      "<file>",
+      "backup file to write; only its owner can read it, because it holds secrets",
+    )
     .addOption(valueFlag({
       term: "state-dir <dir>",
       description:
-        "read the registry's files here, if selvage does not run; default: ask the daemon",
+        "directory of the registry's files, while selvage does not run; default: ask the daemon",
       parse: nonEmpty,
     }))
     .addOption(boolFlag({ term: "force", description: "replace an existing file" }))

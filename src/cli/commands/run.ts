@@ -31,13 +31,14 @@ function addStoreFlags(command: Command): void {
     valueFlag({
       term: "registry-listen <addr:port>",
       description:
-        `serve the registry to other hosts here, over TLS; port ${DEFAULTS.registryPort}`,
+        `address of the registry that other hosts join, over TLS; port ${DEFAULTS.registryPort}`,
       parse: namedHostPort(DEFAULTS.registryPort),
       env,
     }),
     valueFlag({
       term: "join <string|@file>",
-      description: "join string from `selvage token create` on the registry's host, best in a file",
+      description:
+        "join string from `selvage token create` on the registry host; @FILE: read it from a file",
       parse: nonEmpty,
       env,
     }),
@@ -65,7 +66,8 @@ function excludeEachOther(flags: RunFlags): void {
     throw new UsageError(`--${what} and --${found[0]} exclude each other`, hint);
   };
   if (etcdEndpoints !== undefined) {
-    const hint = "With etcd there is no registry: selvage config set puts a configuration there.";
+    const hint = "With etcd there is no registry. Write the network's configuration into etcd: " +
+      `selvage config set FILE --etcd-endpoints ${etcdEndpoints.join(",")}`;
     refuse("etcd-endpoints", [["join", join], ...registry], hint);
   }
   if (join !== undefined) {
@@ -94,21 +96,23 @@ async function toRunOptions(flags: RunFlags, notices: readonly string[]): Promis
 
 const EXAMPLES = `
 Examples:
-  The first host: keep the registry, serve it to others
+  The first host keeps the registry, and serves it to the other hosts
     selvage run --net-config net-conf.json --registry-listen 192.0.2.1:8286
     selvage token create
-  Every other host: join it
+  Every other host joins it
     selvage run --join @/etc/selvage/join
   Without a registry, with the cluster's etcd
     selvage run --etcd-endpoints https://192.0.2.1:2379 --etcd-cafile /etc/etcd/ca.pem
-  As flannel is called
+  With flags as for flannel
     selvage run -iface=eth1 -public-ip=198.51.100.7 -v=1
 `;
 
 /** Adds `run` to the program. */
 export function addRun(program: Command, context: CommandContext): void {
   const command = program.command("run")
-    .description("get this host a subnet, and carry packets between its containers and others'")
+    .description(
+      "get a subnet for this host, and carry packets between its containers and other hosts",
+    )
     .addHelpText("after", EXAMPLES);
   addDaemonFlags(command);
   addStoreFlags(command);

@@ -66,7 +66,10 @@ export function addStatus(program: Command, context: CommandContext): void {
     .addOption(boolFlag({ term: "json", description: "the whole status as JSON" }))
     .addOption(boolFlag({ term: "watch", description: "redraw every 2 s until Ctrl-C" }))
     .addOption(
-      boolFlag({ term: "verbose", description: "also show drop reasons that are 0 or harmless" }),
+      boolFlag({
+        term: "verbose",
+        description: "also show drop reasons that are harmless or whose count is 0",
+      }),
     )
     .addHelpText("after", EXAMPLES);
   addClientFlags(command).action(async (flags: StatusFlags) => {

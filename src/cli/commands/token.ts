@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import type { TokenScope, TokenView } from "../../api/control.ts";
 import { DEFAULTS } from "../../agent/options.ts";
+import { SelvageError } from "../../errors.ts";
 import { formatHostPort, type HostPort } from "../../net/host_port.ts";
 import { printable, printableJson } from "../../printable.ts";
 import { addClientFlags, type ClientFlags, openClient, succeeded } from "../client.ts";
@@ -41,7 +42,8 @@ function addCreate(token: Command, { io }: CommandContext): void {
     }))
     .addOption(listFlag({
       term: "address <host:port>",
-      description: "address at which other hosts reach the registry, if it is another; repeatable",
+      description:
+        "other address at which hosts reach the registry, such as of a NAT router; repeatable",
       parse: namedHostPort(DEFAULTS.registryPort),
     }))
     .addOption(valueFlag({
@@ -83,7 +85,16 @@ function addList(token: Command, { io }: CommandContext): void {
     .description("show all tokens, without their secrets")
     .addOption(boolFlag({ term: "json", description: "as JSON" }));
   addClientFlags(command).action(async (flags: ListFlags) => {
-    const { tokens, note } = await (await succeeded(openClient(flags).v1.tokens.$get())).json();
+    const answer = await succeeded(openClient(flags).v1.tokens.$get());
+    const { tokens, note, keepsRegistry } = await answer.json();
+    // A host that joined keeps only its own API tokens. An older daemon does not say what it keeps.
+    if (keepsRegistry === false && tokens.length === 0) {
+      throw new SelvageError(
+        "unsupported",
+        "this host keeps no registry, and it has no API tokens of its own",
+        { hint: note ?? "" },
+      );
+    }
     if (note !== null) io.err(`${printable(note)}\n`);
     io.out(flags.json === true ? printableJson(tokens) : tokenTable(tokens));
   });

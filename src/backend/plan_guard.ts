@@ -4,7 +4,8 @@
  *
  * The kernel's tunnels trust every sender and every inner packet, so both are checked before the
  * kernel takes the packet out. Packet loops in user space check both themselves, and report
- * senders that are no peers by address; so nothing is kept from their sockets.
+ * senders that are no peers by address. They do not see the interface, so the guard keeps from their
+ * sockets only what this host's containers and users send there.
  */
 import type { NetworkConfig } from "../config/network_config.ts";
 import {
@@ -58,7 +59,7 @@ const ETHERTYPES: Readonly<Record<Family, number>> = { 4: 0x0800, 6: 0x86dd };
 /** In the IP header (RFC 791, RFC 8200). */
 const SOURCE_OFFSETS: Readonly<Record<Family, number>> = { 4: 12, 6: 8 };
 const KEY_TYPES = { 4: "ipv4_addr", 6: "ipv6_addr" } as const;
-const LOOPBACK = IpPrefix.parse("127.0.0.0/8");
+const LOOPBACK_LINK = "lo";
 /** No address of a host, or valid only on one link (RFC 6890): such a source identifies no host. */
 const SPECIAL: Readonly<Record<Family, readonly IpPrefix[]>> = {
   4: ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"].map((text) =>
@@ -476,6 +477,9 @@ function kernelRules(
     accept(...isForUs(input, carrier), inPrefix(source, network, false)),
   ];
   return [
+    // Before the VNI is looked at, which is only that of the first of many datagrams (UDP GSO).
+    drop(GUARD_REASONS.wrongInterface, link("in", LOOPBACK_LINK), isHost(family, "source")),
+    wrongInterfaceRule(input, isHost(family, "source")),
     ...foreign,
     wrongInterfaceRule(input),
     ...accepts,
@@ -489,10 +493,14 @@ function kernelRules(
  * Drops packets from an address that is not reached by the interface they came in by: a container
  * of this host, or a local user, that sends as a peer, and a datagram inside the tunnel.
  */
-function wrongInterfaceRule({ link: outer, hasFib }: FamilyInput): DesiredRule {
+function wrongInterfaceRule(
+  { link: outer, hasFib }: FamilyInput,
+  ...more: FirewallMatch[]
+): DesiredRule {
   return drop(
     GUARD_REASONS.wrongInterface,
     outerLink("in", outer, false),
+    ...more,
     ...(hasFib ? [{ type: "reverse_path", isSame: false } as const] : []),
   );
 }
@@ -577,18 +585,60 @@ function directChain(input: FamilyInput): DesiredChain {
   return { name: DIRECT_CHAIN, hook: null, rules };
 }
 
+const DIRECT_INPUT_CHAIN = "direct_input";
+
+/**
+ * Lets only packets from the subnet of a peer to an address of one host return. A frame for this
+ * host may hold a packet for many.
+ */
+function directInputChain(input: FamilyInput): DesiredChain {
+  const { family, link: outer, subnet } = input;
+  const destination = addressField(family, "destination");
+  const { destinationNotOurs, notUnicast } = GUARD_REASONS;
+  const linkPrefixes = outer.ways.filter(({ isDirect }) => isDirect)
+    .map((way) => way.destination)
+    .filter((prefix) => prefix.family === 4 && prefix.length >= 8 && prefix.length <= 30);
+  const broadcasts = family === 6 ? [] : new Set(
+    [...(hasBroadcast(input) ? [subnet] : []), ...linkPrefixes].map(({ last }) => last),
+  );
+  const rules = [
+    drop(notUnicast, { type: "unicast", isUnicast: false }),
+    ...SPECIAL[family].map((prefix) => drop(destinationNotOurs, inPrefix(destination, prefix))),
+    ...[...broadcasts].map((last) => drop(destinationNotOurs, equals(destination, last.toBytes()))),
+    jump(DIRECT_CHAIN),
+  ];
+  return { name: DIRECT_INPUT_CHAIN, hook: null, rules };
+}
+
+/**
+ * Keeps from the socket of our tunnel in user space what containers and local users of this host
+ * send to it with a peer's address: the packet loops do not see the interface. (IPv6 lets every
+ * user send from any address.)
+ */
+function ownTunnelRules(input: FamilyInput, carrier: Carrier): DesiredRule[] {
+  const { family, link: outer, hasFib } = input;
+  const own = ofFamily(outer.addresses, family);
+  if (own === undefined) return [];
+  const { wrongInterface } = GUARD_REASONS;
+  const toTunnel = [
+    outerLink("in", outer, false),
+    ...outerMatches(family, carrier),
+    equals(addressField(family, "destination"), own.toBytes()),
+  ];
+  return [
+    drop(wrongInterface, ...toTunnel, link("in", LOOPBACK_LINK)),
+    ...(hasFib
+      ? [drop(wrongInterface, ...toTunnel, { type: "reverse_path", isSame: false } as const)]
+      : [drop(wrongInterface, ...toTunnel, isHost(family, "source"))]),
+  ];
+}
+
 function inputChain(input: FamilyInput): DesiredChain {
   const { family, carrier, isDirect, subnet, config } = input;
   const destination = addressField(family, "destination");
-  const { destinationNotOurs, notUnicast, outsideTunnel, pathMtu } = GUARD_REASONS;
+  const { outsideTunnel, pathMtu, destinationNotOurs } = GUARD_REASONS;
   const unencapsulated = isDirect
-    ? [
-      ...(family === 4
-        ? [drop(destinationNotOurs, ...fromRange(input), inPrefix(destination, LOOPBACK))]
-        : []),
-      drop(notUnicast, ...fromRange(input), { type: "unicast", isUnicast: false }),
-      jump(DIRECT_CHAIN, ...fromRange(input)),
-    ]
+    ? [jump(DIRECT_INPUT_CHAIN, ...fromRange(input))]
     : [drop(outsideTunnel, inPrefix(destination, subnet), ...fromRange(input))];
   const rules = [
     ...(isKernels(carrier)
@@ -596,23 +646,29 @@ function inputChain(input: FamilyInput): DesiredChain {
         usualRule(input, carrier),
         jump(TUNNEL_CHAIN, ...outerMatches(family, carrier)),
         ...pathMtuRules(family, carrier.type, QUOTED_HOSTS, GUARD_REASONS.pathMtu),
+        // Many datagrams may come as one packet (UDP GSO on a virtual link): the rules above see
+        // only the first one's inner addresses.
+        drop(
+          destinationNotOurs,
+          link("in", carrier.device),
+          inPrefix(destination, subnet, false),
+        ),
+        ...(hasBroadcast(input)
+          ? [drop(
+            destinationNotOurs,
+            link("in", carrier.device),
+            equals(destination, subnet.last.toBytes()),
+          )]
+          : []),
       ]
       : []),
+    ...(carrier?.type === "userspace" ? ownTunnelRules(input, carrier) : []),
     ...(carrier !== null && !isDirect
       ? [overlayMtuRule(ofFamily(config.ranges, family)!.network, carrier.device, pathMtu)]
       : []),
     ...unencapsulated,
   ];
   return { name: "input", hook: "filter input", rules };
-}
-
-/**
- * What a tunnel of ours takes, wherever it goes. Other tunnels of this host keep the sender's user,
- * as ours does, and may have the same port, but then another VNI.
- */
-function toTunnels(family: Family, carrier: Carrier): FirewallMatch[] {
-  const vni = carrier.type === "vxlan" ? [equals(VNI, vniBytes(carrier), true, VNI_BITS)] : [];
-  return [...outerMatches(family, carrier), ...vni];
 }
 
 const FORWARDED_CHAIN = "forwarded";
@@ -675,6 +731,14 @@ function forwardChain(input: FamilyInput): DesiredChain {
     );
   const rules = [
     ...asHost,
+    // As in the input chain: the tunnel's rules saw only the first of many datagrams (UDP GSO).
+    ...(isKernels(carrier)
+      ? [drop(
+        destinationNotOurs,
+        link("in", carrier.device),
+        inPrefix(destination, subnet, false),
+      )]
+      : []),
     // Containers that send from an address of another node's. What leaves by a tunnel its far end
     // checks, which costs nothing more there.
     ...(isDirect ? [forged()] : [isInside]),
@@ -682,7 +746,9 @@ function forwardChain(input: FamilyInput): DesiredChain {
       // A tunnel inside the overlay may have the same port: its packets leave by ours.
       jump(
         FORWARDED_CHAIN,
-        ...toTunnels(family, carrier),
+        // Whatever its VNI: one packet may hold many datagrams (UDP GSO), and a rule sees only the
+        // first one's.
+        ...outerMatches(family, carrier),
         link("out", carrier.device, false),
         inPrefix(destination, range.network, false),
       ),
@@ -708,29 +774,62 @@ function forwardChain(input: FamilyInput): DesiredChain {
 const USERS_CHAIN = "users";
 
 /**
- * Marks packets that users other than root send into the kernel's tunnel, and drops those that
- * bypass it.
+ * Marks packets that users other than root send into tunnels of the kernel, and drops those that
+ * bypass ours. Whatever their VNI: one packet may hold many datagrams (UDP GSO), and a rule sees
+ * only the first one's.
  */
-function usersChain({ family, uid }: FamilyInput, carrier: Carrier): DesiredChain {
+function tunnelUserRules({ family, link: outer }: FamilyInput, carrier: Carrier): DesiredRule[] {
   const isKernel = isKernels(carrier);
-  const rules: DesiredRule[] = [
-    ...(uid === 0 ? [] : [leave({ type: "user", uid, isEqual: true })]),
-    ...(isKernel
-      ? [{
-        matches: [link("out", carrier.device)],
-        verdict: { type: "mark", bits: GUARD_MARK } as const,
-      }]
-      : []),
+  const mark = (...matches: FirewallMatch[]): DesiredRule => ({
+    matches,
+    verdict: { type: "mark", bits: GUARD_MARK },
+  });
+  return [
+    ...(isKernel ? [mark(link("out", carrier.device))] : []),
     drop(
       GUARD_REASONS.localUser,
-      ...toTunnels(family, carrier),
+      ...outerMatches(family, carrier),
       ...(isKernel ? [{ type: "mark", value: 0, mask: GUARD_MARK } as const] : []),
       // A node has other addresses beside its published one. Protocols of other tunnels of this
       // host cannot be told from ipip's.
-      ...(carrier.type === "ipip" ? [isHost(family, "destination")] : [link("out", "lo", false)]),
+      ...(carrier.type === "ipip"
+        ? [isHost(family, "destination")]
+        : [link("out", LOOPBACK_LINK, false)]),
     ),
+    // Other tunnels of this host keep the sender's user, as ours does, and may have the same port.
+    // What enters them leaves by another interface first.
+    ...(carrier.type === "vxlan" ? [mark(outerLink("out", outer, false))] : []),
   ];
-  return { name: USERS_CHAIN, hook: null, rules };
+}
+
+/** IPv6 lets every user send from any address: such packets would count as a container's. */
+function userSourceRules(input: FamilyInput): DesiredRule[] {
+  const { family, carrier, isDirect, link: outer, config, subnet, hasFib } = input;
+  if (family === 4) return [];
+  const source = addressField(family, "source");
+  const { network } = ofFamily(config.ranges, family)!;
+  const notOwn: FirewallMatch = hasFib
+    ? { type: "local_source", isLocal: false }
+    : inPrefix(source, subnet, false);
+  const ways = [
+    ...(carrier === null ? [] : [link("out", carrier.device)]),
+    ...(isDirect ? [outerLink("out", outer)] : []),
+  ];
+  return ways.map((way) =>
+    drop(GUARD_REASONS.sourceNotOwn, way, inPrefix(source, network), notOwn)
+  );
+}
+
+/** What holds for packets of local users who are not root, and not the user of this process. */
+function usersChains(input: FamilyInput): DesiredChain[] {
+  const { carrier, uid } = input;
+  const rules = [
+    ...userSourceRules(input),
+    ...(carrier === null ? [] : tunnelUserRules(input, carrier)),
+  ];
+  if (rules.length === 0) return [];
+  const others = uid === 0 ? [] : [leave({ type: "user", uid, isEqual: true })];
+  return [{ name: USERS_CHAIN, hook: null, rules: [...others, ...rules] }, outputChain()];
 }
 
 /** Packets that no local socket sent are no match for a user, and pass at the first look. */
@@ -757,10 +856,10 @@ function chainsOf(input: FamilyInput): DesiredChain[] {
   return [
     ...(isKernels(carrier) ? [tunnelChain(input, carrier)] : []),
     ...(carrier === null ? [] : [forwardedChain(input)]),
-    ...(isDirect ? [directChain(input)] : []),
+    ...(isDirect ? [directChain(input), directInputChain(input)] : []),
     inputChain(input),
     forwardChain(input),
-    ...(carrier === null ? [] : [usersChain(input, carrier), outputChain()]),
+    ...usersChains(input),
     ...(carrier?.type === "ipip" ? [ipipChain(input, carrier.device)] : []),
   ];
 }
@@ -788,9 +887,7 @@ export function planGuard(input: GuardInput): DesiredTable[] {
     const one = { ...input, family, subnet, carrier, hasFib: true };
     const chains = chainsOf(one);
     const table = { family, name: GUARD_TABLE, sets: setsOf(one), chains } as const;
-    return carrier === null
-      ? [table]
-      : [{ ...table, plainerChains: chainsOf({ ...one, hasFib: false }) }];
+    return [{ ...table, plainerChains: chainsOf({ ...one, hasFib: false }) }];
   });
 }
 

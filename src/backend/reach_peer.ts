@@ -19,7 +19,10 @@ function isDirectedBroadcast(address: IpAddress, { ways }: OuterLink): boolean {
 }
 
 /** Why a peer with this public address cannot be served; null: it can be. */
-function addressFault(address: IpAddress, link: OuterLink): string | null {
+function addressFault(
+  address: IpAddress,
+  { link, surroundings }: Pick<PlanInput, "link" | "surroundings">,
+): string | null {
   const { family } = address;
   if (ofFamily(link.publicAddresses, family)?.equals(address)) {
     return `it has our public address ${address}`;
@@ -28,6 +31,8 @@ function addressFault(address: IpAddress, link: OuterLink): string | null {
   if (ofFamily(link.addresses, family)?.equals(address)) {
     return `its public address ${address} is ours, on ${link.name}`;
   }
+  const own = surroundings?.find(({ ownAddress }) => ownAddress?.equals(address));
+  if (own !== undefined) return `its public address ${address} is this host's own, in ${own.what}`;
   if (address.isUnspecified()) return isNone("unspecified");
   if (address.isLoopback()) return isNone("a loopback address");
   if (address.isMulticast()) return isNone("a multicast address");
@@ -67,7 +72,7 @@ export function reachPeer(
   input: PlanInput,
   routesWholeNetwork = false,
 ): PeerEntry | string {
-  const { config, link, lease } = input;
+  const { config, lease } = input;
   if (peer.backendType !== backendType) {
     return `its backend is ${peer.backendType}, ours is ${backendType}`;
   }
@@ -76,7 +81,7 @@ export function reachPeer(
   if (subnet === undefined || address === undefined) {
     return `it has no IPv${family} subnet or address`;
   }
-  const fault = addressFault(address, link);
+  const fault = addressFault(address, input);
   if (fault !== null) return fault;
   const network = ofFamily(config.ranges, family)?.network;
   // Its datagrams would be routed into the tunnel, and each into another, without end.

@@ -17,6 +17,7 @@ import {
 import {
   type KnownExpression,
   NF_NAT_RANGE_PROTO_RANDOM_FULLY,
+  NFT_FIB_RESULT_ADDRTYPE,
   NFT_FIB_RESULT_OIF,
   NFT_META_IIF,
   NFT_META_IIFNAME,
@@ -37,6 +38,7 @@ import {
   register32,
 } from "../netlink/nftables/expression.ts";
 import type { TableName } from "../netlink/nftables/layout.ts";
+import { RTN_LOCAL } from "../netlink/route.ts";
 import type { NftRule } from "../netlink/nftables/rule.ts";
 import type { NftTable } from "../netlink/nftables/table.ts";
 import {
@@ -230,6 +232,16 @@ export function matchExpressions(match: FirewallMatch): KnownExpression[] {
         compared(hostUint32(match.isSame ? 1 : 0), true),
       ];
     }
+    case "local_source":
+      return [
+        {
+          type: "fib",
+          register: NFT_REG_1,
+          flags: NFTA_FIB_F_SADDR,
+          result: NFT_FIB_RESULT_ADDRTYPE,
+        },
+        compared(hostUint32(RTN_LOCAL), match.isLocal),
+      ];
   }
 }
 

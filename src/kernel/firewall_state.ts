@@ -84,7 +84,9 @@ export type FirewallMatch =
     readonly isMember: boolean;
   }
   /** Whether a packet to its source would leave by the interface that it came in by. */
-  | { readonly type: "reverse_path"; readonly isSame: boolean };
+  | { readonly type: "reverse_path"; readonly isSame: boolean }
+  /** Whether its source is an address of this host. */
+  | { readonly type: "local_source"; readonly isLocal: boolean };
 
 /** What happens to a packet that matches a rule; no later rule sees it, except after `mark`. */
 export type FirewallVerdict =

@@ -59,6 +59,7 @@ const RTPROT_NAMES: Readonly<Record<number, string>> = {
 
 // rtm_type
 export const RTN_UNICAST = 1;
+export const RTN_LOCAL = 2;
 export const RTN_BLACKHOLE = 6;
 export const RTN_UNREACHABLE = 7;
 

@@ -60,7 +60,7 @@ describe("what is guarded", () => {
     [ipipBackend, ["tunnel", "forwarded", "input", "forward", "users", "output", "prerouting"]],
     [udpBackend, ["forwarded", "input", "forward", "users", "output"]],
     [userspaceVxlanBackend, ["forwarded", "input", "forward", "users", "output"]],
-    [hostGwBackend, ["direct", "input", "forward"]],
+    [hostGwBackend, ["direct", "direct_input", "input", "forward"]],
   ];
   for (const [backend, chains] of cases) {
     test(`${backend.type}: ${chains.join(", ")}`, () => {

@@ -36,6 +36,7 @@ export const NFT_PAYLOAD_NETWORK_HEADER = 1;
 export const NFT_PAYLOAD_TRANSPORT_HEADER = 2;
 // enum nft_fib_result, enum nft_fib_flags
 export const NFT_FIB_RESULT_OIF = 1;
+export const NFT_FIB_RESULT_ADDRTYPE = 3;
 export const NFTA_FIB_F_SADDR = 1 << 0;
 export const NFTA_FIB_F_IIF = 1 << 3;
 export const NFTA_FIB_F_PRESENT = 1 << 5;

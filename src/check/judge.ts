@@ -36,14 +36,14 @@ function judgeClock({ clock }: HostFacts): Judged {
   const name = "clock";
   const { now_ms, isSynchronised, newestState_ms } = clock;
   const seen = new Date(now_ms).toISOString().replace(/\.\d+Z$/, "Z");
-  const advice = "Set it: leases and certificates go by it.";
+  const advice = "Set the clock: leases and certificates depend on it.";
   if (now_ms < CLOCK_MIN_MS) return { name, result: "warning", seen: `${seen}, not set`, advice };
   if (newestState_ms !== null && newestState_ms > now_ms + CLOCK_SLACK_MS) {
     const behind = `${seen}, before the state directory was written`;
     return { name, result: "warning", seen: behind, advice };
   }
   if (isSynchronised === false) {
-    const loose = `${seen}, kept by nothing`;
+    const loose = `${seen}, not kept right by a time service`;
     return { name, result: "warning", seen: loose, advice: "Run a time service (NTP)." };
   }
   return { name, result: "ok", seen, advice: "" };

@@ -65,19 +65,24 @@ function judgeTunDevice({ tun }: HostFacts): Judged {
     name,
     result: "warning",
     seen,
-    advice: "It works, more slowly; Linux 6.2 has them all.",
+    advice: "Selvage works, but more slowly. Linux 6.2 has all of csum, tso, uso and multi-queue.",
   };
 }
 
 function judgeUdpOffloads({ udpOffloads }: HostFacts): Judged {
   const name = "UDP offloads";
   if (udpOffloads === null) {
-    const advice = "See why this process may open no UDP socket on the loopback.";
+    const advice = "Find out why this process cannot open a UDP socket on the loopback address.";
     return { name, result: "warning", seen: "not looked at: no UDP socket opens", advice };
   }
   const seen = udpOffloads.join(", ") || "none";
   if (udpOffloads.length === 2) return { name, result: "ok", seen, advice: "" };
-  return { name, result: "warning", seen, advice: "It works, more slowly; Linux 5.0 has both." };
+  return {
+    name,
+    result: "warning",
+    seen,
+    advice: "Selvage works, but more slowly. Linux 5.0 has both.",
+  };
 }
 
 /** A device that the kernel makes, and the one backend that needs it. */
@@ -88,7 +93,7 @@ function judgeDevice(kind: string, trial: Trial, backend: BackendName): Judged {
   }
   if (trial.state === "unseen") {
     const seen = `not looked at: ${trial.why}`;
-    const advice = `Run it as root to know; only ${backend} needs it.`;
+    const advice = `Run selvage check as root to find out; only ${backend} needs this.`;
     return { name, result: "warning", seen, advice, leavesOpen: [backend] };
   }
   const advice = `Load the kernel module (modprobe ${kind}); only ${backend} needs it.`;
@@ -100,7 +105,7 @@ function judgeNftables({ nftables }: HostFacts): Judged {
   if (nftables.state === "works") return { name, result: "ok", seen: "answers", advice: "" };
   if (nftables.state === "unseen") {
     const seen = `not looked at: ${nftables.why}`;
-    return { name, result: "warning", seen, advice: "Run it as root to know." };
+    return { name, result: "warning", seen, advice: "Run selvage check as root to find out." };
   }
   const advice = "Load the kernel module (modprobe nf_tables). --ip-masq and --guard need it; " +
     "without the guard local users, containers and strangers can send packets into the overlay.";
@@ -109,21 +114,23 @@ function judgeNftables({ nftables }: HostFacts): Judged {
 
 /** For information: nothing needs it. */
 function judgeIoUring({ ioUring }: HostFacts): Judged {
-  const seen = ioUring.state === "works" ? "answers" : `not to be had: ${ioUring.why}`;
+  const seen = ioUring.state === "works" ? "answers" : `not available: ${ioUring.why}`;
   return { name: "io_uring", result: "ok", seen: `${seen}; nothing needs it`, advice: "" };
 }
 
 /** For information, but on old kernels, where each peer of the kernel's VXLAN takes a place. */
 function judgeNeighbours({ gcThresh3, kernelRelease }: HostFacts): Judged {
   const name = "neighbour table";
-  if (gcThresh3 === null) return { name, result: "ok", seen: "bound not shown", advice: "" };
+  if (gcThresh3 === null) {
+    return { name, result: "ok", seen: "its limit cannot be read", advice: "" };
+  }
   const seen = `gc_thresh3 ${gcThresh3}`;
   if (isAtLeast(kernelRelease, UNBOUNDED_NEIGHBOURS)) {
-    return { name, result: "ok", seen: `${seen}; peers do not count`, advice: "" };
+    return { name, result: "ok", seen: `${seen}; peers take no entries of it`, advice: "" };
   }
   const advice =
     "For more peers in the kernel's VXLAN: sysctl -w net.ipv4.neigh.default.gc_thresh3=N";
-  return { name, result: "warning", seen: `${seen}; peers count`, advice };
+  return { name, result: "warning", seen: `${seen}; each peer of vxlan takes an entry`, advice };
 }
 
 export function judgeKernel(facts: HostFacts): Judged[] {

@@ -42,7 +42,7 @@ function judgeForwarding({ forwarding, config }: HostFacts, family: Family): Jud
     const advice = `selvage run switches it on; by hand: ${set}`;
     return { name, result: "warning", seen: "off", advice };
   }
-  const advice = `As root, where /proc/sys can be written: ${set}`;
+  const advice = `Run this as root, in a place where /proc/sys is writable: ${set}`;
   return { name, result: "missing", seen: "off, and cannot be set here", advice, blocks: BACKENDS };
 }
 
@@ -64,7 +64,8 @@ function judgeRpFilter({ rpFilter, link }: HostFacts): Judged[] {
   if (!("name" in link) || rpFilter === null) return [];
   const name = "rp_filter";
   if (rpFilter !== STRICT) return [{ name, result: "ok", seen: `${rpFilter}`, advice: "" }];
-  const advice = `Where hosts have several ways: sysctl -w net.ipv4.conf.${link.name}.rp_filter=2`;
+  const advice = "If packets of peers can arrive by several interfaces, run: sysctl -w " +
+    `net.ipv4.conf.${link.name}.rp_filter=2`;
   return [{ name, result: "warning", seen: `strict at ${link.name}`, advice }];
 }
 
@@ -156,7 +157,12 @@ function judgePort(port: PortFacts, facts: HostFacts): Judged {
   if (trial.state === "works") return { name, result: "ok", seen: `${where} is free`, advice: "" };
   if (trial.state === "unseen") {
     const seen = `${where} not looked at: ${trial.why}`;
-    return { name, result: "warning", seen, advice: "Look again once the address is ready." };
+    return {
+      name,
+      result: "warning",
+      seen,
+      advice: "Run selvage check again when the address is ready.",
+    };
   }
   const seen = trial.why.includes(where) ? trial.why : `${where}: ${trial.why}`;
   if (isAnotherPrograms(port, facts)) return judgeTakenPort(port, seen);
@@ -175,7 +181,9 @@ function judgePort(port: PortFacts, facts: HostFacts): Judged {
     name,
     result: "warning",
     seen,
-    advice: `Perhaps the kernel's, for ${facts.vxlanDevices[0]}; only its VXLAN can share it.`,
+    advice: `Perhaps the kernel uses it for ${
+      facts.vxlanDevices[0]
+    }. Only vxlan in the kernel can share it.`,
     blocks: ["vxlan (userspace)"],
     leavesOpen: ["vxlan (kernel)"],
   };

@@ -1,4 +1,5 @@
 /** The command line's side of the API: Hono's typed client over the Unix socket or over TCP. */
+import { X509Certificate } from "node:crypto";
 import type { Command } from "commander";
 import { hc } from "hono/client";
 import type { ApiType } from "../api/app.ts";
@@ -79,6 +80,21 @@ function connectError(error: unknown, flags: ClientFlags): unknown {
   );
 }
 
+/** The PEM text of `--api-ca`. Throws `invalid_argument`, which quotes nothing of another file. */
+function readAuthority(path: string): string {
+  const pem = readFileBounded(path);
+  try {
+    if (!pem.includes("-----BEGIN CERTIFICATE-----")) throw new Error("no PEM");
+    new X509Certificate(pem);
+    return pem;
+  } catch (error) {
+    throw new SelvageError("invalid_argument", `--api-ca ${path}: it holds no PEM certificate`, {
+      hint: "Give the file registry.crt of the daemon's state directory.",
+      cause: error,
+    });
+  }
+}
+
 /** The base URL and how to reach it. Throws `UsageError` for a URL that will not do. */
 function target(flags: ClientFlags): { base: string; fetchOptions: FetchOptions } {
   if (flags.api === undefined) {
@@ -93,7 +109,7 @@ function target(flags: ClientFlags): { base: string; fetchOptions: FetchOptions 
   if (url.protocol === "https:") {
     if (flags.apiCa === undefined) return { base: url.origin, fetchOptions: {} };
     // The daemon's certificate is its own authority, and named the same on every host.
-    const tls = { ca: readFileBounded(flags.apiCa), servername: REGISTRY_NAME };
+    const tls = { ca: readAuthority(flags.apiCa), servername: REGISTRY_NAME };
     return { base: url.origin, fetchOptions: { tls } };
   }
   if (url.protocol !== "http:") {

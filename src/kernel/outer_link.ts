@@ -264,8 +264,9 @@ function findByDefaultRoute({ connection, candidates, held }: Selection): Found 
   if (link !== undefined) return { link, address: null };
   throw new SelvageError(
     "not_found",
-    `no IPv4 default route to tell the outer interface by; there are: ${available(candidates)}`,
-    { hint: "Name the interface with --iface=NAME, by its name or its address." },
+    "cannot choose the outer interface: there is no IPv4 default route on any of the " +
+      `interfaces ${available(candidates)}`,
+    { hint: "Name the interface to the other hosts, or its address: --iface=NAME." },
   );
 }
 

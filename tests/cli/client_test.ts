@@ -276,5 +276,15 @@ describe("over TCP", () => {
       const refused = await ask(`status -api ${listener.location}${ca}`);
       assert.deepEqual([refused.code, refused.stdout], [1, ""]);
     }
+    // Such as a join string, or a certificate that was cut short.
+    for (const text of ["selvage1.c2VjcmV0", certificatePem.slice(0, 200)]) {
+      writeFileSync(join(dir, "none.pem"), text);
+      const { code, stderr } = await ask(`status -api ${listener.location} -api-ca DIR/none.pem`);
+      assert.equal(code, 1);
+      assert.match(
+        stderr,
+        /^selvage: --api-ca .*none\.pem: it holds no PEM certificate\n.*crt.*\n$/,
+      );
+    }
   });
 });

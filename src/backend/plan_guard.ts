@@ -4,8 +4,8 @@
  *
  * The kernel's tunnels trust every sender and every inner packet, so both are checked before the
  * kernel takes the packet out. Packet loops in user space check both themselves, and report
- * senders that are no peers by address. They do not see the interface, so the guard keeps from their
- * sockets only what this host's containers and users send there.
+ * senders that are no peers by address. They do not see the interface, so the guard keeps from
+ * their sockets only what this host's containers and users send there.
  */
 import type { NetworkConfig } from "../config/network_config.ts";
 import {
@@ -696,6 +696,23 @@ function forwardedChain(input: FamilyInput): DesiredChain {
   return { name: FORWARDED_CHAIN, hook: null, rules };
 }
 
+/**
+ * Drops what containers send as this host: no far end could tell, and IPv6 forwards it. (IPv4 does
+ * not: a source that is an address of the host's own is refused as martian.)
+ */
+function asHostRules({ family, carrier, isDirect, link: outer }: FamilyInput): DesiredRule[] {
+  const own = family === 6 ? ofFamily(outer.addresses, 6) : undefined;
+  if (own === undefined) return [];
+  const devices = [
+    ...(carrier === null ? [] : [carrier.device]),
+    ...(isDirect ? [outer.name] : []),
+  ];
+  const source = addressField(family, "source");
+  return devices.map((device) =>
+    drop(GUARD_REASONS.sourceNotOwn, link("out", device), equals(source, own.toBytes()))
+  );
+}
+
 function forwardChain(input: FamilyInput): DesiredChain {
   const { family, carrier, isDirect, subnet, link: outer, config } = input;
   const source = addressField(family, "source");
@@ -717,20 +734,8 @@ function forwardChain(input: FamilyInput): DesiredChain {
     outerLink("in", outer, false),
     inPrefix(destination, range.network),
   );
-  const devices = [
-    ...(carrier === null ? [] : [carrier.device]),
-    ...(isDirect ? [outer.name] : []),
-  ];
-  // Containers that send as this host: no far end could tell, and IPv6 forwards it. (IPv4 does not:
-  // a source that is an address of the host's own is refused as martian.)
-  const ownAddress = family === 6 ? ofFamily(outer.addresses, 6) : undefined;
-  const asHost = ownAddress === undefined
-    ? []
-    : devices.map((device) =>
-      drop(sourceNotOwn, link("out", device), equals(source, ownAddress.toBytes()))
-    );
   const rules = [
-    ...asHost,
+    ...asHostRules(input),
     // As in the input chain: the tunnel's rules saw only the first of many datagrams (UDP GSO).
     ...(isKernels(carrier)
       ? [drop(

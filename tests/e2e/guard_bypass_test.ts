@@ -1,7 +1,7 @@
 /**
- * Ways around the guard: many datagrams that the kernel handles as one packet, source addresses that
- * IPv6 lets every user choose, a host's own tunnel, marks, packets in pieces, and frames for one
- * host that hold a packet for all. Where only the guard stops them, the same attacks arrive without
+ * Ways around the guard: many datagrams that the kernel handles as one packet, source addresses
+ * that IPv6 lets every user choose, a host's own tunnel, marks, packets in pieces, and frames for
+ * one host that hold a packet for all. Where only the guard stops them, the same attacks arrive without
  * it.
  */
 import assert from "node:assert/strict";
@@ -169,7 +169,7 @@ function asPeerToOwnHost(ground: Ground) {
   };
 }
 
-describe("a host's own tunnel takes nothing from its containers and users that send as a peer", () => {
+describe("a host's own tunnel takes nothing from its containers and users as a peer", () => {
   test("udp; with --guard=false it does, and the guard comes back with the switch", () =>
     withGround({ Type: "udp" }, [4], async (ground) => {
       const { lab } = ground;
@@ -212,7 +212,7 @@ describe("a host's own tunnel takes nothing from its containers and users that s
   }
 });
 
-describe("a user who sends from an address of the overlay that is not the host's, over IPv6", () => {
+describe("a user who sends from an address of a container, over IPv6", () => {
   const attack = (ground: Ground) => (text: string) =>
     sendByProgram(ground.lab.network(2).host, AS_USER, {
       from: ground.subnets.peer.address.add(9n),
@@ -321,7 +321,7 @@ function malformed(ground: Ground): readonly (readonly [reason: string, inner: U
 }
 
 for (const backend of [{ Type: "udp" }, USERSPACE_VXLAN]) {
-  test(`${Object.values(backend).join(", ")}: packets in pieces, with options, or of wrong length`, () =>
+  test(`${Object.values(backend).join(", ")}: packets cut, with options, or of wrong length`, () =>
     withGround(backend, [4], async (ground) => {
       const expected = new Map<string, number>();
       for (const [reason, inner] of malformed(ground)) {

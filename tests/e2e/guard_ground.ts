@@ -1,6 +1,6 @@
 /**
- * The ground of the attacks on a tunnel: two nodes with containers, a machine on the underlay that is
- * no node, and what each of them may and may not send.
+ * The ground of the attacks on a tunnel: two nodes with containers, a machine on the underlay
+ * that is no node, and what each of them may and may not send.
  */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";

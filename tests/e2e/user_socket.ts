@@ -25,12 +25,14 @@ my $name = sub {
 socket(my $socket, $domain, SOCK_DGRAM, 0) or die "socket: $!";
 my ($IPPROTO_IP, $IP_FREEBIND, $IPPROTO_IPV6, $IPV6_FREEBIND) = (0, 15, 41, 78);
 if ($from) {
-  setsockopt($socket, $isV6 ? $IPPROTO_IPV6 : $IPPROTO_IP, $isV6 ? $IPV6_FREEBIND : $IP_FREEBIND, pack("i", 1))
-    or die "freebind: $!";
+  my ($level, $option) = $isV6 ? ($IPPROTO_IPV6, $IPV6_FREEBIND) : ($IPPROTO_IP, $IP_FREEBIND);
+  setsockopt($socket, $level, $option, pack("i", 1)) or die "freebind: $!";
   bind($socket, $name->($from, 0)) or die "bind: $!";
 }
 my ($IPPROTO_UDP, $UDP_SEGMENT, $SOL_SOCKET, $SO_MARK) = (17, 103, 1, 36);
-if ($segment) { setsockopt($socket, $IPPROTO_UDP, $UDP_SEGMENT, pack("i", $segment)) or die "segment: $!" }
+if ($segment) {
+  setsockopt($socket, $IPPROTO_UDP, $UDP_SEGMENT, pack("i", $segment)) or die "segment: $!";
+}
 if ($mark) { setsockopt($socket, $SOL_SOCKET, $SO_MARK, pack("i", $mark)) }
 send($socket, $data, 0, $name->($to, $port)) or $!{EPERM} or die "send: $!";
 `;

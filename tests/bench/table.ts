@@ -132,21 +132,26 @@ function originText(report: Report): string {
     `test, on ${coreCount} cores of ${processor} with ${memory_GiB} GiB, Linux ${kernel}.\n`;
 }
 
-const RATIO_TEXT = "Ratios to kernel VXLAN. Throughput: more is better; latency and processor " +
-  "time: less is.\n";
-const MEDIAN_TEXT = "Medians, and half the distance between the extremes. UDP: datagrams that " +
-  "arrived, in thousands a second; one sender sends them, with a system call for each. " +
-  "Processor time: seconds for a gigabyte of one TCP stream, of the whole machine, load " +
-  "generator included, and of the daemons of both hosts alone. The kernel books what it does for " +
-  "a packet on whoever happens to run, so only the first compares paths. Memory: resident, of " +
-  "the second host's daemon.\n";
+const RATIO_TEXT =
+  "Ratios to kernel VXLAN. For throughput, a higher ratio is better; for latency " +
+  "and processor time, a lower one.\n";
+const MEDIAN_TEXT = "Medians of the rounds; ± is half the distance between the lowest and the " +
+  "highest value. UDP: datagrams that arrived, in thousands per second; one " +
+  "sender sends them, with one system call for each. Processor time: seconds for " +
+  'one gigabyte of one TCP stream. "machine" is the whole machine with the load ' +
+  'generator; "daemons" is only the daemons of both hosts. The kernel charges its ' +
+  "work for a packet to whichever process runs at that moment, so only the " +
+  "figures of the whole machine compare paths. Memory: resident memory of the " +
+  "second host's daemon.\n";
 
-const FIGURE_TEXT = "Quotients of two paths are medians of the rounds' quotients. A node's " +
-  "memory is that of a host that joined and runs one process of the executable, whose registry " +
-  "runs from another file: just after the join, and settled, when it has given back what the " +
-  "start took (after 5 s) and been idle for a minute (30 samples, one a second). Peers in the " +
-  "kernel: from leases in memory, over the plan, to the dump that shows every route, each time " +
-  "in a process of its own.\n";
+const FIGURE_TEXT =
+  "Each ratio of two paths is the median of the ratios of the rounds. Memory is " +
+  "that of a node that joined and runs the only process of its executable file " +
+  "(the registry runs from another file). It is measured just after the join, and " +
+  "settled: when the node has given back the memory that the start took (after 5 " +
+  "s) and has been idle for a minute (30 samples, one per second). Peers in the " +
+  "kernel: the time from leases in memory, through the plan, to the dump that " +
+  "shows every route, each time in a new process.\n";
 
 /** Everything in the report, as paragraphs, tables and lists; `chart` is a path for an image. */
 export function formatReport(report: Report, chart: string | null): string {

@@ -1,8 +1,8 @@
 /**
  * Ways around the guard: many datagrams that the kernel handles as one packet, source addresses
  * that IPv6 lets every user choose, a host's own tunnel, marks, packets in pieces, and frames for
- * one host that hold a packet for all. Where only the guard stops them, the same attacks arrive without
- * it.
+ * one host that hold a packet for all. Where only the guard stops them, the same attacks arrive
+ * without it.
  */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";

@@ -568,6 +568,35 @@ function fromRange({ family, config, link: outer, subnet }: FamilyInput): Firewa
   ];
 }
 
+/**
+ * Drops packets for our subnet from an address of the overlay that came in by a link which does not
+ * lead to that address: a stranger on another link of this host sent them.
+ */
+function otherLinkRules(input: FamilyInput): DesiredRule[] {
+  const { family, config, carrier, link: outer, subnet, hasFib } = input;
+  // Without it containers of this host look like strangers.
+  if (!hasFib) return [];
+  const range = ofFamily(config.ranges, family)!;
+  const last = IpPrefix.of(range.subnetMax, range.subnetLength).last.toBytes();
+  return [
+    drop(
+      GUARD_REASONS.outsideTunnel,
+      ...(carrier === null ? [] : [link("in", carrier.device, false)]),
+      outerLink("in", outer, false),
+      inPrefix(addressField(family, "destination"), subnet),
+      {
+        type: "range",
+        field: addressField(family, "source"),
+        first: range.subnetMin.toBytes(),
+        last,
+      },
+      // What the host sends to itself has no way back on some kernels.
+      link("in", LOOPBACK_LINK, false),
+      { type: "reverse_path", isSame: false },
+    ),
+  ];
+}
+
 const DIRECT_CHAIN = "direct";
 
 /** Lets only packets from the subnet of a peer return to the calling chain. */
@@ -667,6 +696,7 @@ function inputChain(input: FamilyInput): DesiredChain {
       ? [overlayMtuRule(ofFamily(config.ranges, family)!.network, carrier.device, pathMtu)]
       : []),
     ...unencapsulated,
+    ...otherLinkRules(input),
   ];
   return { name: "input", hook: "filter input", rules };
 }
@@ -744,6 +774,7 @@ function forwardChain(input: FamilyInput): DesiredChain {
         inPrefix(destination, subnet, false),
       )]
       : []),
+    ...otherLinkRules(input),
     // Containers that send from an address of another node's. What leaves by a tunnel its far end
     // checks, which costs nothing more there.
     ...(isDirect ? [forged()] : [isInside]),

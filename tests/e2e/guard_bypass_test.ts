@@ -6,6 +6,7 @@
  */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
+import process from "node:process";
 import { describe, test } from "node:test";
 import { type Netns, withNetns } from "../../ffi/netns.ts";
 import { GUARD_MARK } from "../../src/backend/plan_guard.ts";
@@ -347,5 +348,33 @@ for (const backend of [{ Type: "udp" }, USERSPACE_VXLAN]) {
       } finally {
         anywhere.close();
       }
+    }));
+}
+
+/** Joins hosts 1 and 3 by a second link, eth1, over which host 3 sends what goes to host 1. */
+function joinBySecondLink({ lab }: Ground): void {
+  const [first, third] = [lab.network(1).host, lab.network(3).host];
+  const there = `/proc/${process.pid}/fd/${first.fd}`;
+  ip(lab, third, `link add eth1 type veth peer name eth1 netns ${there}`);
+  for (const [netns, host] of [[first, 1], [third, 3]] as const) {
+    ip(lab, netns, `addr add 192.0.2.${host}/24 dev eth1`);
+    ip(lab, netns, "link set eth1 up");
+  }
+  ip(lab, third, `route add ${lab.network(1).outerAddress}/32 via 192.0.2.1 dev eth1`);
+  withNetns(first, () => writeFileSync("/proc/sys/net/ipv4/conf/eth1/rp_filter", "0"));
+}
+
+for (const backend of [KERNEL_VXLAN, { Type: "udp" }, { Type: "host-gw" }]) {
+  test(`${backend.Type}: a stranger on another link of a host reaches no container`, () =>
+    withGround(backend, [4], async (ground) => {
+      openHost1(ground);
+      joinBySecondLink(ground);
+      const { victim } = ground.subnets;
+      for (const from of [ground.container(2), `${victim.address.add(9n)}`]) {
+        await ground.isStopped(`a stranger from ${from}`, (text) => {
+          ground.sendRaw(3, udpPacket(from, ground.container(1), PORT, text));
+        });
+      }
+      await ground.counts(1, "guard_outside_tunnel", 6);
     }));
 }

@@ -59,6 +59,7 @@ const ETHERTYPES: Readonly<Record<Family, number>> = { 4: 0x0800, 6: 0x86dd };
 /** In the IP header (RFC 791, RFC 8200). */
 const SOURCE_OFFSETS: Readonly<Record<Family, number>> = { 4: 12, 6: 8 };
 const KEY_TYPES = { 4: "ipv4_addr", 6: "ipv6_addr" } as const;
+const LOOPBACK = IpPrefix.parse("127.0.0.0/8");
 const LOOPBACK_LINK = "lo";
 /** No address of a host, or valid only on one link (RFC 6890): such a source identifies no host. */
 const SPECIAL: Readonly<Record<Family, readonly IpPrefix[]>> = {
@@ -662,10 +663,26 @@ function ownTunnelRules(input: FamilyInput, carrier: Carrier): DesiredRule[] {
   ];
 }
 
+/**
+ * Many datagrams may come as one packet (UDP GSO on a virtual link), of which the tunnel's rules
+ * see only the first one's inner addresses. What must never be reached is checked again behind the
+ * tunnel. All other destinations cannot be: other rules of this host may have translated them by
+ * then (DNAT, such as Docker's published ports and the node ports of Kubernetes).
+ */
+function innerDestinationRules({ family, subnet }: FamilyInput, { device }: Carrier) {
+  // The kernel itself refuses such addresses over IPv6.
+  if (family === 6) return [];
+  const destination = addressField(family, "destination");
+  const broadcast = IpPrefix.of(subnet.last, bitsOf(family));
+  return [LOOPBACK, ...(subnet.length <= 30 ? [broadcast] : [])].map((prefix) =>
+    drop(GUARD_REASONS.destinationNotOurs, link("in", device), inPrefix(destination, prefix))
+  );
+}
+
 function inputChain(input: FamilyInput): DesiredChain {
   const { family, carrier, isDirect, subnet, config } = input;
   const destination = addressField(family, "destination");
-  const { outsideTunnel, pathMtu, destinationNotOurs } = GUARD_REASONS;
+  const { outsideTunnel, pathMtu } = GUARD_REASONS;
   const unencapsulated = isDirect
     ? [jump(DIRECT_INPUT_CHAIN, ...fromRange(input))]
     : [drop(outsideTunnel, inPrefix(destination, subnet), ...fromRange(input))];
@@ -675,20 +692,7 @@ function inputChain(input: FamilyInput): DesiredChain {
         usualRule(input, carrier),
         jump(TUNNEL_CHAIN, ...outerMatches(family, carrier)),
         ...pathMtuRules(family, carrier.type, QUOTED_HOSTS, GUARD_REASONS.pathMtu),
-        // Many datagrams may come as one packet (UDP GSO on a virtual link): the rules above see
-        // only the first one's inner addresses.
-        drop(
-          destinationNotOurs,
-          link("in", carrier.device),
-          inPrefix(destination, subnet, false),
-        ),
-        ...(hasBroadcast(input)
-          ? [drop(
-            destinationNotOurs,
-            link("in", carrier.device),
-            equals(destination, subnet.last.toBytes()),
-          )]
-          : []),
+        ...innerDestinationRules(input, carrier),
       ]
       : []),
     ...(carrier?.type === "userspace" ? ownTunnelRules(input, carrier) : []),
@@ -766,14 +770,6 @@ function forwardChain(input: FamilyInput): DesiredChain {
   );
   const rules = [
     ...asHostRules(input),
-    // As in the input chain: the tunnel's rules saw only the first of many datagrams (UDP GSO).
-    ...(isKernels(carrier)
-      ? [drop(
-        destinationNotOurs,
-        link("in", carrier.device),
-        inPrefix(destination, subnet, false),
-      )]
-      : []),
     ...otherLinkRules(input),
     // Containers that send from an address of another node's. What leaves by a tunnel its far end
     // checks, which costs nothing more there.

@@ -19,17 +19,37 @@ const SO_PEERCRED = 17;
 /** `struct ucred`: pid, uid and gid, 32 bits each. */
 const UCRED_SIZE = 12;
 const EADDRINUSE = errnoNumber("EADDRINUSE");
+const EAGAIN = errnoNumber("EAGAIN");
 
 function openSocket(): number {
   const type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
   return check(libc.socket(AF_UNIX, type, 0), "open a unix socket");
 }
 
+/** How many processes can ask for the holder between two rounds of `DRAIN_MS`. */
+const BACKLOG = 128;
+const DRAIN_MS = 10_000;
+
 export class NamespaceName {
   readonly #fd: number;
+  readonly #timer: ReturnType<typeof setInterval>;
 
   private constructor(fd: number) {
     this.#fd = fd;
+    this.#timer = setInterval(() => this.#drain(), DRAIN_MS);
+    this.#timer.unref();
+  }
+
+  /**
+   * Removes the connections of processes that asked for the holder. The kernel keeps them in the
+   * queue after those processes have ended, and once it is full, nobody can ask any more.
+   */
+  #drain(): void {
+    for (let count = 0; count <= BACKLOG; count++) {
+      const fd = libc.accept4(this.#fd, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
+      if (fd < 0) return;
+      closeFd(fd);
+    }
   }
 
   /** Takes the name; null: another process has it. Throws `SystemError`. */
@@ -43,8 +63,8 @@ export class NamespaceName {
     }
     try {
       check(result, `take the name ${name}`);
-      // What others connect to says whose it is; nobody is ever let in.
-      check(libc.listen(fd, 1), `listen at ${name}`);
+      // A connection shows others the holder (SO_PEERCRED). Nothing is ever sent through it.
+      check(libc.listen(fd, BACKLOG), `listen at ${name}`);
     } catch (error) {
       closeFd(fd);
       throw error;
@@ -54,6 +74,7 @@ export class NamespaceName {
 
   /** Gives the name back. */
   close(): void {
+    clearInterval(this.#timer);
     closeFd(this.#fd);
   }
 }
@@ -64,12 +85,20 @@ export interface NameHolder {
   readonly uid: number;
 }
 
-/** Which process has the name, by the kernel's word; null: none that could be asked. */
-export function holderOf(name: string): NameHolder | null {
+/**
+ * Which process has the name; null: none that listens there was found. The kernel answers, unless
+ * so many processes have asked that the holder's queue is full: then `searchHolder` does.
+ */
+export function holderOf(
+  name: string,
+  searchHolder: (name: string) => NameHolder | null,
+): NameHolder | null {
   const fd = openSocket();
   try {
     const address = sockaddrUn(`@${name}`);
-    if (libc.connect(fd, address, address.length) < 0) return null;
+    if (libc.connect(fd, address, address.length) < 0) {
+      return lastErrno() === EAGAIN ? searchHolder(name) : null;
+    }
     const credentials = new Uint8Array(UCRED_SIZE);
     const size = int32Option(UCRED_SIZE);
     check(

@@ -22,6 +22,7 @@ export const SYMBOLS = {
   socket: { parameters: ["i32", "i32", "i32"] },
   bind: { parameters: ["i32", "buffer", "u32"] },
   listen: { parameters: ["i32", "i32"] },
+  accept4: { parameters: ["i32", "usize", "usize", "i32"] },
   connect: { parameters: ["i32", "buffer", "u32"] },
   getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"] },
   setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"] },

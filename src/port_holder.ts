@@ -1,5 +1,5 @@
-/** Finds out which process holds a port of this host, from what `/proc` shows. */
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+/** Finds out which process holds a port or a socket name of this host, from what `/proc` shows. */
+import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { readFileBounded } from "./files.ts";
 import { type Family, IpAddress } from "./net/ip.ts";
 
@@ -66,6 +66,32 @@ function hasSocket(pid: string, inode: string): boolean {
   }
 }
 
+/** The process that has a socket with this inode; null if `/proc` does not show this process one. */
+function findSocketOwner(inode: string): number | null {
+  const pids = readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name));
+  const pid = pids.find((name) => hasSocket(name, inode));
+  return pid === undefined ? null : Number(pid);
+}
+
+/** `__SO_ACCEPTCON` of linux/net.h, as `/proc/net/unix` prints it: the socket listens. */
+const UNIX_LISTENS = "00010000";
+
+/**
+ * The process that listens at a name of unix(7)'s abstract name space, and its user; null if none
+ * is found. It looks through every process of the host. Never throws.
+ */
+export function findNameHolder(name: string): { pid: number; uid: number } | null {
+  try {
+    const rows = readFileBounded("/proc/thread-self/net/unix", TABLE_SIZE_MAX_BYTES).split("\n");
+    const row = rows.map((line) => line.trim().split(/\s+/))
+      .find((fields) => fields[3] === UNIX_LISTENS && fields[7] === `@${name}`);
+    const pid = row === undefined ? null : findSocketOwner(row[6]!);
+    return pid === null ? null : { pid, uid: statSync(`/proc/${pid}`).uid };
+  } catch {
+    return null;
+  }
+}
+
 /**
  * The process that holds a TCP port (listening) or a UDP port at this address, or at one that takes
  * it in; null where none is found. Looks through every process of the host, so ask it once when a
@@ -79,11 +105,10 @@ export function findPortHolder(
   try {
     const row = [...rowsOf(protocol, 4, address, port), ...rowsOf(protocol, 6, address, port)][0];
     if (row === undefined) return null;
-    const pids = readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name));
-    const pid = pids.find((name) => hasSocket(name, row.inode));
-    if (pid === undefined) return { pid: null, command: null, userId: row.userId };
+    const pid = findSocketOwner(row.inode);
+    if (pid === null) return { pid: null, command: null, userId: row.userId };
     const command = readFileSync(`/proc/${pid}/comm`, "utf8").trimEnd();
-    return { pid: Number(pid), command, userId: row.userId };
+    return { pid, command, userId: row.userId };
   } catch {
     return null;
   }

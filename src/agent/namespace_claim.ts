@@ -1,17 +1,23 @@
 /** That one selvage alone keeps the kernel of a network namespace. */
-import { holderOf, NamespaceName } from "../../ffi/namespace_name.ts";
+import { holderOf, type NameHolder, NamespaceName } from "../../ffi/namespace_name.ts";
 import { SelvageError } from "../errors.ts";
 import { logger } from "../log.ts";
+import { findNameHolder } from "../port_holder.ts";
 
 /** The name that a running selvage has in its network namespace. */
 export const NAMESPACE_NAME = "selvage";
+
+/** The process that has the name in this network namespace; null: none was found. */
+export function findHolder(name = NAMESPACE_NAME): NameHolder | null {
+  return holderOf(name, findNameHolder);
+}
 
 /**
  * Claims the network namespace for this process, until it ends or closes what is returned. Throws
  * `conflict` if another selvage has it: two would undo each other's work without end. null: a
  * process that could not be one has the name, which must keep nobody from starting.
  */
-export function claimNamespace(name = NAMESPACE_NAME, ask = holderOf): NamespaceName | null {
+export function claimNamespace(name = NAMESPACE_NAME, ask = findHolder): NamespaceName | null {
   const claim = NamespaceName.take(name);
   if (claim !== null) return claim;
   const holder = ask(name);

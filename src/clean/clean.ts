@@ -1,9 +1,8 @@
 /** `selvage clean`: removes what a Selvage or a flanneld that has ended left on this host. */
 import { lstatSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { holderOf } from "../../ffi/namespace_name.ts";
 import { NetlinkNetfilterSocket, NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
-import { claimNamespace, NAMESPACE_NAME } from "../agent/namespace_claim.ts";
+import { claimNamespace, findHolder } from "../agent/namespace_claim.ts";
 import { requireCapabilities } from "../agent/preflight.ts";
 import { probeRunning } from "../check/ports.ts";
 import { errorText, fileReason, SelvageError } from "../errors.ts";
@@ -62,7 +61,7 @@ async function withConnections<T>(work: (connections: Connections) => Promise<T>
  */
 function findFlanneld(): number | null {
   const own = readlinkSync("/proc/self/ns/net");
-  const selvage = holderOf(NAMESPACE_NAME)?.pid ?? null;
+  const selvage = findHolder()?.pid ?? null;
   const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
   const found = pids.find((pid) => {
     try {
@@ -143,7 +142,7 @@ function legacyNotes(): string[] {
 
 function findFlannels(options: CleanOptions, { route, netfilter }: Connections): Found {
   const { subnetFile, removesSubnetFile } = options;
-  const isSelvageHere = holderOf(NAMESPACE_NAME) !== null;
+  const isSelvageHere = findHolder() !== null;
   if (removesSubnetFile && isSelvageHere) {
     throw new SelvageError("conflict", `${subnetFile} is in use by the running selvage`, {
       hint: "Leave --remove-subnet-file out.",

@@ -134,6 +134,9 @@ function isFlannelDevice({ name, kind }: Link): boolean {
 /** Flanneld names no protocol, which makes its routes look like an administrator's. */
 const RTPROT_BOOT = 3;
 
+/** Flanneld sets no metric; the kernel then uses 0 for IPv4 and 1024 for IPv6. */
+const DEFAULT_METRICS: readonly number[] = [0, 1024];
+
 /** What is known of the network that flanneld was in, from its subnet.env. */
 export interface FlannelNetwork {
   readonly networks: readonly IpPrefix[];
@@ -143,9 +146,12 @@ export interface FlannelNetwork {
 
 /** Whether flanneld made this route: to a peer's subnet (host-gw), or the one that drops ours. */
 function isFlannelRoute(route: Route, { networks, subnets }: FlannelNetwork): boolean {
-  const { destination, protocol, type, nextHops } = route;
-  if (protocol !== RTPROT_BOOT) return false;
-  if (!networks.some((network) => network.containsPrefix(destination))) return false;
+  const { destination, protocol, type, nextHops, metric } = route;
+  if (protocol !== RTPROT_BOOT || !DEFAULT_METRICS.includes(metric)) return false;
+  // A route to the whole network is not flanneld's: its routes lead to single subnets.
+  const isWithin = (network: IpPrefix) =>
+    network.length < destination.length && network.containsPrefix(destination);
+  if (!networks.some(isWithin)) return false;
   if (type === RTN_BLACKHOLE) return subnets.some((subnet) => subnet.equals(destination));
   const isSubnet = subnets.length === 0 ||
     subnets.some(({ length }) => length === destination.length);

@@ -130,6 +130,20 @@ describe("what flanneld left", () => {
         assert.match(stdout, /Routes to peers were not looked for: .* --network/);
       })));
 
+  test("is found by --network, without the routes of others into that network", () =>
+    withLab(1, (lab) =>
+      withShells(lab, async ([shell]) => {
+        await runAll(shell!, [
+          ...hostGwCommands({ ...TWO, number: 68 }),
+          `ip route add ${NETWORK} via 198.18.0.2`,
+          "ip route add 10.210.69.0/24 via 198.18.0.2 metric 500",
+        ]);
+        assert.deepEqual(cleaned(lab, 1, "--flannel", `--network=${NETWORK}`), [
+          "remove route 10.210.68.0/24 via 198.18.0.2 dev eth0 done",
+        ]);
+        assert.match(await shell!.run("ip route"), /^10\.210\.0\.0\/16 .*\n10\.210\.69\.0\/24 /m);
+      })));
+
   test("in tables of the old iptables is left to the user, with the commands", () =>
     withLab(1, (lab) =>
       withShells(lab, async ([shell]) => {

@@ -179,7 +179,9 @@ export class DataPath {
 
   /** Says that other hosts than before may be on the outer link, which is the same. */
   changeWays(link: OuterLink): void {
-    if (JSON.stringify(link.ways) === JSON.stringify(this.#options.link.ways)) return;
+    const relevant = ({ ways, localAddresses }: OuterLink) =>
+      JSON.stringify([ways, localAddresses]);
+    if (relevant(link) === relevant(this.#options.link)) return;
     this.#options = { ...this.#options, link };
     this.#carryOutIfUp();
   }

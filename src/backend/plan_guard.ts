@@ -228,10 +228,11 @@ function sourceElement(peer: PeerEntry, layout: string, make: () => Uint8Array):
 }
 
 function hostsSet({ family, peers, link: outer }: FamilyInput): DesiredSet {
-  const own = [...outer.addresses, ...outer.publicAddresses];
+  const own = [...outer.addresses, ...outer.publicAddresses, ...outer.localAddresses ?? []];
   const addresses = peers.flatMap(({ publicAddresses }) => ofFamily(publicAddresses, family) ?? [])
-    .filter((address) => address.isHost() && !own.some((one) => one.equals(address)));
+    .filter((address) => address.isHost());
   const elements = new Set(addresses.map(addressElement));
+  for (const address of own) elements.delete(addressElement(address));
   return { name: HOSTS, key: [KEY_TYPES[family]], elements };
 }
 

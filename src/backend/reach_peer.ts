@@ -19,10 +19,7 @@ function isDirectedBroadcast(address: IpAddress, { ways }: OuterLink): boolean {
 }
 
 /** Why a peer with this public address cannot be served; null: it can be. */
-function addressFault(
-  address: IpAddress,
-  { link, surroundings }: Pick<PlanInput, "link" | "surroundings">,
-): string | null {
+function addressFault(address: IpAddress, link: OuterLink): string | null {
   const { family } = address;
   if (ofFamily(link.publicAddresses, family)?.equals(address)) {
     return `it has our public address ${address}`;
@@ -31,15 +28,15 @@ function addressFault(
   if (ofFamily(link.addresses, family)?.equals(address)) {
     return `its public address ${address} is ours, on ${link.name}`;
   }
-  const own = surroundings?.find(({ ownAddress }) => ownAddress?.equals(address));
-  if (own !== undefined) return `its public address ${address} is this host's own, in ${own.what}`;
   if (address.isUnspecified()) return isNone("unspecified");
   if (address.isLoopback()) return isNone("a loopback address");
   if (address.isMulticast()) return isNone("a multicast address");
   // A link-local IPv6 address says nothing without its link.
   if (family === 6 && address.isLinkLocal()) return isNone("a link-local address");
   if (isDirectedBroadcast(address, link)) return isNone(`the broadcast address of ${link.name}`);
-  return address.isHost() ? null : isNone("a broadcast or reserved address");
+  if (!address.isHost()) return isNone("a broadcast or reserved address");
+  const isLocal = link.localAddresses?.some((one) => one.equals(address)) === true;
+  return isLocal ? `its public address ${address} is this host's own` : null;
 }
 
 /** What a route for the subnet would cut this host off from; null: nothing that counts. */
@@ -72,7 +69,7 @@ export function reachPeer(
   input: PlanInput,
   routesWholeNetwork = false,
 ): PeerEntry | string {
-  const { config, lease } = input;
+  const { config, link, lease } = input;
   if (peer.backendType !== backendType) {
     return `its backend is ${peer.backendType}, ours is ${backendType}`;
   }
@@ -81,7 +78,7 @@ export function reachPeer(
   if (subnet === undefined || address === undefined) {
     return `it has no IPv${family} subnet or address`;
   }
-  const fault = addressFault(address, input);
+  const fault = addressFault(address, link);
   if (fault !== null) return fault;
   const network = ofFamily(config.ranges, family)?.network;
   // Its datagrams would be routed into the tunnel, and each into another, without end.

@@ -20,6 +20,8 @@ export interface OuterLink {
   readonly publicAddresses: readonly IpAddress[];
   /** The ways out of it and into its prefixes, the longest prefixes first. */
   readonly ways: readonly Way[];
+  /** Every address of this host on any interface, link-local IPv6 left out; not given: unknown. */
+  readonly localAddresses?: readonly IpAddress[];
   /** Why no packets can leave by it, in one sentence; not given: they can. */
   readonly fault?: string;
 }
@@ -355,7 +357,17 @@ function describe(selection: Selection, found: Found): OuterLink {
     .filter((address) => address !== undefined);
   const { name, index, mtu_bytes } = link;
   const ways = listWays(connection, candidates, link);
-  const chosen = { name, index, mtu_bytes, addresses, publicAddresses, ways };
+  const localAddresses = candidates.addresses.map(({ address }) => address)
+    .filter((address) => address.family === 4 || !address.isLinkLocal());
+  const chosen = {
+    name,
+    index,
+    mtu_bytes,
+    addresses,
+    publicAddresses,
+    ways,
+    localAddresses,
+  };
   return fault === null ? chosen : { ...chosen, fault: `interface ${name} ${fault}` };
 }
 

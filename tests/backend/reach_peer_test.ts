@@ -8,7 +8,7 @@ import { ipipBackend } from "../../src/backend/ipip.ts";
 import { udpBackend } from "../../src/backend/udp.ts";
 import { vxlanBackend } from "../../src/backend/vxlan.ts";
 import { userspaceVxlanBackend } from "../../src/backend/vxlan_userspace.ts";
-import { IpAddress, IpPrefix } from "../../src/net/ip.ts";
+import { IpAddress } from "../../src/net/ip.ts";
 import { configOf, inputOf, leaseOf, LINK } from "./sample.ts";
 
 const BACKENDS: readonly (readonly [name: string, backend: Backend])[] = [
@@ -59,16 +59,9 @@ for (const [name, backend] of BACKENDS) {
     test("an address of another interface of this host", () => {
       const own = IpAddress.parse("192.0.2.77");
       const peer = leaseOf("10.210.66.0-24", [`${own}`], backend.type, data);
-      const surroundings = [{
-        what: "the network 192.0.2.0/24 of eth1",
-        prefix: IpPrefix.parse("192.0.2.0/24"),
-        routeLength: 24,
-        ownAddress: own,
-        mayBeContainers: false,
-      }];
-      const config = configOf({ Type: backend.type });
-      const { skipped } = backend.plan(inputOf(config, [peer], { link: LINK, surroundings }));
-      const reason = `its public address ${own} is this host's own, in ${surroundings[0]!.what}`;
+      const link = { ...LINK, localAddresses: [...LINK.addresses, own] };
+      const { skipped } = backend.plan(inputOf(configOf({ Type: backend.type }), [peer], { link }));
+      const reason = `its public address ${own} is this host's own`;
       assert.deepEqual(skipped, [{ key: "10.210.66.0-24", reason }]);
     });
 

@@ -66,7 +66,9 @@ function hasSocket(pid: string, inode: string): boolean {
   }
 }
 
-/** The process that has a socket with this inode; null if `/proc` does not show this process one. */
+/**
+ * The process that has a socket with this inode; null if `/proc` does not show this process one.
+ */
 function findSocketOwner(inode: string): number | null {
   const pids = readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name));
   const pid = pids.find((name) => hasSocket(name, inode));

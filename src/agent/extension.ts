@@ -68,12 +68,19 @@ async function runLogged(
   }
 }
 
-/** Says in the log which commands this host is going to run. */
+/** Logs which commands this host is going to run, by their names in the configuration. */
 export function announceCommands(commands: ExtensionCommands): void {
-  for (const [name, text] of Object.entries(commands)) {
+  const named = [
+    ["PreStartupCommand", commands.preStartup],
+    ["PostStartupCommand", commands.postStartup],
+    ["SubnetAddCommand", commands.subnetAdd],
+    ["SubnetRemoveCommand", commands.subnetRemove],
+    ["ShutdownCommand", commands.shutdown],
+  ] as const;
+  for (const [name, text] of named) {
     if (text === null) continue;
     const shown = printable(text.slice(0, SHOWN_LENGTH_MAX));
-    logger("extension").info`command ${name} of the network's configuration: ${shown}`;
+    logger("extension").info`${name} of the network's configuration: ${shown}`;
   }
 }
 

@@ -61,7 +61,9 @@ function checkSurroundings(
   if (taken.length === 0) return;
   const networks = config.ranges.map(({ network }) => network).join(" and ");
   const names = [...new Set(taken.map(({ what }) => what))].slice(0, NAMED_MAX).join(", ");
-  const routed = routesWholeNetwork ? "is routed into the tunnel as a whole" : "is routed into it";
+  const routed = routesWholeNetwork
+    ? "is routed into the tunnel as a whole"
+    : "has subnets that are routed to other hosts";
   throw new SelvageError(
     "conflict",
     `the overlay's network ${networks} ${routed}, which would cut this host off from ${names}`,

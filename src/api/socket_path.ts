@@ -105,7 +105,15 @@ export async function placeSocket(
       path: place,
       remove() {
         const now = lstatSync(place, { throwIfNoEntry: false });
-        if (now !== undefined && now.ino === ino && now.dev === dev) unlinkSync(place);
+        if (now === undefined || now.ino !== ino || now.dev !== dev) return;
+        try {
+          unlinkSync(place);
+        } catch (error) {
+          throw new SelvageError("unavailable", `cannot remove ${place}: ${fileReason(error)}`, {
+            hint: "The next start replaces it.",
+            cause: error,
+          });
+        }
       },
     };
   } catch (error) {

@@ -23,10 +23,12 @@ function tryStateDir(path: string): Trial {
 }
 
 /** Throws `unavailable` with what to do if nothing can be put into a directory that is there. */
-function requireAccess(directory: string): void {
+function requireWritable(directory: string, probe: () => void): void {
   try {
-    accessSync(directory, constants.W_OK | constants.X_OK);
-  } catch (error) {
+    probe();
+  } catch (thrown) {
+    // An error of `probeWritable` names its probe file, which the user does not know.
+    const error = thrown instanceof SelvageError ? thrown.cause : thrown;
     const hint = fileHint(codeOf(error), directory);
     const text = `cannot write into ${directory}: ${fileReason(error)}`;
     throw new SelvageError("unavailable", text, { hint, cause: error });
@@ -40,8 +42,11 @@ function tryDirectory(directory: string): Trial {
     if (!statSync(there).isDirectory()) {
       throw new SelvageError("unavailable", `${there} is not a directory`);
     }
-    if (there === resolve(directory)) probeWritable(join(there, "selvage-check"));
-    else requireAccess(there);
+    const isThere = there === resolve(directory);
+    requireWritable(there, () => {
+      if (isThere) probeWritable(join(there, "selvage-check"));
+      else accessSync(there, constants.W_OK | constants.X_OK);
+    });
   });
 }
 

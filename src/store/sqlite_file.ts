@@ -3,7 +3,7 @@ import { chmodSync, closeSync, mkdirSync, openSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { errorText, fileReason, SelvageError } from "../errors.ts";
-import { syncDirectory } from "../files.ts";
+import { fileHint, syncDirectory } from "../files.ts";
 
 /** In place of a path: a database that ends with its process. */
 export const IN_MEMORY = ":memory:";
@@ -39,10 +39,11 @@ function prepareFile(path: string): void {
 
 function openError(schema: SqliteSchema, path: string, error: unknown): SelvageError {
   if (error instanceof SelvageError) return error;
-  const text = `${schema.what} ${path}: ${fileReason(error)}`;
+  const text = `cannot open the ${schema.what} ${path}: ${fileReason(error)}`;
   const code = (error as { code?: unknown }).code;
   if (code === "EACCES" || code === "EPERM" || code === "EROFS") {
-    return new SelvageError("permission", text, { cause: error });
+    const hint = fileHint(code, dirname(path));
+    return new SelvageError("permission", text, { hint, cause: error });
   }
   // Bun gives the number as `errcode`, Deno the text alone (SQLITE_BUSY).
   if (/database is locked/.test(errorText(error))) {

@@ -197,7 +197,7 @@ describe("backend extension", () => {
       await lab.startJoined(2, ["--allow-extension"]);
       assert.ok(existsSync(ran!));
       assert.doesNotMatch(readFileSync(environment!, "utf8"), /secret|SELVAGE|FLANNELD|ETCD/);
-      assert.match(lab.log(2), /command preStartup of the network's configuration: touch /);
+      assert.match(lab.log(2), /PreStartupCommand of the network's configuration: touch /);
       assert.match(lab.log(2), /PreStartupCommand ended with status 0 after \d+\.\d\d s/);
     }));
 

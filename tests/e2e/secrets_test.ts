@@ -139,6 +139,24 @@ describe("what root is advised", () => {
       const row = /^subnet file .*$/m.exec(check.stdout)?.[0] ?? check.stdout;
       assert.match(row, /missing.*EROFS.*read-only: mount it writable/);
       assert.doesNotMatch(check.stdout, /as root/i);
+      // The same for the state directory: the advice names a directory, and what to do.
+      const onPlace = [...flags, `--state-dir=${place}`];
+      const first = runInShell(
+        lab,
+        `mount -t tmpfs -o ro,mode=700 tmpfs '${place}' && `,
+        EXECUTABLE.command,
+        "run",
+        `--net-config=${config}`,
+        ...onPlace,
+      );
+      assert.equal(first.status, 1);
+      const [reason, hint] = first.stderr.split("\n").slice(-3);
+      assert.match(`${reason}`, /cannot open the registry .*registry\.db: read-only .*EROFS/);
+      const advice = `The file system of ${place} is read-only: mount it writable.`;
+      assert.equal(hint, advice);
+      const seen = runInShell(lab, before, EXECUTABLE.command, "check", ...onPlace).stdout;
+      assert.match(seen, /^state directory +missing +cannot write into .*EROFS/m);
+      assert.doesNotMatch(seen, /selvage-check/);
       return Promise.resolve();
     }));
 

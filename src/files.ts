@@ -74,14 +74,24 @@ function removeIfThere(path: string): void {
 
 /**
  * Throws as `writeFileAtomic` would, if it could not put a file at this path; a parent directory
- * that is missing is made.
+ * that is missing is made. Without `content` a full file system is not noticed, because an empty
+ * file needs no room there.
  */
-export function probeWritable(path: string): void {
+export function probeWritable(path: string, content: Uint8Array = new Uint8Array()): void {
   const probe = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString("hex")}`);
   try {
     if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw new Error("a directory");
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-    closeSync(openSync(probe, "wx", 0o600));
+    const file = openSync(probe, "wx", 0o600);
+    try {
+      // A disk may say only here that it has no room.
+      if (content.length > 0) {
+        for (let at = 0; at < content.length;) at += writeSync(file, content, at);
+        fsyncSync(file);
+      }
+    } finally {
+      closeSync(file);
+    }
   } catch (error) {
     throw fileError("write", path, error);
   } finally {

@@ -9,6 +9,9 @@ import type { ClockFacts, PlaceFacts, Trial } from "./facts.ts";
 import type { CheckOptions } from "./options.ts";
 import { attempt, codeOf, valueOr } from "./trial.ts";
 
+/** As much as one page, which a full file system has no room for. */
+const PROBE_CONTENT = new Uint8Array(4096);
+
 /** The nearest directory above a path, itself included, that is there. */
 function existing(path: string): string {
   let at = resolve(path);
@@ -44,7 +47,7 @@ function tryDirectory(directory: string): Trial {
     }
     const isThere = there === resolve(directory);
     requireWritable(there, () => {
-      if (isThere) probeWritable(join(there, "selvage-check"));
+      if (isThere) probeWritable(join(there, "selvage-check"), PROBE_CONTENT);
       else accessSync(there, constants.W_OK | constants.X_OK);
     });
   });
@@ -56,7 +59,7 @@ function tryFile(path: string): Trial {
     if (statSync(path).isDirectory()) {
       throw new SelvageError("unavailable", `${path} is a directory`);
     }
-    probeWritable(path);
+    probeWritable(path, PROBE_CONTENT);
   });
 }
 

@@ -160,6 +160,21 @@ describe("what root is advised", () => {
       return Promise.resolve();
     }));
 
+  test("on a full file system", () =>
+    withLab(1, (lab) => {
+      const place = join(lab.directory, "place");
+      mkdirSync(place);
+      const flags = placeFlags(place, place);
+      const full = `mount -t tmpfs -o size=64k,mode=700 tmpfs '${place}' && ` +
+        `{ head -c 1000000 /dev/zero > '${place}/all' 2>/dev/null; :; } ; `;
+      const { stdout } = runInShell(lab, full, EXECUTABLE.command, "check", ...flags);
+      for (const name of ["state directory", "subnet file", "API socket"]) {
+        const row = new RegExp(`^${name} +missing +.*ENOSPC.* is full.*make room there`, "m");
+        assert.match(stdout, row);
+      }
+      return Promise.resolve();
+    }));
+
   test("without /proc/self/status", () =>
     withLab(1, (lab) => {
       const before = "mount --bind /dev/null /proc/$$/status && ";

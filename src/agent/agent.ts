@@ -26,7 +26,7 @@ import { HostKernel } from "./host_kernel.ts";
 import { hostNeeds, unreachableAddresses } from "./host_needs.ts";
 import type { KernelKeeper } from "./kernel_keeper.ts";
 import type { AgentListeners } from "./listeners.ts";
-import { keepLink, readKeptLink } from "./kept_outer_link.ts";
+import { keepLink, keptLinkPath, readKeptLink } from "./kept_outer_link.ts";
 import { KnownLeases } from "./known_leases.ts";
 import { LeftSubnets } from "./left_subnets.ts";
 import { LeaseKeeper, STORE_ANSWER_MAX_MS } from "./lease_keeper.ts";
@@ -93,6 +93,8 @@ export class Agent {
    * Content of the subnet file; null while the path does not stand, because it is not written then.
    */
   #subnetFile: SubnetFile | null = null;
+  /** The outer link in use, kept for the next start; null: none was in use yet. */
+  #keptLink: OuterLink | null = null;
   /** The path was opened, but something that serves all peers is still missing. */
   #isPathAwaited = false;
   /** While there is no lease to be had. */
@@ -188,9 +190,15 @@ export class Agent {
       keepVtepMacs(stateDir, this.#link.publicAddresses, this.#vtepMacs!);
     });
     const idFile = new KeptFile(nodeIdPath(stateDir), () => keepNodeId(stateDir, this.#mark!.id));
-    // A failure to remember is only a notice, because it stops no packets.
+    // A failure to write these files is no problem of the host, because it stops no packets.
+    const linkFile = new KeptFile(
+      keptLinkPath(stateDir),
+      () => keepLink(stateDir, this.#options.link, this.#keptLink!),
+      () => this.#keptLink !== null,
+    );
+    const link = { check: () => linkFile.check(), failure: null };
     const memory = { check: () => this.#memory!.check(), failure: null };
-    const parts = [...kept, subnets, vtepFile, idFile, memory, ...keptCertificate(stateDir)];
+    const parts = [...kept, subnets, vtepFile, idFile, link, memory, ...keptCertificate(stateDir)];
     const isRegistry = identity === null;
     return new StateKeeper(parts, isRegistry ? REGISTRY_CHECK_INTERVAL_MS : CHECK_INTERVAL_MS);
   }
@@ -490,6 +498,7 @@ export class Agent {
   /** Lets the next start keep this link. A failure does no harm. */
   #keepLink(link: OuterLink): void {
     const { stateDir, link: choice } = this.#options;
+    this.#keptLink = link;
     try {
       keepLink(stateDir, choice, link);
     } catch (error) {

@@ -20,6 +20,10 @@ const schema = z.object({
   flags: z.string(),
 });
 
+export function keptLinkPath(stateDir: string): string {
+  return join(stateDir, FILE_NAME);
+}
+
 function flagsText(choice: OuterLinkChoice): string {
   const { interfaces, interfaceRegexes, canReach, publicAddresses } = choice;
   return JSON.stringify([interfaces, interfaceRegexes, canReach, publicAddresses]);
@@ -27,7 +31,7 @@ function flagsText(choice: OuterLinkChoice): string {
 
 /** What the last run with the same flags used; null: that is not known. */
 export function readKeptLink(stateDir: string, choice: OuterLinkChoice): HeldLink | null {
-  const path = join(stateDir, FILE_NAME);
+  const path = keptLinkPath(stateDir);
   try {
     const kept = checkedJson(schema, readFileBounded(path), path);
     if (kept.flags !== flagsText(choice)) return null;
@@ -48,6 +52,5 @@ export function keepLink(
   { name, addresses }: OuterLink,
 ): void {
   const text = JSON.stringify({ interface: name, addresses, flags: flagsText(choice) });
-  const path = join(stateDir, FILE_NAME);
-  writeFileAtomic(path, `${text}\n`, { mode: 0o600, directoryMode: 0o700 });
+  writeFileAtomic(keptLinkPath(stateDir), `${text}\n`, { mode: 0o600, directoryMode: 0o700 });
 }

@@ -9,7 +9,7 @@ import { type Route, RTN_UNICAST } from "../netlink/route.ts";
 import { getRoute, listAddresses, listLinks, listRoutes } from "../netlink/rtnetlink.ts";
 import { hasErrno } from "../netlink/error.ts";
 import { isOwnRoute } from "./route_diff.ts";
-import { isOwnDevice } from "./state.ts";
+import { isOwnLinkName } from "./state.ts";
 
 export interface OuterLink {
   readonly name: string;
@@ -181,7 +181,7 @@ function linkWith(candidates: Candidates, address: IpAddress): Link | undefined 
 
 /** `eth0 (10.0.0.1), eth1 (no address)`, without our own tunnels: no other host is behind them. */
 function available(candidates: Candidates): string {
-  return candidates.links.filter(({ name, kind }) => !isOwnDevice(name, kind)).map((link) => {
+  return candidates.links.filter(({ name }) => !isOwnLinkName(name)).map((link) => {
     const own = candidates.addresses.filter(({ linkIndex }) => linkIndex === link.index);
     return `${link.name} (${own.map(({ address }) => address).join(", ") || "no address"})`;
   }).join(", ");

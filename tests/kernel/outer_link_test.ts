@@ -25,7 +25,7 @@ const NO_CHOICE: OuterLinkChoice = {
 
 const patterns = (...texts: string[]) => texts.map((text) => new Re2Pattern(text, "test"));
 
-const NAMES = ["lo", "eth0", "eth1", "wlan0", "sit0"];
+const NAMES = ["lo", "eth0", "eth1", "wlan0", "sit0", "selvage0"];
 
 /** The payload of an RTM_NEWADDR with these flags. */
 function address(name: string, text: string, flags = 0x80): Uint8Array {
@@ -179,6 +179,8 @@ describe("the outer link", () => {
     const error = failure(() => choose({}));
     assert.match(error.message, /no IPv4 default route .*eth1 \(192.0.2.1\)/);
     assert.match(error.hint, /--iface=NAME/);
+    // No other host is behind a tunnel of our own.
+    assert.doesNotMatch(error.message, /selvage0/);
   });
 
   test("must have an address of each family that is asked for", () => {

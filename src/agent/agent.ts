@@ -378,9 +378,19 @@ export class Agent {
     const link = () => this.#outerLink!.refresh();
     const { features } = this.#kernel!;
     const whyNotMade = (network: Network) => this.#whyNotMade(network);
-    return awaitNetwork(this.control.store, link, features, signal, whyNotMade, (phase, reason) => {
-      this.#progress.enter(phase, reason);
-    });
+    const hasLeftovers = () => this.#kernel!.hasLeftovers();
+    const { store } = this.control;
+    return awaitNetwork(
+      store,
+      link,
+      features,
+      signal,
+      whyNotMade,
+      hasLeftovers,
+      (phase, reason) => {
+        this.#progress.enter(phase, reason);
+      },
+    );
   }
 
   /**

@@ -2,11 +2,14 @@
 import { readLegacyFilter } from "../../ffi/legacy_iptables.ts";
 import { NetlinkNetfilterSocket, NetlinkRouteSocket } from "../../ffi/netlink_socket.ts";
 import type { HostFeatures } from "../backend/select.ts";
+import { errorText } from "../errors.ts";
 import { Firewall } from "../kernel/firewall.ts";
 import { ForwardAccepts, NO_FORWARDING } from "../kernel/forward_accept.ts";
+import { ownLeftovers } from "../kernel/leftovers.ts";
 import { hasKernelVxlan } from "../kernel/probe.ts";
 import { Reconciler } from "../kernel/reconciler.ts";
 import { listSurroundings, type VitalAddress } from "../kernel/surroundings.ts";
+import { logger } from "../log.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
 import { claimNamespace } from "./namespace_claim.ts";
 
@@ -31,6 +34,16 @@ export class HostKernel {
       surroundings: () => vital === null ? [] : listSurroundings(this.connection, vital),
       allowsCommands,
     };
+  }
+
+  /** Whether devices or routes of ours are in the kernel. False also if the kernel does not say. */
+  hasLeftovers(): boolean {
+    try {
+      return ownLeftovers(this.connection).length > 0;
+    } catch (error) {
+      logger("agent").debug`cannot look for entries of an earlier run: ${errorText(error)}`;
+      return false;
+    }
   }
 
   /** Removes all of ours, also an earlier run's; returns what cannot be, a sentence each. */

@@ -23,9 +23,9 @@ import type { Phase } from "./status.ts";
 /** flannel's: a configuration that is missing or invalid is asked for each second, for ever. */
 const RETRY_MS = 1_000;
 
-/** What a host does without a configuration. */
-const UNTIL_READ = "until it answers, what an earlier run left in the kernel serves its peers, " +
-  "but is not mended";
+/** What still works without a configuration on a host that an earlier run had set up. */
+const UNTIL_READ = "until it answers, the devices and routes that an earlier run left in the " +
+  "kernel stay in use, but Selvage does not repair them";
 
 export interface Network {
   readonly config: NetworkConfig;
@@ -147,7 +147,8 @@ export async function findStoreAway(
 /**
  * Waits until the store has a configuration that this host can obey; `link` says which outer link
  * it has now. `whyNotMade` says why the kernel cannot make the network's devices now (null: it
- * can): until it can, no lease must say that this host has them. `onWaiting` is told the phase and
+ * can): until it can, no lease must say that this host has them. `hasLeftovers` says whether the
+ * kernel has devices or routes of an earlier run. `onWaiting` is told the phase and
  * the reason each time they change. Rejects with what waiting does not mend, and with the signal's
  * reason.
  */
@@ -157,6 +158,7 @@ export async function awaitNetwork(
   host: HostFeatures,
   signal: AbortSignal,
   whyNotMade: (network: Network) => string | null,
+  hasLeftovers: () => boolean,
   onWaiting: (phase: Phase, reason: string) => void,
 ): Promise<Network> {
   let told = "";
@@ -180,7 +182,8 @@ export async function awaitNetwork(
       if (isFinal(store, error)) throw error;
       // The store's own state says what to do about its faults.
       const isAway = isStoreFault(error);
-      const reason = isAway ? `${errorText(error)}; ${UNTIL_READ}` : adviceText(error);
+      const outlook = isAway && hasLeftovers() ? `; ${UNTIL_READ}` : "";
+      const reason = isAway ? `${errorText(error)}${outlook}` : adviceText(error);
       wait(isAway ? "waiting_for_store" : "waiting_for_config", reason);
     }
     await pause(RETRY_MS, signal);

@@ -147,7 +147,7 @@ test("the registry cannot be reached at the start: it waits, and goes on when it
       (status) => status.phase === "waiting_for_store",
     );
     assert.match(waiting.waitingFor!, /cannot be reached/);
-    assert.match(waiting.waitingFor!, /an earlier run left in the kernel .* is not mended/);
+    assert.doesNotMatch(waiting.waitingFor!, /earlier run/, "this host had none");
     await lab.startRegistry();
     await lab.ready(2);
   }));

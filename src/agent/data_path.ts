@@ -3,7 +3,7 @@
  * data plane in user space, or by the user's commands.
  */
 import type { Plan, ShownOptions, SkippedPeer, Tunnel, VtepMacs } from "../backend/backend.ts";
-import { planGuard } from "../backend/plan_guard.ts";
+import { planGuard } from "../backend/guard/plan_guard.ts";
 import { fallbackNotice } from "../backend/select.ts";
 import type { Offload } from "../dataplane/offloads.ts";
 import type { PeerCounters } from "../dataplane/peer_table.ts";

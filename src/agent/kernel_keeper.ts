@@ -4,7 +4,7 @@
  * something cannot be done.
  */
 import type { SkippedPeer } from "../backend/backend.ts";
-import { joinForwardChains } from "../backend/plan_guard.ts";
+import { joinForwardChains } from "../backend/guard/plan_guard.ts";
 import { errorText } from "../errors.ts";
 import { deviceSysctls, forwardingSysctls } from "../kernel/device_sysctls.ts";
 import type { DesiredTable } from "../kernel/firewall_state.ts";

@@ -12,6 +12,7 @@ import {
   NF_INET_PRE_ROUTING,
   NF_IP_PRI_FILTER,
   NF_IP_PRI_NAT_SRC,
+  NF_IP_PRI_RAW,
   type NftChain,
 } from "../netlink/nftables/chain.ts";
 import {
@@ -94,7 +95,8 @@ function hookOf(hook: FirewallHook | null): Pick<NftChain, "type" | "hook" | "pr
   if (hook === "nat postrouting") {
     return { type: "nat", hook: NF_INET_POST_ROUTING, priority: NF_IP_PRI_NAT_SRC };
   }
-  return { type: "filter", hook: FILTER_HOOKS[hook], priority: NF_IP_PRI_FILTER };
+  const priority = hook === "filter prerouting" ? NF_IP_PRI_RAW : NF_IP_PRI_FILTER;
+  return { type: "filter", hook: FILTER_HOOKS[hook], priority };
 }
 
 /** 32 bits as a register holds them. */

@@ -115,7 +115,7 @@ export interface DesiredRule {
 export type FirewallHook =
   /** Where source addresses are translated. */
   | "nat postrouting"
-  /** Packets that have come in and are not routed yet. */
+  /** Packets that have come in, before any rule translates their destination (DNAT). */
   | "filter prerouting"
   /** Packets for this host. */
   | "filter input"

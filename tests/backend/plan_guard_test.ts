@@ -7,7 +7,8 @@ import { extensionBackend } from "../../src/backend/extension.ts";
 import { hostGwBackend } from "../../src/backend/host_gw.ts";
 import { ipipBackend } from "../../src/backend/ipip.ts";
 import { planFirewall } from "../../src/backend/plan_firewall.ts";
-import { type GuardInput, joinForwardChains, planGuard } from "../../src/backend/plan_guard.ts";
+import type { GuardInput } from "../../src/backend/guard/input.ts";
+import { joinForwardChains, planGuard } from "../../src/backend/guard/plan_guard.ts";
 import { udpBackend } from "../../src/backend/udp.ts";
 import { vxlanBackend } from "../../src/backend/vxlan.ts";
 import { userspaceVxlanBackend } from "../../src/backend/vxlan_userspace.ts";
@@ -56,11 +57,20 @@ const chainNames = (table: DesiredTable | undefined) => table?.chains.map(({ nam
 
 describe("what is guarded", () => {
   const cases: readonly (readonly [Backend, string[]])[] = [
-    [vxlanBackend, ["tunnel", "forwarded", "input", "forward", "users", "output"]],
-    [ipipBackend, ["tunnel", "forwarded", "input", "forward", "users", "output", "prerouting"]],
-    [udpBackend, ["forwarded", "input", "forward", "users", "output"]],
-    [userspaceVxlanBackend, ["forwarded", "input", "forward", "users", "output"]],
-    [hostGwBackend, ["direct", "direct_input", "input", "forward"]],
+    [vxlanBackend, ["tunnel", "forwarded", "subnet", "input", "forward", "users", "output"]],
+    [ipipBackend, [
+      "tunnel",
+      "forwarded",
+      "subnet",
+      "input",
+      "forward",
+      "users",
+      "output",
+      "prerouting",
+    ]],
+    [udpBackend, ["forwarded", "subnet", "input", "forward", "users", "output"]],
+    [userspaceVxlanBackend, ["forwarded", "subnet", "input", "forward", "users", "output"]],
+    [hostGwBackend, ["direct", "direct_input", "subnet", "input", "forward"]],
   ];
   for (const [backend, chains] of cases) {
     test(`${backend.type}: ${chains.join(", ")}`, () => {

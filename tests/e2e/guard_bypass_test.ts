@@ -9,7 +9,7 @@ import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { type Netns, withNetns } from "../../ffi/netns.ts";
-import { GUARD_MARK } from "../../src/backend/plan_guard.ts";
+import { GUARD_MARK } from "../../src/backend/guard/senders.ts";
 import { IpAddress } from "../../src/net/ip.ts";
 import { packet, patched, withChecksum } from "../wasm/packets.ts";
 import { ipFrame, udpPacket } from "./forged_frames.ts";

@@ -5,7 +5,7 @@ import type { Netns } from "../../ffi/netns.ts";
 import type { Backend, PlanInput } from "../../src/backend/backend.ts";
 import { hostGwBackend } from "../../src/backend/host_gw.ts";
 import { ipipBackend } from "../../src/backend/ipip.ts";
-import { planGuard } from "../../src/backend/plan_guard.ts";
+import { planGuard } from "../../src/backend/guard/plan_guard.ts";
 import { udpBackend } from "../../src/backend/udp.ts";
 import { vxlanBackend } from "../../src/backend/vxlan.ts";
 import type { Firewall } from "../../src/kernel/firewall.ts";

@@ -13,7 +13,7 @@ import { openRawSocket } from "../../ffi/raw_socket.ts";
 import { sockaddrOf } from "../../ffi/socket_address.ts";
 import type { Backend } from "../../src/backend/backend.ts";
 import { ipipBackend } from "../../src/backend/ipip.ts";
-import { planGuard } from "../../src/backend/plan_guard.ts";
+import { planGuard } from "../../src/backend/guard/plan_guard.ts";
 import { vxlanBackend } from "../../src/backend/vxlan.ts";
 import type { Firewall } from "../../src/kernel/firewall.ts";
 import { IpAddress } from "../../src/net/ip.ts";

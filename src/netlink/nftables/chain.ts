@@ -39,6 +39,7 @@ export const NF_INET_LOCAL_OUT = 3;
 export const NF_INET_POST_ROUTING = 4;
 
 /** `enum nf_ip_hook_priorities` (`linux/netfilter_ipv4.h`); IPv6 has the same. */
+export const NF_IP_PRI_RAW = -300;
 export const NF_IP_PRI_FILTER = 0;
 export const NF_IP_PRI_NAT_SRC = 100;
 

@@ -4,15 +4,15 @@
  * minutes. Those about TCP it checks itself, by the sequence number, so they pass. Tunnels in user
  * space need no rule: their sockets obey none, and probes find out what is true.
  */
-import type { DesiredRule, FirewallMatch, PacketField } from "../kernel/firewall_state.ts";
+import type { DesiredRule, FirewallMatch, PacketField } from "../../kernel/firewall_state.ts";
 import {
   ETHERNET_HEADER_BYTES,
   ipHeaderBytes,
   MTU_BYTES_MIN,
   UDP_HEADER_BYTES,
   VXLAN_HEADER_BYTES,
-} from "../net/header_length.ts";
-import { bitsOf, type Family, type IpPrefix } from "../net/ip.ts";
+} from "../../net/header_length.ts";
+import { bitsOf, type Family, type IpPrefix } from "../../net/ip.ts";
 
 const IPPROTO_TCP = 6;
 /** RFC 792, RFC 4443: before the header that a message quotes. */

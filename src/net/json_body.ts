@@ -55,6 +55,24 @@ function refuseRepeated(text: string): void {
 }
 
 /**
+ * Throws for what would be lost when the value is written as JSON again: a number beyond a
+ * double's range becomes null, and zod leaves out a key named `__proto__`. `parseJson` has
+ * bounded the depth.
+ */
+function refuseLossy(value: unknown, place: string): void {
+  if (typeof value === "number" && !Number.isFinite(value)) {
+    throw new SelvageError("invalid_argument", `${place}: the number is out of range`);
+  }
+  if (typeof value !== "object" || value === null) return;
+  for (const [key, item] of Object.entries(value)) {
+    if (key === "__proto__") {
+      throw new SelvageError("invalid_argument", `${place}: "__proto__" is not a key`);
+    }
+    refuseLossy(item, `${place}: ${key.slice(0, SHOWN_KEY_CHARACTERS)}`);
+  }
+}
+
+/**
  * Middleware that reads a JSON body and puts the value that `schema` makes of it where
  * `context.req.valid("json")` finds it. Throws `invalid_argument` and `too_large`.
  */
@@ -76,6 +94,7 @@ export function jsonBody<S extends z.ZodType>(
     const text = decode(await readBounded(context.req.raw));
     const value = parseJson(text, "body");
     refuseRepeated(text);
+    refuseLossy(value, "body");
     context.req.addValidatedData("json", checked(schema, value, "body") as object);
     await next();
   };

@@ -15,7 +15,7 @@ import type { Lease } from "../lease/lease.ts";
 import type { Miss } from "../netlink/neighbour.ts";
 import { Retry } from "../retry.ts";
 import type { Extension } from "./extension.ts";
-import { KernelKeeper, type KernelKeeperOptions } from "./kernel_keeper.ts";
+import { type GuardPlan, KernelKeeper, type KernelKeeperOptions } from "./kernel_keeper.ts";
 import type { Network } from "./network.ts";
 import { Pace } from "./pace.ts";
 import { SkippedLog } from "./skipped_log.ts";
@@ -124,27 +124,31 @@ export class DataPath {
   #begin(): void {
     this.#isInKernel = true;
     this.#planAndApply();
-    this.#keeper.begin(this.#plan.kernel, this.#planGuard());
+    this.#keeper.begin(this.#plan.kernel, this.#guardPlan);
     this.#logSkipped();
   }
 
   /** Brings everything in line with the peers of now. */
   #carryOut(): void {
     this.#planAndApply();
-    this.#keeper.change(this.#plan.kernel, this.#planGuard());
+    this.#keeper.change(this.#plan.kernel, this.#guardPlan);
     this.#logSkipped();
     this.#options.onChecked();
   }
 
-  #planGuard(): DesiredTable[] {
-    const { backend, config, peers, isGuarded } = this.#options;
-    if (!isGuarded) return [];
+  get #guardPlan(): GuardPlan | undefined {
+    return this.#options.isGuarded ? (indexes) => this.#planGuard(indexes) : undefined;
+  }
+
+  #planGuard(linkIndexes: ReadonlyMap<string, number>): DesiredTable[] {
+    const { backend, config, peers } = this.#options;
     return planGuard({
       ...this.#options,
       peers: peers(),
       served: this.#plan.served,
       tunnels: this.tunnels,
       links: this.#plan.kernel.links,
+      linkIndexes,
       isDirect: backend.isDirect?.(config) ?? false,
       uid: process.geteuid!(),
     });

@@ -57,6 +57,11 @@ export interface KernelKeeperOptions {
   readonly onChecked: () => void;
 }
 
+/** Firewall tables that change with the peers, given the indexes of the links that are there. */
+export type GuardPlan = (linkIndexes: ReadonlyMap<string, number>) => readonly DesiredTable[];
+
+const NO_GUARD: GuardPlan = () => [];
+
 export class KernelKeeper {
   readonly #options: KernelKeeperOptions;
   readonly #log = logger("data-path");
@@ -66,7 +71,10 @@ export class KernelKeeper {
   readonly #timer = setInterval(() => this.check(), CHECK_MS);
   readonly #unreportedTimer = setInterval(() => this.#checkUnreported(), UNREPORTED_CHECK_MS);
   #desired: KernelState = NO_KERNEL_STATE;
+  #planGuard = NO_GUARD;
+  /** As it was planned last, and for which indexes; null: it is to be planned anew. */
   #guard: readonly DesiredTable[] = [];
+  #guardIndexes: ReadonlyMap<string, number> | null = null;
   /** Made from the plan when notifications are to be judged. */
   #interest: Interest | null = null;
   #isActive = false;
@@ -91,14 +99,15 @@ export class KernelKeeper {
   }
 
   /**
-   * Begins to keep the kernel in this state, or begins anew. `guard`: firewall tables that change
-   * with the peers; they stand before a tunnel does.
+   * Begins to keep the kernel in this state, or begins anew. The guard stands before a tunnel does,
+   * and is planned again when the tunnel's index is known.
    */
-  begin(kernel: KernelState, guard: readonly DesiredTable[] = []): void {
+  begin(kernel: KernelState, planGuard = NO_GUARD): void {
     this.#isActive = true;
-    this.#setDesired(kernel, guard);
+    this.#setDesired(kernel, planGuard);
     this.#reconcileFirewall();
     this.#reconcileTables();
+    if (this.#isGuardOutdated) this.#reconcileFirewall();
     this.#reconcileForwarding();
     this.#settle();
   }
@@ -109,10 +118,11 @@ export class KernelKeeper {
   }
 
   /** Has the kernel be so from now on. */
-  change(kernel: KernelState, guard: readonly DesiredTable[] = []): void {
-    this.#setDesired(kernel, guard);
-    if (guard.length > 0) this.#reconcileFirewall();
+  change(kernel: KernelState, planGuard = NO_GUARD): void {
+    this.#setDesired(kernel, planGuard);
+    if (planGuard !== NO_GUARD) this.#reconcileFirewall();
     this.#reconcileTables();
+    if (this.#isGuardOutdated) this.#reconcileFirewall();
     this.#settle();
   }
 
@@ -121,8 +131,14 @@ export class KernelKeeper {
     this.#pace.run();
   }
 
-  #setDesired(kernel: KernelState, guard: readonly DesiredTable[]): void {
-    this.#guard = guard;
+  get #isGuardOutdated(): boolean {
+    return this.#planGuard !== NO_GUARD &&
+      this.#guardIndexes !== this.#options.reconciler.linkIndexes;
+  }
+
+  #setDesired(kernel: KernelState, planGuard: GuardPlan): void {
+    this.#planGuard = planGuard;
+    this.#guardIndexes = null;
     const { sysctls, blackholes } = this.#options;
     const linkNames = kernel.links.map(({ name }) => name);
     if (`${linkNames}` !== `${this.#forwarding.linkNames}` || this.#forwarding === NO_FORWARDING) {
@@ -197,10 +213,15 @@ export class KernelKeeper {
   }
 
   #reconcileFirewall(isCheck = false): void {
-    const { firewall, firewallTables, arePeersKnown } = this.#options;
+    const { firewall, firewallTables, reconciler, arePeersKnown } = this.#options;
+    const isOutdated = this.#guardIndexes !== reconciler.linkIndexes;
+    if (isOutdated) {
+      this.#guardIndexes = reconciler.linkIndexes;
+      this.#guard = this.#planGuard(reconciler.linkIndexes);
+    }
     const tables = joinForwardChains(firewallTables, this.#guard);
     const { changeCount, problems } = firewall.reconcile(tables, !arePeersKnown());
-    if (changeCount > 0 && isCheck && this.#firewallProblems.length === 0) {
+    if (changeCount > 0 && isCheck && !isOutdated && this.#firewallProblems.length === 0) {
       this.#mendLog.tell("someone changed our firewall rules; they are as they should be again");
     } else if (changeCount > 0) {
       const done = tables.length > 0 ? "put in place" : "of an earlier run removed";

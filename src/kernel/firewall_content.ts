@@ -211,12 +211,6 @@ export function matchExpressions(match: FirewallMatch): KnownExpression[] {
         ...loadPrefix(match.field, match.prefixLength),
         compared(match.value, match.isEqual),
       ];
-    case "in_prefix": {
-      const { field, prefix: { address, length, last }, notLast } = match;
-      const [load, ...mask] = loadPrefix(field, length);
-      const isNotLast = notLast ? [compared(last.toBytes(), false)] : [];
-      return [load!, ...isNotLast, ...mask, compared(address.toBytes(), true)];
-    }
     case "range":
       return [
         loadField(match.field),

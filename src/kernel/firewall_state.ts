@@ -62,13 +62,6 @@ export type FirewallMatch =
     readonly prefixLength: number;
     readonly isEqual: boolean;
   }
-  /** The address is in the prefix and, with `notLast`, is not its last. One look at the packet. */
-  | {
-    readonly type: "in_prefix";
-    readonly field: PacketField;
-    readonly prefix: IpPrefix;
-    readonly notLast: boolean;
-  }
   /** The field, read as a big-endian number, is between both, inclusive. */
   | {
     readonly type: "range";

@@ -64,6 +64,11 @@ export class Reconciler {
     return this.#lastChanges;
   }
 
+  /** Indexes of the desired links by name, as last seen; another object when one has changed. */
+  get linkIndexes(): ReadonlyMap<string, number> {
+    return this.#linkIndexes;
+  }
+
   /** How many packets the kernel dropped that it was to send through a device; 0 without it. */
   txDropped(linkName: string): number {
     return getTxDropped(this.#connection, linkName) ?? 0;
@@ -190,6 +195,8 @@ export class Reconciler {
 
   #remember({ links, heldRoutes }: KernelDiff): void {
     this.#heldRoutes = heldRoutes;
+    const isKnown = [...links].every(([name, { index }]) => this.#linkIndexes.get(name) === index);
+    if (isKnown) return;
     const indexes = new Map(this.#linkIndexes);
     for (const [name, { index }] of links) indexes.set(name, index);
     this.#linkIndexes = indexes;

@@ -34,6 +34,7 @@ function plan(
     tunnels: backend.tunnels(input.config, LINK, MACS),
     links: kernel.links,
     isDirect: backend.isDirect?.(input.config) ?? false,
+    linkIndexes: new Map(),
     trustsUnderlay: false,
     allowsOutsideSources: false,
     uid: 0,
@@ -77,6 +78,24 @@ describe("what is guarded", () => {
       assert.deepEqual(plan(backend, []).map(chainNames), [chains]);
     });
   }
+
+  test("packets from and to the tunnel's device pass first, if all go by it", () => {
+    const forward = (backend: Backend, changes: Partial<GuardInput>) =>
+      plan(backend, [], changes)[0]!.chains.find(({ name }) => name === "forward")!.rules;
+    const linkIndexes = new Map([["selvage.1", 7]]);
+    const accepts = (direction: "in" | "out") => ({
+      matches: [{ type: "link_index", direction, index: 7, isEqual: true }],
+      verdict: { type: "accept" },
+    });
+    const [first, second] = forward(vxlanBackend, { linkIndexes });
+    assert.deepEqual([first, second], [accepts("in"), accepts("out")]);
+    assert.equal(
+      forward(vxlanBackend, {}).length + 2,
+      forward(vxlanBackend, { linkIndexes }).length,
+    );
+    const direct = forward(vxlanBackend, { linkIndexes, isDirect: true });
+    assert.deepEqual(direct, forward(vxlanBackend, { isDirect: true }));
+  });
 
   test("both families of a network of both", () => {
     const tables = plan(vxlanBackend, [], {}, {}, DUAL);

@@ -124,6 +124,20 @@ describe("many datagrams in one packet, to vxlan in the kernel", () => {
     }));
 });
 
+test("the tunnel's packets pass the first rules, also when its device is made anew", () =>
+  withGround(KERNEL_VXLAN, [4], async (ground) => {
+    const { lab } = ground;
+    const { host } = lab.network(1);
+    const chain = () => lab.exec(host, "nft", "list", "chain", "ip", "selvage-guard", "forward");
+    // nft shows the name of the interface that has the index, or else the index.
+    const isShort = () =>
+      /iif "selvage\.1" accept\n\s*oif "selvage\.1" accept/.test(chain().stdout);
+    assert.ok(isShort(), chain().stdout);
+    ip(lab, host, "link del selvage.1");
+    await lab.until(1, "the rules do not know the new device", isShort);
+    await ground.arrives("what a node sends", (text) => ground.sendByRight(text));
+  }));
+
 test("what a node sends to this host's port arrives where the host's own rules redirect it", () =>
   withGround(KERNEL_VXLAN, [4], async (ground) => {
     const { lab } = ground;

@@ -33,6 +33,7 @@ function guardOf(
     tunnels: backend.tunnels(input.config, input.link, MACS),
     links: plan.kernel.links,
     isDirect: backend.isDirect?.(input.config) ?? false,
+    linkIndexes: new Map(),
     trustsUnderlay: false,
     allowsOutsideSources: false,
     uid: 0,

@@ -76,6 +76,7 @@ function withGround(backend: Backend, protocol: number, body: (ground: Ground) =
         tunnels: [],
         links: kernel.links,
         isDirect: false,
+        linkIndexes: new Map(),
         trustsUnderlay: false,
         allowsOutsideSources: false,
         uid: 0,

@@ -33,6 +33,8 @@ export interface GuardInput {
   readonly tunnels: readonly Tunnel[];
   /** The kernel's devices are among them. */
   readonly links: readonly DesiredLink[];
+  /** Indexes of the links, by name, as far as they are there already. */
+  readonly linkIndexes: ReadonlyMap<string, number>;
   /** Whether packets between nodes may cross the outer link as they are. */
   readonly isDirect: boolean;
   /** As in `RunOptions`, for the kernel's tunnels. */

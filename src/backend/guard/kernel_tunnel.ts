@@ -52,30 +52,20 @@ const INNER_ETHERTYPE: PacketField = {
   size_bytes: 2,
 };
 
-/** Whether an inner address is in our subnet and not its broadcast address. */
-function isInSubnet(input: FamilyInput, field: PacketField): FirewallMatch[] {
-  const { subnet } = input;
-  const notLast = hasBroadcast(input);
+/** Whether an inner address is in our subnet. */
+function isInSubnet({ subnet }: FamilyInput, field: PacketField): FirewallMatch[] {
   const parts = alignedParts(field, subnet.length);
-  if (parts === null) return [{ type: "in_prefix", field, prefix: subnet, notLast }];
-  const held_bytes = subnet.length / 8;
-  const rest = {
-    ...field,
-    offset_bytes: field.offset_bytes + held_bytes,
-    size_bytes: field.size_bytes - held_bytes,
-  };
-  return [
-    ...parts.map((part) => equals(part, bytesOf(subnet.address, field, part))),
-    ...(notLast ? [equals(rest, bytesOf(subnet.last, field, rest), false)] : []),
-  ];
+  return parts === null
+    ? [inPrefix(field, subnet)]
+    : parts.map((part) => equals(part, bytesOf(subnet.address, field, part)));
 }
 
 /** What a packet that our tunnel accepts must match inside, except for its sender. */
 function isInnerForUs(input: FamilyInput, carrier: KernelCarrier): FirewallMatch[] {
-  return [
-    ...(carrier.type === "vxlan" ? [isFamily(input.family, true)] : []),
-    ...isInSubnet(input, innerField(input.family, "destination", carrier)),
-  ];
+  const destination = innerField(input.family, "destination", carrier);
+  const isForSubnet = isInSubnet(input, destination);
+  if (carrier.type === "vxlan") return [isFamily(input.family, true), ...isForSubnet];
+  return [...isForSubnet, equals(destination, input.subnet.last.toBytes(), false)];
 }
 
 /** What an outer packet of our tunnel must match, except for its sender. */
@@ -198,9 +188,6 @@ export function tunnelChain(input: FamilyInput, carrier: KernelCarrier): Desired
           ),
           drop(innerProtocol, isFamily(family, false)),
           drop(destinationNotOurs, inPrefix(destination, subnet, false)),
-          ...(hasBroadcast(input)
-            ? [drop(destinationNotOurs, equals(destination, subnet.last.toBytes()))]
-            : []),
           drop(sourceOutsideSubnet),
         ];
       }
@@ -210,17 +197,19 @@ export function tunnelChain(input: FamilyInput, carrier: KernelCarrier): Desired
 }
 
 /**
- * Many datagrams may come as one packet (UDP GSO on a virtual link), of which the tunnel's rules
- * see only the first one's inner addresses. What must never be reached is checked again behind the
- * tunnel. All other destinations cannot be: other rules of this host may have translated them by
- * then (DNAT, such as Docker's published ports and the node ports of Kubernetes).
+ * Checks destinations behind the tunnel, where that costs the usual packet nothing, and again those
+ * that must never be reached: many datagrams may come as one packet (UDP GSO on a virtual link), of
+ * which the tunnel's rules see only the first one's inner addresses. Other destinations cannot be
+ * checked here: rules of others may have translated them by then (DNAT, such as Docker's published
+ * ports and the node ports of Kubernetes).
  */
-export function innerDestinationRules({ family, subnet }: FamilyInput, { device }: Carrier) {
+export function innerDestinationRules(input: FamilyInput, { device }: Carrier): DesiredRule[] {
+  const { family, subnet } = input;
   // The kernel itself refuses such addresses over IPv6.
   if (family === 6) return [];
   const destination = addressField(family, "destination");
   const broadcast = IpPrefix.of(subnet.last, bitsOf(family));
-  return [LOOPBACK, ...(subnet.length <= 30 ? [broadcast] : [])].map((prefix) =>
+  return [LOOPBACK, ...(hasBroadcast(input) ? [broadcast] : [])].map((prefix) =>
     drop(GUARD_REASONS.destinationNotOurs, link("in", device), inPrefix(destination, prefix))
   );
 }

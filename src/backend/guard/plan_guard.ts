@@ -32,6 +32,7 @@ import {
   inPrefix,
   jump,
   link,
+  linkIndex,
   outerLink,
   outerMatches,
 } from "./rule.ts";
@@ -94,17 +95,18 @@ function forwardChain(input: FamilyInput): DesiredChain {
       outerLink("in", outer, false),
       ...(carrier === null ? [] : [link("in", carrier.device, false)]),
     );
-  // The usual packet to the tunnel meets only this rule and the one before it.
-  const isInside = accept(
-    outerLink("in", outer, false),
-    inPrefix(destination, range.network),
-  );
+  // The usual packet meets only these rules, which decide nothing else than the rules after them.
+  const index = carrier === null ? undefined : input.linkIndexes.get(carrier.device);
+  const usual = isDirect || index === undefined
+    ? []
+    : [accept(linkIndex("in", index)), accept(linkIndex("out", index))];
   const rules = [
     ...asHostRules(input),
+    ...usual,
     subnetRule(input),
     // Containers that send from an address of another node's. What leaves by a tunnel its far end
     // checks, which costs nothing more there.
-    ...(isDirect ? [forged()] : [isInside]),
+    ...(isDirect ? [forged()] : []),
     ...(carrier === null ? [] : [
       // A tunnel inside the overlay may have the same port: its packets leave by ours.
       jump(

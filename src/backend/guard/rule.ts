@@ -69,12 +69,21 @@ export function link(direction: "in" | "out", name: string, isEqual = true): Fir
   return { type: "link", direction, name, isEqual };
 }
 
+/** The interface with this index: compared in a fraction of the time that a name takes. */
+export function linkIndex(
+  direction: "in" | "out",
+  index: number,
+  isEqual = true,
+): FirewallMatch {
+  return { type: "link_index", direction, index, isEqual };
+}
+
 export function outerLink(
   direction: "in" | "out",
   { index }: OuterLink,
   isEqual = true,
 ): FirewallMatch {
-  return { type: "link_index", direction, index, isEqual };
+  return linkIndex(direction, index, isEqual);
 }
 
 export function equals(

@@ -60,6 +60,11 @@ export function renewalDelay_ms(ttl_ms: number, margin_ms: number): number {
   return Math.max(ttl_ms - margin_ms, ttl_ms / 2);
 }
 
+/** Whether a reservation moves its host away from the subnets of the lease key `before`. */
+function isReservedMove(before: string, { subnets, expiry_ms }: Lease): boolean {
+  return expiry_ms === null && leaseKey(subnets) !== before;
+}
+
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
   #attributes: LeaseAttributes;
@@ -216,7 +221,9 @@ export class LeaseKeeper {
     const done = new AbortController();
     const link = new LinkedSignal([signal, done.signal]);
     try {
-      return await this.#acquire(previousSubnets, signal, link.signal);
+      const lease = await this.#acquire(previousSubnets, signal, link.signal);
+      this.#logReservedMove(previousSubnets, lease);
+      return lease;
     } finally {
       done.abort();
       link.dispose();
@@ -435,10 +442,20 @@ export class LeaseKeeper {
         this.#log.info`${isLost ? "holding" : "the store confirms"} ${after}${
           isLost ? " again" : ""
         }`;
-      } else this.#log.warning`the store did not give ${before} again; this host moves to ${after}`;
+      } else if (!isReservedMove(before, lease)) {
+        this.#log.warning`the store did not give ${before} again; this host moves to ${after}`;
+      }
       if (after !== before || this.#wasNone) await onMoved(lease);
     } catch (error) {
       if (!signal.aborted) throw error;
     }
+  }
+
+  /** Logs why this host gets other subnets than before, if a reservation is the reason. */
+  #logReservedMove(previousSubnets: readonly IpPrefix[], lease: Lease): void {
+    if (previousSubnets.length === 0 || !isReservedMove(leaseKey(previousSubnets), lease)) return;
+    const [before, after] = [leaseKey(previousSubnets), leaseKey(lease.subnets)];
+    const host = `this host (public address ${lease.publicAddresses.join(", ")})`;
+    this.#log.warning`${after} is reserved for ${host}, so it moves from ${before} to ${after}`;
   }
 }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { configure, type LogRecord, reset } from "@logtape/logtape";
 import { LeaseKeeper, renewalDelay_ms } from "../../src/agent/lease_keeper.ts";
 import { MACHINE_CLOCK } from "../../src/clock.ts";
 import { SelvageError } from "../../src/errors.ts";
@@ -110,6 +111,23 @@ async function whileKeeping(
   await Promise.race([act(() => ending.abort()), kept]);
   ending.abort();
   await kept;
+}
+
+/** What is logged while `act` runs, one text a record. */
+async function linesLogged(act: () => Promise<void>): Promise<string[]> {
+  const lines: string[] = [];
+  const sink = ({ message }: LogRecord) => lines.push(message.map(String).join(""));
+  await configure({
+    sinks: { sink },
+    loggers: [{ category: ["selvage"], sinks: ["sink"], lowestLevel: "info" }],
+    reset: true,
+  });
+  try {
+    await act();
+  } finally {
+    await reset();
+  }
+  return lines;
 }
 
 describe("after how long a lease is renewed", () => {
@@ -319,6 +337,49 @@ describe("lease keeper", () => {
       keeper.observe(table(lease("10.1.0.0-24", OTHER)));
       assert.equal(await moved.promise, "10.2.0.0/24");
     }, (to) => Promise.resolve(moved.resolve(String(to.subnets[0]))));
+  });
+
+  const RESERVED_MOVE = "10.1.9.0-24 is reserved for this host (public address 192.0.2.1), so it " +
+    "moves from 10.1.0.0-24 to 10.1.9.0-24";
+
+  for (
+    const [what, answer, line] of [
+      ["reserved", lease("10.1.9.0-24", { expiry_ms: null }), RESERVED_MOVE],
+      [
+        "other",
+        lease("10.1.9.0-24"),
+        "the store did not give 10.1.0.0-24 again; this host moves to 10.1.9.0-24",
+      ],
+    ] as const
+  ) {
+    test(`a host that moves to a subnet that is ${what} while it runs logs why`, async () => {
+      const lines = await linesLogged(async () => {
+        const store = new ScriptedStore([lease("10.1.0.0-24"), answer]);
+        const keeper = keeperOf(store);
+        await keeper.acquire([], new AbortController().signal);
+        const moved = Promise.withResolvers<void>();
+        await whileKeeping(keeper, async () => {
+          keeper.observe(table());
+          await moved.promise;
+        }, () => Promise.resolve(moved.resolve()));
+      });
+      assert.deepEqual(lines, [
+        "lease 10.1.0.0-24 was revoked; trying for the same subnet",
+        line,
+      ]);
+    });
+  }
+
+  test("a host that starts on a reserved subnet logs why, unless it had that before", async () => {
+    const starts = (...previous: string[]) =>
+      linesLogged(async () => {
+        const store = new ScriptedStore([lease("10.1.9.0-24", { expiry_ms: null })]);
+        const subnets = previous.flatMap((key) => parseLeaseKey(key));
+        await keeperOf(store).acquire(subnets, new AbortController().signal);
+      });
+    assert.deepEqual(await starts("10.1.0.0-24"), [RESERVED_MOVE]);
+    assert.deepEqual(await starts("10.1.9.0-24"), []);
+    assert.deepEqual(await starts(), []);
   });
 
   test("a subnet that went to another, and none to be had: it yields for so long", async () => {

@@ -43,6 +43,13 @@ test("a running host's subnet is reserved for another by force, and it moves", (
       new RegExp(`holds ${held} now. It moves at the next start of selvage there`),
     );
 
+    // At that start it moves, and the log says why.
+    await lab.stop(2);
+    assert.equal((await lab.startJoined(2)).lease!.subnets[0], "10.210.98.0/24");
+    const why = `10.210.98.0-24 is reserved for this host (public address 198.18.0.2), so it ` +
+      `moves from ${held} to 10.210.98.0-24`;
+    assert.ok(lab.log(2).includes(why), lab.log(2));
+
     // Its reader has enough, and nothing changes any more that it could fail to write.
     const socket = join(lab.hostDirectory(1), "api.sock");
     const script = `"$0" leases watch --api-socket=${socket} | head -n 1`;

@@ -210,11 +210,34 @@ export class PeerCommands {
     return `its SubnetAddCommand is still to be run, after ${what}`;
   }
 
-  /** What of peers that have gone cannot be removed. */
+  /**
+   * A sentence if commands have failed and not one peer is set up; else null. A peer whose first
+   * command has not ended yet counts neither way.
+   */
+  get totalFailure(): string | null {
+    const wanted = [...this.#places.values()].filter((place) => place.wanted !== null);
+    const failed = wanted.filter(({ failure }) => failure !== null);
+    const isAnySetUp = wanted.some(({ wanted, present, isHalfDone }) =>
+      isSame(present, wanted) && !isHalfDone
+    );
+    if (failed.length === 0 || isAnySetUp) return null;
+    const { subnet, failure } = failed[0]!;
+    const count = wanted.length === 1 ? "the only peer" : `all ${wanted.length} peers`;
+    const whom = failed.length === wanted.length
+      ? count
+      : `${failed.length} of ${wanted.length} peers and has not ended well for any`;
+    return `SubnetAddCommand failed for ${whom}, so this host may reach no peer; for ${subnet}: ` +
+      `${failure}. Selvage tries again. Correct the command in the network's configuration, or ` +
+      "install on this host what the command needs";
+  }
+
+  /** What makes this host not ready: no peer is set up, or one that has gone cannot be removed. */
   get problems(): string[] {
-    return [...this.#places.values()].flatMap(({ subnet, wanted, failure }) =>
+    const { totalFailure } = this;
+    const left = [...this.#places.values()].flatMap(({ subnet, wanted, failure }) =>
       wanted === null && failure !== null ? [`${subnet}, which has gone: ${failure}`] : []
     );
+    return [...(totalFailure === null ? [] : [totalFailure]), ...left];
   }
 
   /** Ends; what was added stays, unless `isCleared`. What runs is waited for, but not for long. */

@@ -85,6 +85,32 @@ describe("the commands of the peers", () => {
     await commands.close(false);
   });
 
+  test("that fail for every peer are a problem, until one is set up; a few are not", async () => {
+    const { script, commands } = begin({ retryFirst_ms: 20 });
+    assert.deepEqual(commands.problems, []);
+    commands.update([peer(1), peer(2)]);
+    assert.deepEqual(commands.problems, []);
+    await script.end(1, new Error("ended with status 7"));
+    await script.end(2, new Error("ended with status 8"));
+    const [problem, ...rest] = commands.problems;
+    assert.match(
+      problem!,
+      /failed for all 2 peers, .*10\.5\.1\.0\/24: ended with status 7\. .* Correct the command/,
+    );
+    assert.deepEqual(rest, []);
+    // First the command that removes what is half done, then the one that adds.
+    await script.untilOpen(2);
+    await script.end(2);
+    assert.equal(commands.problems.length, 1);
+    await script.untilOpen(2);
+    await script.end(2);
+    assert.deepEqual(commands.problems, []);
+    assert.equal(commands.failed.length, 1);
+    const closed = commands.close(false);
+    for (const subnet of script.open) await script.end(Number(subnet.split(".")[2]));
+    await closed;
+  });
+
   test("one for who comes, one for who goes, none for who stays", async () => {
     const { script, commands } = begin();
     commands.update([peer(1)]);

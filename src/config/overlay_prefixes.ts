@@ -55,9 +55,10 @@ export function checkOuterAddresses(
     const part = prefix.equals(network) ? "" : `, in ${prefix}, from which subnets are leased`;
     const text = `the outer address ${inside} lies in the overlay's network ${network}${part}`;
     throw new SelvageError("conflict", text, {
-      hint: routesWholeNetwork
+      hint: (routesWholeNetwork
         ? "Choose a Network that does not overlap the network of any host."
-        : "Choose Network, or SubnetMin and SubnetMax, so that they overlap no network of a host.",
+        : "Choose Network, or SubnetMin and SubnetMax, so that they overlap no network of a host.") +
+        " --allow-network-overlap does not allow this: the host could reach no other host.",
     });
   }
 }

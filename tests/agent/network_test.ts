@@ -135,3 +135,13 @@ test("a network whose subnets are routed one by one may hold it outside of these
     assert.equal(leaseOverlap(network, { subnets: [IpPrefix.parse("10.30.0.0/20")] }), null);
   }
 });
+
+test("no hint advises a flag that does not help: the outer address is in the network", () => {
+  for (const Type of ["udp", "vxlan", "host-gw"]) {
+    assert.throws(() => judge({ Network: "192.0.2.0/23", SubnetLen: 28, Backend: { Type } }), {
+      code: "conflict",
+      message: /the outer address 192\.0\.2\.1 lies in the overlay's network/,
+      hint: /--allow-network-overlap does not allow this/,
+    });
+  }
+});

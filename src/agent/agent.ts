@@ -122,6 +122,7 @@ export class Agent {
   readonly #leftSubnets = new LeftSubnets({
     addresses: () => listAddresses(this.#kernel!.connection),
     links: () => listLinks(this.#kernel!.connection),
+    outerLinkIndex: () => this.#outerLink?.link.index ?? null,
   });
   readonly #settling = new Settling(() => {
     collectGarbage();
@@ -724,6 +725,9 @@ export class Agent {
     return [
       ...isServing ? [startNotice(this.#keeper!, this.#leases)] : [],
       ...this.#memory?.problem ? [this.#memory.problem] : [],
+      ...this.#keeper && this.#network
+        ? this.#leases.reservationNotices(this.#keeper, this.#network.config)
+        : [],
       ...this.#configWatch.notices,
       ...this.#opened?.notices() ?? [],
     ];

@@ -1,8 +1,15 @@
 /** The leases of the network as the store's watch told of them last. */
-import type { Lease, LeaseChange } from "../lease/lease.ts";
+import type { NetworkConfig } from "../config/network_config.ts";
+import { type Lease, type LeaseChange, sameNode } from "../lease/lease.ts";
+import { isReservable } from "../lease/allocator.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
 import { logger } from "../log.ts";
 import type { LeaseKeeper } from "./lease_keeper.ts";
+
+/** Whether a lease is a reservation for the node of `own` that the node does not use yet. */
+function isReservedFor(own: Lease, lease: Lease): boolean {
+  return lease !== own && lease.expiry_ms === null && sameNode(lease, own);
+}
 
 export class KnownLeases {
   readonly #log = logger("agent");
@@ -50,7 +57,10 @@ export class KnownLeases {
     return true;
   }
 
-  /** Every lease but our own, in the order of the subnets. `keeper` is null before there is one. */
+  /**
+   * Every lease of other nodes, in the order of the subnets: not our own, and no reservation for
+   * this host, which no other host has. `keeper` is null before there is one.
+   */
   peers(
     keeper: Pick<LeaseKeeper, "lease" | "lostSince_ms" | "isOwn"> | null,
   ): readonly Lease[] {
@@ -63,8 +73,24 @@ export class KnownLeases {
     const own = keeper?.lease ? this.#table.getBySubnets(keeper.lease.subnets) : undefined;
     const last = this.#lastPeers;
     if (last?.table === this.#table && last.own === own) return last.peers;
-    const peers = leases.filter((lease) => lease !== own);
+    const peers = leases.filter((lease) =>
+      lease !== own && (own === undefined || !isReservedFor(own, lease))
+    );
     this.#lastPeers = { table: this.#table, own, peers };
     return peers;
+  }
+
+  /** What becomes of the reservations for this host that it does not use, one sentence or two each. */
+  reservationNotices(keeper: Pick<LeaseKeeper, "lease">, config: NetworkConfig): string[] {
+    const own = keeper.lease ? this.#table.getBySubnets(keeper.lease.subnets) : undefined;
+    if (own === undefined) return [];
+    return this.#table.leases.filter((lease) => isReservedFor(own, lease)).map(({ subnets }) => {
+      const text = `${subnets.join(",")} is reserved for this host, which uses ` +
+        `${own.subnets.join(",")} now`;
+      return isReservable(config, subnets)
+        ? `${text}. Restart selvage on this host to use the reserved subnet`
+        : `${text} and cannot use the reservation, because it does not lie in the network. ` +
+          `Revoke it: selvage leases revoke ${subnets.join(",")}`;
+    });
   }
 }

@@ -3,6 +3,7 @@
  * bridge from before the host moved: nobody carries packets to the containers there.
  */
 import { errorText } from "../errors.ts";
+import { mayHoldContainers } from "../kernel/surroundings.ts";
 import type { IpPrefix } from "../net/ip.ts";
 import { logger } from "../log.ts";
 import type { InterfaceAddress } from "../netlink/address.ts";
@@ -17,6 +18,8 @@ const NAMED_MAX = 20;
 export interface LeftSubnetsOptions {
   readonly addresses: () => readonly InterfaceAddress[];
   readonly links: () => readonly Link[];
+  /** The index of the outer interface, which may be a bridge as well; null: there is none. */
+  readonly outerLinkIndex: () => number | null;
 }
 
 export class LeftSubnets {
@@ -46,13 +49,20 @@ export class LeftSubnets {
   }
 
   /**
-   * Whether the address is of a subnet that was held before; or, for those of a run before, that of
-   * a bridge which looks as one for containers of this network does.
+   * Whether containers may be at the link, and the address is of a subnet that was held before; or,
+   * for subnets of an earlier run, whether the link is a bridge that looks like one for containers
+   * of this network.
    */
-  #isLeft({ address, prefixLength }: InterfaceAddress, kind: string | null, networks: IpPrefix[]) {
+  #isLeft(
+    { address, prefixLength }: InterfaceAddress,
+    link: Link | undefined,
+    networks: readonly IpPrefix[],
+  ): boolean {
+    if (link === undefined || !mayHoldContainers(link)) return false;
+    if (link.index === this.#options.outerLinkIndex()) return false;
     const isIn = (prefixes: readonly IpPrefix[]) => prefixes.some((one) => one.contains(address));
     if (isIn(this.#held)) return false;
-    const isOfBefore = kind === "bridge" && isIn(networks) &&
+    const isOfBefore = link.kind === "bridge" && isIn(networks) &&
       this.#held.some(({ length }) => length === prefixLength);
     return isIn(this.#left) || isOfBefore;
   }
@@ -63,12 +73,13 @@ export class LeftSubnets {
     try {
       const links = new Map(this.#options.links().map((link) => [link.index, link]));
       const found = this.#options.addresses().filter((entry) =>
-        this.#isLeft(entry, links.get(entry.linkIndex)?.kind ?? null, networks)
+        this.#isLeft(entry, links.get(entry.linkIndex), networks)
       );
       return found.slice(0, NAMED_MAX).map(({ address, linkIndex, prefixLength }) => {
-        const name = links.get(linkIndex)?.name ?? `interface ${linkIndex}`;
+        const { name, kind } = links.get(linkIndex)!;
+        const anew = kind === "bridge" ? "make them, and the bridge, anew" : "make them anew";
         return `${name} has ${address}/${prefixLength}, which is not of this host's subnet ` +
-          `${this.#held.join(", ")}: containers there are cut off; make them, and the bridge, anew`;
+          `${this.#held.join(", ")}: containers there are cut off; ${anew}`;
       });
     } catch (error) {
       logger("agent").debug`cannot look for interfaces of other subnets: ${errorText(error)}`;

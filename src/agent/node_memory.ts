@@ -31,6 +31,8 @@ const PEERS_DELAY_MS = 2_000;
 /** Between two writes of the peers, at least; more where they are many. */
 const PEERS_PAUSE_MIN_MS = 60_000;
 const PEERS_PAUSE_MAX_MS = 15 * 60_000;
+/** After a write of the peers that failed: the disk takes nothing, so that this wears nothing. */
+const PEERS_RETRY_MS = 5_000;
 /** No more than this is written on the average while peers come and go. */
 const PEERS_BYTES_PER_MS = 2;
 
@@ -172,8 +174,10 @@ export class NodeMemory {
     if (digest !== this.#peersDigest) {
       const isWritten = this.#write("peers", peersFile(stateDir), text);
       this.#peersDigest = isWritten ? digest : "";
-      // The write is tried again after the pause.
-      this.#arePeersChanged = !isWritten;
+      if (!isWritten) {
+        this.#arePeersChanged = true;
+        return this.#writePeersIn(PEERS_RETRY_MS);
+      }
     }
     const pause_ms = Math.max(text.length / PEERS_BYTES_PER_MS, PEERS_PAUSE_MIN_MS);
     this.#writePeersIn(Math.min(pause_ms, PEERS_PAUSE_MAX_MS));

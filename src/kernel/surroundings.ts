@@ -33,6 +33,11 @@ export interface Surrounding {
   readonly mayBeContainers: boolean;
 }
 
+/** Whether the link is of a kind that container runtimes make. */
+export function mayHoldContainers({ kind }: Pick<Link, "kind">): boolean {
+  return kind !== null && CONTAINER_KINDS.includes(kind);
+}
+
 /** Whether packets to it would go by a route of this prefix, at least some of them. */
 export function isTakenBy({ prefix, routeLength }: Surrounding, route: IpPrefix): boolean {
   return prefix.overlaps(route) && routeLength <= route.length;
@@ -51,7 +56,7 @@ function connectedNetwork(entry: InterfaceAddress, link: Link): Surrounding | nu
     prefix,
     routeLength: prefixLength,
     ownAddress: address,
-    mayBeContainers: CONTAINER_KINDS.includes(link.kind ?? ""),
+    mayBeContainers: mayHoldContainers(link),
   };
 }
 

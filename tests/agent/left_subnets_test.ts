@@ -12,7 +12,8 @@ const NETWORK = prefixes("10.5.0.0/16");
 /** A host whose `cni0` has this address. */
 function hostWith(
   text: string,
-  kind = "bridge",
+  kind: string | null = "bridge",
+  outerLinkIndex: number | null = 2,
 ): { left: LeftSubnets; state: { text: string; asks: number } } {
   const state = { text, asks: 0 };
   const left = new LeftSubnets({
@@ -22,6 +23,7 @@ function hostWith(
       return [entry as InterfaceAddress];
     },
     links: () => [{ index: 7, name: "cni0", kind } as Link],
+    outerLinkIndex: () => outerLinkIndex,
   });
   return { left, state };
 }
@@ -63,12 +65,26 @@ test("one of a run before is known by what it is", () => {
   assert.deepEqual(other.problems(NETWORK), []);
 });
 
+test("neither the outer interface nor a link that holds no containers is named", () => {
+  for (const [kind, outer] of [[null, 2], ["vlan", 2], ["bridge", 7], ["veth", 7]] as const) {
+    const { left } = hostWith("10.5.1.1", kind, outer);
+    left.hold(prefixes("10.5.1.0/24"));
+    left.hold(prefixes("10.5.2.0/24"));
+    assert.deepEqual(left.problems(NETWORK), [], `${kind}, outer interface ${outer}`);
+  }
+  const { left } = hostWith("10.5.1.1", "veth");
+  left.hold(prefixes("10.5.1.0/24"));
+  left.hold(prefixes("10.5.2.0/24"));
+  assert.match(left.problems(NETWORK)[0]!, /cut off; make them anew$/);
+});
+
 test("a kernel that cannot be asked is no problem of this kind", () => {
   const left = new LeftSubnets({
     addresses: () => {
       throw new Error("EPERM");
     },
     links: () => [],
+    outerLinkIndex: () => null,
   });
   left.hold(prefixes("10.5.1.0/24"));
   left.hold(prefixes("10.5.2.0/24"));

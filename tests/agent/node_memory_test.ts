@@ -219,12 +219,36 @@ test("a disk that takes nothing for a while is tried again, each file by itself"
     context.mock.timers.tick(2_000);
     rmSync(stateDir);
     // The peers are written; that the lease is not stays a problem until it is, too.
-    context.mock.timers.tick(60_000);
+    context.mock.timers.tick(10_000);
     assert.ok(existsSync(join(stateDir, "last_peers.json")));
     assert.match(memory.problem!, /last_lease\.json/);
     memory.check();
     assert.ok(existsSync(join(stateDir, "last_lease.json")));
     assert.equal(memory.problem, null);
+    memory.close();
+  });
+  context.mock.timers.reset();
+});
+
+test("peers that the disk refuses after earlier writes are written soon after it works", (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  withMemory((parent) => {
+    const stateDir = join(parent, "state");
+    const peers = [lease("10.1.6.0-24")];
+    const memory = new NodeMemory({ stateDir, storeIdentity: "s", peers: () => peers });
+    memory.peersChanged();
+    context.mock.timers.tick(2_000);
+    rmSync(stateDir, { recursive: true });
+    writeFileSync(stateDir, "");
+    peers.push(lease("10.1.7.0-24"));
+    memory.peersChanged();
+    // The minute between two writes, and many tries that fail.
+    context.mock.timers.tick(300_000);
+    assert.match(memory.problem!, /last_peers\.json/);
+    rmSync(stateDir);
+    context.mock.timers.tick(10_000);
+    assert.equal(memory.problem, null);
+    assert.match(readFileSync(join(stateDir, "last_peers.json"), "utf8"), /10\.1\.7\.0-24/);
     memory.close();
   });
   context.mock.timers.reset();

@@ -80,7 +80,7 @@ export class KnownLeases {
     return peers;
   }
 
-  /** What becomes of the reservations for this host that it does not use, one sentence or two each. */
+  /** What becomes of each reservation for this host that it does not use, in a few sentences. */
   reservationNotices(keeper: Pick<LeaseKeeper, "lease">, config: NetworkConfig): string[] {
     const own = keeper.lease ? this.#table.getBySubnets(keeper.lease.subnets) : undefined;
     if (own === undefined) return [];

@@ -57,7 +57,7 @@ export function checkOuterAddresses(
     throw new SelvageError("conflict", text, {
       hint: (routesWholeNetwork
         ? "Choose a Network that does not overlap the network of any host."
-        : "Choose Network, or SubnetMin and SubnetMax, so that they overlap no network of a host.") +
+        : "Choose Network, or SubnetMin and SubnetMax, so that they overlap no host's network.") +
         " --allow-network-overlap does not allow this: the host could reach no other host.",
     });
   }

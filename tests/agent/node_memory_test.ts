@@ -230,7 +230,7 @@ test("a disk that takes nothing for a while is tried again, each file by itself"
   context.mock.timers.reset();
 });
 
-test("peers that the disk refuses after earlier writes are written soon after it works", (context) => {
+test("peers that a disk refuses for long are written soon after it works again", (context) => {
   context.mock.timers.enable({ apis: ["setTimeout"] });
   withMemory((parent) => {
     const stateDir = join(parent, "state");

@@ -155,6 +155,7 @@ async function leasesView(control: AgentControl, read: () => Promise<Lease[]>) {
     leases: leaseViews(leases, control.lease()),
     storeError,
     unreadableCount: control.store.state().unreadableCount,
+    unreadable: control.store.state().unreadable,
   });
   try {
     return view(await read(), null);

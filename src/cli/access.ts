@@ -1,5 +1,6 @@
 /** Leases and configuration as commands see them, wherever they are kept. */
 import type { ChangeLine, ConfigView, LeaseView, ReservationView } from "../api/views.ts";
+import type { UnreadableKey } from "../lease/unreadable_keys.ts";
 
 /** All leases. */
 export interface LeasesView {
@@ -8,6 +9,8 @@ export interface LeasesView {
   readonly storeError: string | null;
   /** Entries of the store that cannot be read, and are left out. */
   readonly unreadableCount: number;
+  /** The first few of them. An older daemon does not name them. */
+  readonly unreadable?: readonly UnreadableKey[] | undefined;
 }
 
 export interface NetworkAccess {

@@ -75,7 +75,8 @@ export async function etcdAccess(
     keepsText: true,
     async leases() {
       const leases = (await store.list()).map(leaseView);
-      return { leases, storeError: null, unreadableCount: store.state().unreadableCount };
+      const { unreadableCount, unreadable } = store.state();
+      return { leases, storeError: null, unreadableCount, unreadable };
     },
     async reserve(subnets, publicAddresses, isForced) {
       const { backend } = await store.readConfig();

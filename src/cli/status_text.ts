@@ -228,6 +228,17 @@ function dropTable({ dataPlane, guard }: Status, verbose: boolean): string {
   }`;
 }
 
+/** Names the first few entries of the store that cannot be read, and why. */
+function unreadableNotes(store: Status["store"]): string[] {
+  // An older daemon does not name them.
+  const shown = store?.unreadable ?? [];
+  const lines = shown.map(({ key, reason }) => `Unreadable ${key}: ${reason}`);
+  const restCount = store === null ? 0 : store.unreadableCount - shown.length;
+  const isMore = shown.length > 0 && restCount > 0;
+  if (isMore) lines.push(`Unreadable: ${restCount} more, which the log names`);
+  return lines.map((line) => `${printable(line)}\n`);
+}
+
 /** The whole status, each line ended: the node, its peers, what it dropped. */
 export function statusText(status: Status, options: StatusTextOptions): string {
   const notes = [
@@ -236,6 +247,7 @@ export function statusText(status: Status, options: StatusTextOptions): string {
     ...status.skippedPeers.map(({ key, reason }) =>
       `Skipped ${printable(key)}: ${printable(reason)}\n`
     ),
+    ...unreadableNotes(status.store),
   ];
   return header(status, status.now_ms) +
     peerTable(status, status.now_ms) +

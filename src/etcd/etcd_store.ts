@@ -274,6 +274,7 @@ export class EtcdStore implements LeaseStore {
       location: `${etcd.location}${keys.root.startsWith("/") ? "" : "/"}${keys.root.slice(0, -1)}`,
       ...this.#shown(this.#health.state),
       unreadableCount: unreadable.count,
+      unreadable: unreadable.shown,
     };
   }
 

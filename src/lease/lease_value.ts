@@ -77,7 +77,12 @@ export function readLeaseValue(value: LeaseValue, what: string): LeaseAttributes
     ...address(value.PublicIPv6, 6, `${what}: PublicIPv6`),
   ];
   if (publicAddresses.length === 0) {
-    throw new SelvageError("invalid_argument", `${what}: neither PublicIP nor PublicIPv6`);
+    const given = Object.entries({ PublicIP: value.PublicIP, PublicIPv6: value.PublicIPv6 })
+      .filter(([, text]) => text).map(([name, text]) => `${name} is ${text}`);
+    const text = given.length === 0
+      ? "neither PublicIP nor PublicIPv6"
+      : `no host's address: ${given.join(", ")}`;
+    throw new SelvageError("invalid_argument", `${what}: ${text}`);
   }
   const backendType = (value.BackendType || "udp").toLowerCase();
   const node = readMark(value.Node);

@@ -6,6 +6,20 @@ import { logger } from "../log.ts";
 const NAMED_COUNT_MAX = 20;
 const NAMED_WITHIN_MS = 60_000;
 
+/** So many are shown in the status. */
+const SHOWN_COUNT_MAX = 5;
+/** The longest part of a key, which a foreign program may have chosen, that is shown. */
+const KEY_LENGTH_MAX = 200;
+
+/** The longest reason: it may hold a part of the value. */
+const REASON_LENGTH_MAX = 300;
+
+/** A key that cannot be read, and why. */
+export interface UnreadableKey {
+  readonly key: string;
+  readonly reason: string;
+}
+
 /** What cannot be read now, and why. */
 export class UnreadableKeys {
   readonly #reasons = new Map<string, string>();
@@ -22,6 +36,12 @@ export class UnreadableKeys {
     return this.#reasons.size;
   }
 
+  /** The first few, in the order in which they were found. */
+  get shown(): UnreadableKey[] {
+    return [...this.#reasons.entries().take(SHOWN_COUNT_MAX)]
+      .map(([key, reason]) => ({ key: key.slice(0, KEY_LENGTH_MAX), reason }));
+  }
+
   /** A foreign program that writes without end must not fill the log. */
   #mayName(): boolean {
     const now_ms = performance.now();
@@ -36,10 +56,10 @@ export class UnreadableKeys {
 
   /** The key cannot be read. It is named if that is new. */
   add(key: string, error: unknown): void {
-    const reason = errorText(error);
+    const reason = errorText(error).slice(0, REASON_LENGTH_MAX);
     if (this.#reasons.get(key) === reason) return;
     this.#reasons.set(key, reason);
-    const name = JSON.stringify(key.slice(0, 200));
+    const name = JSON.stringify(key.slice(0, KEY_LENGTH_MAX));
     if (this.#mayName()) this.#log.warning`key ${name} is left out: ${reason}`;
   }
 

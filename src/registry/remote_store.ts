@@ -392,6 +392,7 @@ export class RemoteStore implements LeaseStore {
       lastError: this.#lastError,
       errorSince_ms: this.#lastError === null ? null : failsSince_ms,
       unreadableCount: this.#unreadable.count,
+      unreadable: this.#unreadable.shown,
     };
   }
 

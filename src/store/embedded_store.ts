@@ -382,9 +382,9 @@ export class EmbeddedStore implements LeaseStore {
   reconnect(): void {}
 
   state(): StoreState {
-    const { path, health, unreadableCount } = this.#state;
+    const { path, health, unreadableCount, unreadable } = this.#state;
     const connected = health.connected && !this.#isClosed;
-    return { kind: "embedded", location: path, ...health, connected, unreadableCount };
+    return { kind: "embedded", location: path, ...health, connected, unreadableCount, unreadable };
   }
 
   // deno-lint-ignore require-await

@@ -15,7 +15,7 @@ import {
 } from "../lease/lease.ts";
 import { formatLeaseValue, parseLeaseValue } from "../lease/lease_value.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
-import { UnreadableKeys } from "../lease/unreadable_keys.ts";
+import { type UnreadableKey, UnreadableKeys } from "../lease/unreadable_keys.ts";
 import { KeptDatabase } from "./kept_database.ts";
 import { completeFile, databaseError, openSqliteReadOnly } from "./sqlite_file.ts";
 
@@ -64,6 +64,8 @@ export interface RegistryContents {
   readonly revision: number;
   /** Leases that could not be read and are left out. */
   readonly unreadableCount: number;
+  /** The first few of them. */
+  readonly unreadable: readonly UnreadableKey[];
 }
 
 interface LeaseRow {
@@ -114,6 +116,7 @@ function loadContents(database: DatabaseSync, unreadable: UnreadableKeys): Regis
     table: LeaseTable.of(leases),
     revision: newestRevision(database),
     unreadableCount: unreadable.count,
+    unreadable: unreadable.shown,
   };
 }
 

@@ -8,6 +8,7 @@ import { formatNetworkConfig, parseNetworkConfig } from "../config/parse_network
 import { errorText } from "../errors.ts";
 import type { Lease, LeaseChange } from "../lease/lease.ts";
 import { LeaseTable } from "../lease/lease_table.ts";
+import type { UnreadableKey } from "../lease/unreadable_keys.ts";
 import { RegistryDatabase, type RegistryEvent, type RegistryRows } from "./registry_database.ts";
 import type { StoreState } from "./store.ts";
 
@@ -38,6 +39,7 @@ export class RegistryState {
   #configFileText: string | null = null;
   #revision = 0;
   #unreadableCount = 0;
+  #unreadable: readonly UnreadableKey[] = [];
   /** The newest events, without gaps up to the present revision. */
   #recent: RegistryEvent[] = [];
   /** A commit failed, so what the file holds must be read again. */
@@ -99,6 +101,11 @@ export class RegistryState {
     return this.#unreadableCount;
   }
 
+  /** The first few of the entries that cannot be read. */
+  get unreadable(): readonly UnreadableKey[] {
+    return this.#unreadable;
+  }
+
   /**
    * Whether the file is known to hold what memory holds, since when, and what fails: a file that
    * refuses changes is a fault, although everything is in memory and can be read.
@@ -140,6 +147,7 @@ export class RegistryState {
     this.#table = contents.table;
     this.#revision = contents.revision;
     this.#unreadableCount = contents.unreadableCount;
+    this.#unreadable = contents.unreadable;
     this.#recent = [];
     this.#setDoubtful(false);
   }

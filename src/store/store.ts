@@ -9,6 +9,7 @@
 import type { NetworkConfig } from "../config/network_config.ts";
 import type { SelvageError } from "../errors.ts";
 import type { Lease, LeaseAttributes, LeaseChange, LeaseRequest } from "../lease/lease.ts";
+import type { UnreadableKey } from "../lease/unreadable_keys.ts";
 import type { IpPrefix } from "../net/ip.ts";
 
 /** How long a lease is good for without renewal; flannel's 24 hours. */
@@ -32,6 +33,8 @@ export interface StoreState {
   readonly errorSince_ms: number | null;
   /** Entries that could not be read and were left out. */
   readonly unreadableCount: number;
+  /** The first few of them. */
+  readonly unreadable: readonly UnreadableKey[];
 }
 
 /** What a reservation by force did. */

@@ -30,6 +30,7 @@ function away(since_ms: number): StoreState {
     lastError: "no answer",
     errorSince_ms: since_ms,
     unreadableCount: 0,
+    unreadable: [],
   };
 }
 

@@ -159,6 +159,7 @@ export class FakeStore implements LeaseStore {
       lastError: this.lastError,
       errorSince_ms: null,
       unreadableCount: 0,
+      unreadable: [],
     };
   }
 

@@ -64,6 +64,7 @@ test("a node that waits, and one in trouble", () => {
       connected: false,
       lastError: "192.0.2.1:8286: connection refused",
       unreadableCount: 2,
+      unreadable: [],
     },
   };
   assert.equal(
@@ -214,6 +215,7 @@ test("a store that is read and takes no writes; what is to be known and is no pr
     lastError: "etcd takes no writes",
     errorSince_ms: NOW_MS - 60_000,
     unreadableCount: 1,
+    unreadable: [],
   };
   const notices = ["SubnetLen has changed"];
   const text = statusText({ ...status, store, notices }, { verbose: false });
@@ -244,4 +246,25 @@ test("a reservation, a lease that has ended, a public address behind NAT", () =>
     statusText({ ...status, interface: link }, { verbose: false }),
     /^Interface +eth0, 192\.0\.2\.1, public 198\.51\.100\.9, MTU 1500$/m,
   );
+});
+
+test("unreadable entries of the store are named with the reason, and the rest is counted", () => {
+  const status = sampleStatus();
+  const unreadable = [
+    { key: "/coreos.com/network/subnets/10.5.9.0-24", reason: "value: no host's address" },
+    { key: "10.5.8.0-24\n\x1b[2J", reason: "value: not JSON" },
+  ];
+  const textOf = (store: NonNullable<typeof status.store>) =>
+    statusText({ ...status, store }, { verbose: false });
+  const text = textOf({ ...status.store!, unreadableCount: 7, unreadable });
+  assert.match(text, /, 7 unreadable entries left out$/m);
+  assert.match(
+    text,
+    /^Unreadable \/coreos\.com\/\S+\/10\.5\.9\.0-24: value: no host's address$/m,
+  );
+  assert.match(text, /^Unreadable 10\.5\.8\.0-24\?\?\[2J: value: not JSON$/m);
+  assert.match(text, /^Unreadable: 5 more, which the log names$/m);
+  // An older daemon does not name them.
+  const { unreadable: _, ...older } = { ...status.store!, unreadableCount: 7 };
+  assert.doesNotMatch(textOf(older as NonNullable<typeof status.store>), /^Unreadable/m);
 });

@@ -146,6 +146,9 @@ describe("the watch of etcd", () => {
     assert.equal(store.state().unreadableCount, 3);
     assert.equal((await store.list()).length, 1);
     assert.equal(store.state().unreadableCount, 3);
+    const { key, reason } = store.state().unreadable[0]!;
+    assert.equal(key, `${PREFIX}/subnets/10.5.2.0-24`);
+    assert.match(reason, /not JSON/);
     there.putLease("10.5.2.0-24", valueOf(2));
     await follower.until((self) => self.table.size === 2);
     assert.equal(store.state().unreadableCount, 2);
@@ -180,6 +183,7 @@ describe("the watch of etcd", () => {
         lastError: null,
         errorSince_ms: null,
         unreadableCount: 0,
+        unreadable: [],
       },
     );
     const follower = new Follower(store);

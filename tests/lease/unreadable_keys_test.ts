@@ -25,6 +25,10 @@ test("a key that cannot be read is named once, by the log of its store, and coun
     ]);
     keys.delete("10.5.1.0");
     assert.equal(keys.count, 1);
+    for (let i = 3; i < 99; i++) keys.add(`10.5.${i}.0${"0".repeat(1000)}`, why);
+    assert.deepEqual(keys.shown[0], { key: "10.5.2.0", reason: "not a prefix" });
+    assert.equal(keys.shown.length, 5);
+    assert.ok(JSON.stringify(keys.shown).length < 2000);
   } finally {
     await reset();
   }

@@ -129,6 +129,9 @@ describe("the embedded store's file", () => {
       const again = open(registryPath(stateDir));
       assert.equal((await again.list()).length, 1);
       assert.equal(again.state().unreadableCount, 1);
+      const { key, reason } = again.state().unreadable[0]!;
+      assert.equal(key, "10.5.1.0-24");
+      assert.match(reason, /PublicIP/);
       await again.close();
     });
   });

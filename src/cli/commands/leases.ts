@@ -65,13 +65,14 @@ function addList(leases: Command, context: CommandContext): void {
     .addOption(jsonFlag());
   addAccessFlags(command).action(async (flags: LeaseFlags) => {
     const found = await withAccess(command, context, (access) => access.leases());
-    const { leases, storeError, unreadableCount } = found;
+    const { leases, storeError, unreadableCount, unreadable = [] } = found;
     if (storeError !== null) {
       io.err(printable(`selvage: ${storeError}; these leases are what this host knew last`) + "\n");
     }
     if (unreadableCount > 0) {
       const entries = formatCount(unreadableCount, "entry", "entries");
       io.err(`selvage: ${entries} of the store cannot be read: not shown\n`);
+      for (const { key, reason } of unreadable) io.err(printable(`  ${key}: ${reason}`) + "\n");
     }
     io.out(
       flags.json === true ? printableJson(leases) : leaseTable(leases, io.now_ms()),

@@ -9,7 +9,7 @@ import {
   type TunnelStatus,
 } from "../agent/status.ts";
 import { printable } from "../printable.ts";
-import { renderPairs, renderTable } from "./table.ts";
+import { type Cell, renderFittingTable, renderPairs, renderTable, type Table } from "./table.ts";
 import { formatAgo, formatBytes, formatCount, formatDuration } from "./units.ts";
 
 export interface StatusTextOptions {
@@ -30,24 +30,25 @@ function list(texts: readonly string[]): string {
   return texts.length === 0 ? "none" : texts.join(", ");
 }
 
-function interfaceText(link: NonNullable<Status["interface"]>): string {
+function interfaceParts(link: NonNullable<Status["interface"]>): string[] {
   const told = link.publicAddresses.filter((one) => !link.addresses.includes(one));
-  const suffix = told.length === 0 ? "" : `, public ${list(told)}`;
-  return `${link.name}, ${list(link.addresses)}${suffix}, MTU ${link.mtu_bytes}`;
+  const addresses = link.addresses.length === 0 ? ["none"] : link.addresses;
+  const others = told.map((one, i) => i === 0 ? `public ${one}` : one);
+  return [link.name, ...addresses, ...others, `MTU ${link.mtu_bytes}`];
 }
 
-function leaseText(lease: NonNullable<Status["lease"]>, now_ms: number): string {
-  const subnets = list(lease.subnets);
+function leaseParts(lease: NonNullable<Status["lease"]>, now_ms: number): string[] {
+  const subnets = lease.subnets.length === 0 ? ["none"] : lease.subnets;
   if (lease.lostSince_ms !== null) {
-    return `${subnets}, LOST ${formatAgo(lease.lostSince_ms, now_ms)}`;
+    return [...subnets, `LOST ${formatAgo(lease.lostSince_ms, now_ms)}`];
   }
-  if (lease.expiry_ms === null) return `${subnets}, reserved, never ends`;
+  if (lease.expiry_ms === null) return [...subnets, "reserved", "never ends"];
   const left_ms = lease.expiry_ms - now_ms;
-  if (left_ms <= 0) return `${subnets}, ended ${formatAgo(lease.expiry_ms, now_ms)}`;
+  if (left_ms <= 0) return [...subnets, `ended ${formatAgo(lease.expiry_ms, now_ms)}`];
   const renewal = lease.renewal_ms === null || lease.renewal_ms <= now_ms
-    ? ""
-    : `, renewed in ${formatDuration(lease.renewal_ms - now_ms)}`;
-  return `${subnets}, ${formatDuration(left_ms)} left${renewal}`;
+    ? []
+    : [`renewed in ${formatDuration(lease.renewal_ms - now_ms)}`];
+  return [...subnets, `${formatDuration(left_ms)} left`, ...renewal];
 }
 
 function backendText(backend: NonNullable<Status["backend"]>): string {
@@ -60,15 +61,15 @@ function backendText(backend: NonNullable<Status["backend"]>): string {
   ].join(", ");
 }
 
-function deviceText({ name, kind, vni, vtepMac, port, mtu_bytes }: DeviceStatus): string {
-  const vxlan = vni === null ? "" : ` ${vni}, port ${port}, VTEP ${vtepMac}`;
-  return `${name}, ${kind}${vxlan}, MTU ${mtu_bytes}`;
+function deviceParts({ name, kind, vni, vtepMac, port, mtu_bytes }: DeviceStatus): string[] {
+  const parts = vni === null ? [kind] : [`${kind} ${vni}`, `port ${port}`, `VTEP ${vtepMac}`];
+  return [name, ...parts, `MTU ${mtu_bytes}`];
 }
 
-function tunnelText(tunnel: TunnelStatus): string {
+function tunnelParts(tunnel: TunnelStatus): string[] {
   const { family, device, port, mtu_bytes, vni, vtepMac } = tunnel;
-  const vxlan = vni === null ? "" : `, VNI ${vni}, VTEP ${vtepMac}`;
-  return `${device}, IPv${family}, MTU ${mtu_bytes}, port ${port}${vxlan}`;
+  const vxlan = vni === null ? [] : [`VNI ${vni}`, `VTEP ${vtepMac}`];
+  return [device, `IPv${family}`, `MTU ${mtu_bytes}`, `port ${port}`, ...vxlan];
 }
 
 function storeText(store: NonNullable<Status["store"]>, now_ms: number): string {
@@ -95,13 +96,15 @@ function waitingText({ waitingFor, waitingSince_ms }: Status, now_ms: number): s
   return `for ${formatDuration(now_ms - waitingSince_ms)}: ${waitingFor}`;
 }
 
-function dataPlaneText(plane: DataPlaneStatus): string {
+function dataPlaneParts(plane: DataPlaneStatus): string[] {
   const { restartCount } = plane;
-  const restarts = restartCount === 0 ? "" : `, restarted ${formatCount(restartCount, "time")}`;
-  return `${plane.running ? "running" : "NOT running"}${restarts}, ` +
-    `sent ${traffic(plane.sentPackets, plane.sentBytes)}, ` +
-    `received ${traffic(plane.receivedPackets, plane.receivedBytes)}, ` +
-    `${plane.peerCount} of ${plane.peerCountMax} peers`;
+  return [
+    plane.running ? "running" : "NOT running",
+    ...(restartCount === 0 ? [] : [`restarted ${formatCount(restartCount, "time")}`]),
+    `sent ${traffic(plane.sentPackets, plane.sentBytes)}`,
+    `received ${traffic(plane.receivedPackets, plane.receivedBytes)}`,
+    `${plane.peerCount} of ${plane.peerCountMax} peers`,
+  ];
 }
 
 function workersText({ queueCount }: DataPlaneStatus): string {
@@ -145,16 +148,16 @@ function header(status: Status, now_ms: number): string {
     ["Selvage", `${status.version}, pid ${status.pid}, up ${up}`],
     ["Phase", phaseText(status)],
     ["Waiting", waitingText(status, now_ms)],
-    ["Interface", link === null ? null : interfaceText(link)],
-    ["Network", status.network.length === 0 ? null : list(status.network)],
-    ["Lease", lease === null ? null : leaseText(lease, now_ms)],
+    ["Interface", link === null ? null : interfaceParts(link)],
+    ["Network", status.network.length === 0 ? null : status.network],
+    ["Lease", lease === null ? null : leaseParts(lease, now_ms)],
     ["Backend", backend === null ? null : backendText(backend)],
-    ...(backend?.tunnels ?? []).map((tunnel) => ["Tunnel", tunnelText(tunnel)] as const),
-    ...(backend?.devices ?? []).map((device) => ["Device", deviceText(device)] as const),
+    ...(backend?.tunnels ?? []).map((tunnel) => ["Tunnel", tunnelParts(tunnel)] as const),
+    ...(backend?.devices ?? []).map((device) => ["Device", deviceParts(device)] as const),
     ["Store", store === null ? null : storeText(store, now_ms)],
     ["Registry", registry === null ? null : `${registry.listen}, ${registry.fingerprint}`],
     ...status.listeners.map((listener) => ["Refused", refusedText(listener)] as const),
-    ["Data plane", dataPlane === null ? null : dataPlaneText(dataPlane)],
+    ["Data plane", dataPlane === null ? null : dataPlaneParts(dataPlane)],
     ["Offloads", dataPlane === null ? null : list(dataPlane.offloads)],
     ["Accepts", dataPlane === null ? null : acceptedText(dataPlane)],
     ["Workers", dataPlane === null ? null : workersText(dataPlane)],
@@ -169,35 +172,43 @@ function peerTable({ peers, skippedPeers, dataPlane }: Status, now_ms: number): 
   const skipped = new Set(skippedPeers.map(({ key }) => key));
   const hasSkipped = peers.some(({ key }) => skipped.has(key));
   const hasSmallPath = peers.some((peer) => peer.pathMtu_bytes !== null);
-  const counted = [
-    { title: "SENT", align: "right" },
-    { title: "RECEIVED", align: "right" },
-    { title: "LAST HEARD", align: "right" },
-  ] as const;
-  const columns = [
+  const isRight = { align: "right" } as const;
+  const addressColumns = [
     { title: "SUBNET" },
     { title: "PUBLIC IP" },
     ...(hasSkipped ? [{ title: "STATE" }] : []),
-    ...(isCounted ? counted : []),
-    ...(hasSmallPath ? [{ title: "PATH MTU", align: "right" } as const] : []),
-  ] as const;
-  const counts = ({ sentBytes, receivedBytes, lastHeard_ms }: PeerStatus) => [
-    formatBytes(sentBytes),
-    formatBytes(receivedBytes),
-    formatAgo(lastHeard_ms, now_ms),
   ];
-  return `\n${
-    renderTable(
-      columns,
-      peers.map((peer) => [
-        list(peer.subnets),
-        list(peer.publicAddresses),
-        ...(hasSkipped ? [skipped.has(peer.key) ? "SKIPPED" : "served"] : []),
-        ...(isCounted ? counts(peer) : []),
-        ...(hasSmallPath ? [String(peer.pathMtu_bytes ?? "")] : []),
-      ]),
-    )
-  }`;
+  const addressCells = ({ key, subnets, publicAddresses }: PeerStatus): Cell[] => [
+    subnets,
+    publicAddresses,
+    ...(hasSkipped ? [skipped.has(key) ? "SKIPPED" : "served"] : []),
+  ];
+  const traffic = [
+    { title: "SENT", text: ({ sentBytes }: PeerStatus) => formatBytes(sentBytes) },
+    { title: "RECEIVED", text: ({ receivedBytes }: PeerStatus) => formatBytes(receivedBytes) },
+  ];
+  const path = [
+    ...(isCounted
+      ? [{ title: "LAST HEARD", text: (peer: PeerStatus) => formatAgo(peer.lastHeard_ms, now_ms) }]
+      : []),
+    ...(hasSmallPath
+      ? [{ title: "PATH MTU", text: (peer: PeerStatus) => String(peer.pathMtu_bytes ?? "") }]
+      : []),
+  ];
+  /** Each group is a column whose cells have a line for each member. */
+  const tableOf = (groups: readonly (typeof traffic)[]): Table => ({
+    columns: [
+      ...addressColumns,
+      ...groups.map((group) => ({ title: group.map(({ title }) => title), ...isRight })),
+    ],
+    rows: peers.map((peer) => [
+      ...addressCells(peer),
+      ...groups.map((group) => group.map(({ text }) => text(peer))),
+    ]),
+  });
+  const groups = [isCounted ? traffic : [], path].filter((group) => group.length > 0);
+  const columns = groups.flat().map((one) => [one]);
+  return `\n${renderFittingTable(tableOf(columns), tableOf(groups))}`;
 }
 
 function guardText({ state }: NonNullable<Status["guard"]>): string {

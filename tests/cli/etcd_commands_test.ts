@@ -166,7 +166,10 @@ describe("selvage leases, straight from etcd", () => {
     server.put(key("10.5.9.0-24"), "{");
     const io = new FakeIo();
     const listed = await done(["leases", "list", ...AT], io);
-    assert.equal(io.stderr, "selvage: 1 entry of the store cannot be read: not shown\n");
+    const [count, named, ...rest] = io.stderr.split("\n");
+    assert.equal(count, "selvage: 1 entry of the store cannot be read: not shown");
+    assert.match(named!, /^ {2}\/coreos\.com\/network\/subnets\/10\.5\.9\.0-24: value: not JSON/);
+    assert.deepEqual(rest, [""]);
     server.delete(key("10.5.9.0-24"));
     assert.match(listed, /10\.5\.1\.0\/24 +192\.0\.2\.1 +vxlan/);
     assert.match(listed, /10\.5\.2\.0\/24 +192\.0\.2\.2 +vxlan +never \(reserved\)/);

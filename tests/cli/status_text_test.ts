@@ -16,7 +16,8 @@ Backend     udp, MTU 1472
 Tunnel      flannel0, IPv4, MTU 1472, port 8285
 Store       embedded, /var/lib/selvage/registry.db, connected for 1 h
 Registry    192.0.2.1:8286, sha256:0102
-Data plane  running, sent 1200 packets (1.4 MiB), received 12 packets (999 B), 2 of 65536 peers
+Data plane  running, sent 1200 packets (1.4 MiB), received 12 packets (999 B),
+            2 of 65536 peers
 Offloads    csum, tso
 Workers     one pair a tunnel
 
@@ -267,4 +268,45 @@ test("unreadable entries of the store are named with the reason, and the rest is
   // An older daemon does not name them.
   const { unreadable: _, ...older } = { ...status.store!, unreadableCount: 7 };
   assert.doesNotMatch(textOf(older as NonNullable<typeof status.store>), /^Unreadable/m);
+});
+
+test("dual-stack peers fit a terminal of 80 columns, one address a line", () => {
+  const status = sampleStatus();
+  const [peer] = status.peers;
+  const peers = [1, 2].map((i) => ({
+    ...peer!,
+    key: `10.210.10${i}.0-24&fd00:210:10${i}::-64`,
+    subnets: [`10.210.10${i}.0/24`, `fd00:210:10${i}::/64`],
+    publicAddresses: [`198.51.100.20${i}`, `2001:db8:100::20${i}`],
+    pathMtu_bytes: 1350,
+  }));
+  const text = statusText({
+    ...status,
+    interface: {
+      ...status.interface!,
+      addresses: ["192.168.100.200", "fd00:1234:5678::200"],
+      publicAddresses: ["198.51.100.200", "2001:db8:100::200"],
+    },
+    network: ["10.210.0.0/16", "fd00:210::/48"],
+    lease: { ...status.lease!, subnets: ["10.210.100.0/24", "fd00:210:100::/64"] },
+    peers,
+    skippedPeers: [{ key: peers[1]!.key, reason: "its backend is vxlan" }],
+  }, { verbose: false });
+  assert.deepEqual(text.split("\n").filter((line) => line.length > 80), []);
+  assert.match(text, /^SUBNET +PUBLIC IP +STATE +SENT +LAST HEARD\n +RECEIVED +PATH MTU$/m);
+  assert.match(text, /^10\.210\.101\.0\/24 +198\.51\.100\.201 +served +1\.4 MiB +3 s ago$/m);
+  assert.match(text, /^fd00:210:101::\/64 +2001:db8:100::201 +999 B +1350$/m);
+  assert.match(text, /^Interface +eth0, .*,\n +2001:db8:100::200, MTU 1500$/m);
+});
+
+test("columns stay apart as long as that fits", () => {
+  const status = sampleStatus();
+  const peers = [{
+    ...status.peers[0]!,
+    subnets: ["10.5.7.0/24", "fd00:7::/64"],
+    publicAddresses: ["192.0.2.2", "2001:db8::2"],
+  }];
+  const text = statusText({ ...status, peers }, { verbose: false });
+  assert.match(text, /^SUBNET +PUBLIC IP +SENT +RECEIVED +LAST HEARD\n10\.5\.7\.0\/24 .*3 s ago$/m);
+  assert.match(text, /^fd00:7::\/64 +2001:db8::2$/m);
 });

@@ -2,6 +2,8 @@ import { describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { formatAgo, formatBytes, formatDuration, formatTime } from "../../src/cli/units.ts";
 import { printable } from "../../src/printable.ts";
+import type { LeaseView } from "../../src/api/views.ts";
+import { leaseTable } from "../../src/cli/commands/leases.ts";
 import { renderPairs, renderTable } from "../../src/cli/table.ts";
 
 describe("units", () => {
@@ -52,6 +54,37 @@ describe("tables", () => {
     );
     assert.equal(renderPairs([["a", "1"], ["long", null], ["bc", "2"]]), "a   1\nbc  2\n");
     assert.equal(renderPairs([]), "");
+  });
+
+  test("a cell may have several lines; a value in parts is wrapped between them", () => {
+    const columns = [{ title: "A" }, { title: ["N", "M"], align: "right" as const }];
+    assert.equal(
+      renderTable(columns, [[["a1", "a2"], "1"], ["b", ["2", "345"]], ["c", ""]]),
+      "A     N\n      M\na1    1\na2\nb     2\n    345\nc\n",
+    );
+    const parts = ["x".repeat(40), "y".repeat(36), "z"];
+    const text = `n  ${parts[0]},\n   ${parts[1]}, z\n`;
+    assert.equal(renderPairs([["n", parts]]), text);
+    assert.equal(renderPairs([["n", parts.join(", ")]]), `n  ${parts.join(", ")}\n`);
+  });
+
+  test("leases of two families fit a terminal of 80 columns", () => {
+    const expiry_ms = 1_800_000_000_000;
+    const lease: LeaseView = {
+      key: "10.210.101.0-24&fd00:210:101::-64",
+      subnets: ["10.210.101.0/24", "fd00:210:101::/64"],
+      publicAddresses: ["198.51.100.201", "2001:db8:100::201"],
+      backendType: "extension",
+      backendData: {},
+      expiry_ms,
+    };
+    const text = leaseTable([lease], expiry_ms - 86_340_000);
+    assert.deepEqual(text.split("\n").filter((line) => line.length > 80), []);
+    assert.match(
+      text,
+      /^10\.210\.101\.0\/24 +198\.51\.100\.201 +extension +2027-01-15 08:00:00Z$/m,
+    );
+    assert.match(text, /^fd00:210:101::\/64 +2001:db8:100::201 +\(23 h 59 min left\)$/m);
   });
 
   test("what others sent cannot drive the terminal", () => {

@@ -8,7 +8,7 @@ import type { CommandContext } from "../context.ts";
 import { addAccessFlags, withAccess } from "../open_access.ts";
 import { boolFlag, valueFlag } from "../flags.ts";
 import { printable, printableJson, printableLine } from "../../printable.ts";
-import { renderTable } from "../table.ts";
+import { type Cell, renderFittingTable } from "../table.ts";
 import { formatCount, formatDuration, formatTime } from "../units.ts";
 import { UsageError } from "../usage_error.ts";
 import { hostAddress } from "../values.ts";
@@ -25,26 +25,33 @@ interface ReserveFlags extends LeaseFlags {
 
 const jsonFlag = () => boolFlag({ term: "json", description: "as JSON" });
 
-function expiryText(lease: LeaseView, now_ms: number): string {
-  if (lease.expiry_ms === undefined) return "unknown";
-  if (lease.expiry_ms === null) return "never (reserved)";
+/** When the lease ends, and in how long, as one text each. */
+function expiryParts(lease: LeaseView, now_ms: number): string[] {
+  if (lease.expiry_ms === undefined) return ["unknown"];
+  if (lease.expiry_ms === null) return ["never (reserved)"];
   const left_ms = lease.expiry_ms - now_ms;
   const left = left_ms <= 0 ? "ended" : `${formatDuration(left_ms)} left`;
-  return `${formatTime(lease.expiry_ms)} (${left})`;
+  return [formatTime(lease.expiry_ms), `(${left})`];
+}
+
+function expiryText(lease: LeaseView, now_ms: number): string {
+  return expiryParts(lease, now_ms).join(" ");
 }
 
 /** The leases as a table. */
 export function leaseTable(leases: readonly LeaseView[], now_ms: number): string {
   if (leases.length === 0) return "No leases yet.\n";
-  const titles = ["SUBNET", "PUBLIC IP", "BACKEND", "EXPIRES"];
-  return renderTable(
-    titles.map((title) => ({ title })),
-    leases.map((lease) => [
-      lease.subnets.join(", "),
-      lease.publicAddresses.join(", "),
+  const columns = ["SUBNET", "PUBLIC IP", "BACKEND", "EXPIRES"].map((title) => ({ title }));
+  const rowsWith = (expiry: (lease: LeaseView) => Cell) =>
+    leases.map((lease): Cell[] => [
+      lease.subnets,
+      lease.publicAddresses,
       lease.backendType,
-      expiryText(lease, now_ms),
-    ]),
+      expiry(lease),
+    ]);
+  return renderFittingTable(
+    { columns, rows: rowsWith((lease) => expiryText(lease, now_ms)) },
+    { columns, rows: rowsWith((lease) => expiryParts(lease, now_ms)) },
   );
 }
 

@@ -2,7 +2,7 @@
 import type { Tunnel } from "../backend/backend.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
-import { type Lease, leaseKey } from "../lease/lease.ts";
+import { isAwaitingHost, type Lease, leaseKey } from "../lease/lease.ts";
 import type { StoreState } from "../store/store.ts";
 import { VERSION } from "../version.ts";
 import type { DataPath } from "./data_path.ts";
@@ -80,6 +80,7 @@ function peerStatus(peer: Lease, path: DataPath | null): PeerStatus {
     subnets: texts(peer.subnets),
     publicAddresses: texts(peer.publicAddresses),
     backendType: peer.backendType,
+    ...(isAwaitingHost(peer) ? { awaitsHost: true } : {}),
     sentPackets: counters?.sentPackets ?? 0,
     sentBytes: counters?.sentBytes ?? 0,
     receivedPackets: counters?.receivedPackets ?? 0,

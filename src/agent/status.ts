@@ -116,6 +116,8 @@ export interface PeerStatus {
   readonly subnets: readonly string[];
   readonly publicAddresses: readonly string[];
   readonly backendType: string;
+  /** Only there for a reservation whose host has not come yet: no packets are carried to it. */
+  readonly awaitsHost?: true;
   readonly sentPackets: number;
   readonly sentBytes: number;
   readonly receivedPackets: number;

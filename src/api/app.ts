@@ -3,7 +3,7 @@ import { type Context, Hono, type MiddlewareHandler } from "hono";
 import { validator } from "hono/validator";
 import type { Status } from "../agent/status.ts";
 import { errorText, isStoreFault, SelvageError } from "../errors.ts";
-import { type Lease, leaseKey, parseLeaseKey } from "../lease/lease.ts";
+import { type Lease, type LeaseAttributes, leaseKey, parseLeaseKey } from "../lease/lease.ts";
 import { logger } from "../log.ts";
 import { jsonBody } from "../net/json_body.ts";
 import { problemResponse } from "../net/problem.ts";
@@ -217,7 +217,12 @@ function changingRoutes(control: AgentControl, options: ApiOptions) {
         const { subnets, publicAddresses, backendType } = context.req.valid("json");
         const isForced = context.req.valid("query").force === "true";
         const type = backendType ?? (await control.config()).backend.type;
-        const attributes = { publicAddresses, backendType: type, backendData: {} };
+        const attributes: LeaseAttributes = {
+          publicAddresses,
+          backendType: type,
+          backendData: {},
+          awaitsHost: true,
+        };
         const made: ReservationView = await withDeadline(context, timeout_ms, async (signal) => {
           const { store } = control;
           return isForced

@@ -1,7 +1,7 @@
 /** The JSON shapes of the API, as they leave: texts for addresses, times in ms since 1970. */
 import type { NetworkConfig } from "../config/network_config.ts";
 import { formatNetworkConfig } from "../config/parse_network_config.ts";
-import { type Lease, type LeaseChange, leaseKey } from "../lease/lease.ts";
+import { isAwaitingHost, type Lease, type LeaseChange, leaseKey } from "../lease/lease.ts";
 import type { ForcedReservation } from "../store/store.ts";
 
 export interface LeaseView {
@@ -13,6 +13,8 @@ export interface LeaseView {
   readonly backendData: Readonly<Record<string, unknown>>;
   /** null for a reservation, which never ends; not there where the store does not say it. */
   readonly expiry_ms?: number | null;
+  /** Only there for a reservation whose host has not come yet. */
+  readonly awaitsHost?: true;
 }
 
 /** A reservation that was made. */
@@ -56,6 +58,7 @@ export function leaseView(lease: Lease): LeaseView {
     backendType: lease.backendType,
     backendData: { ...lease.backendData },
     ...(lease.expiry_ms === undefined ? {} : { expiry_ms: lease.expiry_ms }),
+    ...(isAwaitingHost(lease) ? { awaitsHost: true } : {}),
   };
 }
 

@@ -1,5 +1,5 @@
 /** What is common to all backends: the plan of every peer. */
-import { type Lease, leaseKey } from "../lease/lease.ts";
+import { isAwaitingHost, type Lease, leaseKey } from "../lease/lease.ts";
 import { bitsOf, type Family, IpPrefix, ofFamily } from "../net/ip.ts";
 import type { PeerEntry, PlanInput, SkippedPeer } from "./backend.ts";
 
@@ -12,6 +12,9 @@ export type PlanPeer<E extends PeerEntry> = (
   family: Family,
   input: PlanInput,
 ) => E | string;
+
+/** Why packets are not carried to a reservation whose host has not come yet. */
+export const NOT_COME_YET = "it is reserved, and its host has not come yet";
 
 export interface PlannedPeers<E extends PeerEntry> {
   /** In the order of the subnets, IPv4 first; no two overlap. */
@@ -153,6 +156,8 @@ export function planPeers<E extends PeerEntry>(
       let one = planned[family].get(peer);
       if (one === undefined) {
         one = planPeer(peer, family, input);
+        // Last, because a fault of the reservation itself does not go when the host comes.
+        if (typeof one !== "string" && isAwaitingHost(peer)) one = NOT_COME_YET;
         planned[family].set(peer, one);
       }
       if (typeof one !== "string") {

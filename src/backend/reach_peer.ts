@@ -70,7 +70,8 @@ export function reachPeer(
   routesWholeNetwork = false,
 ): PeerEntry | string {
   const { config, link, lease } = input;
-  if (peer.backendType !== backendType) {
+  // A reservation keeps the backend of when it was made, until its host comes.
+  if (peer.backendType !== backendType && peer.awaitsHost !== true) {
     return `its backend is ${peer.backendType}, ours is ${backendType}`;
   }
   const subnet = ofFamily(peer.subnets, family);

@@ -6,7 +6,7 @@ import { z } from "zod";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { SelvageError } from "../errors.ts";
 import type { OuterLink } from "../kernel/outer_link.ts";
-import type { Lease, LeaseAttributes } from "../lease/lease.ts";
+import { isAwaitingHost, type Lease, type LeaseAttributes } from "../lease/lease.ts";
 import {
   ETHERNET_HEADER_BYTES,
   ipHeaderBytes,
@@ -18,7 +18,7 @@ import { type Family, ofFamily } from "../net/ip.ts";
 import { MacAddress } from "../net/mac_address.ts";
 import type { PeerEntry, PlanInput, SkippedPeer, VtepMacs } from "./backend.ts";
 import { familiesOf } from "./desired.ts";
-import { type PlannedPeers, planPeers } from "./plan_peers.ts";
+import { NOT_COME_YET, type PlannedPeers, planPeers } from "./plan_peers.ts";
 import { reachPeer } from "./reach_peer.ts";
 import { readVxlanOptions } from "./vxlan_options.ts";
 import { publishedAddresses } from "./published_addresses.ts";
@@ -94,10 +94,7 @@ export interface VtepEntry extends PeerEntry {
 
 /** The peer's VTEP in one family, or why it has none that we can send to. */
 function readVtep(peer: Lease, family: Family, input: PlanInput): MacAddress | string {
-  const { 4: v4, 6: v6 } = peer.backendData;
-  if (peer.expiry_ms === null && v4 === undefined && v6 === undefined) {
-    return "it is reserved, and its host has not come yet";
-  }
+  if (isAwaitingHost(peer)) return NOT_COME_YET;
   const field = family === 4 ? "BackendData" : "BackendV6Data";
   const data = vtepSchema.safeParse(peer.backendData[family]);
   if (!data.success) return `it publishes no VtepMAC in its ${field}`;

@@ -8,7 +8,7 @@ import { SelvageError } from "../errors.ts";
 import type { ConfigText } from "../etcd/config.ts";
 import type { EtcdStore } from "../etcd/etcd_store.ts";
 import type { EtcdOptions } from "../etcd/options.ts";
-import type { Lease } from "../lease/lease.ts";
+import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import { IpAddress, IpPrefix } from "../net/ip.ts";
 import type { NetworkAccess } from "./access.ts";
 import type { CommandContext } from "./context.ts";
@@ -81,10 +81,11 @@ export async function etcdAccess(
     async reserve(subnets, publicAddresses, isForced) {
       const { backend } = await store.readConfig();
       const prefixes = subnets.map((one) => IpPrefix.parse(one));
-      const attributes = {
+      const attributes: LeaseAttributes = {
         publicAddresses: publicAddresses.map((one) => IpAddress.parse(one)),
         backendType: backend.type,
         backendData: {},
+        awaitsHost: true,
       };
       if (!isForced) return leaseView(await store.reserve(prefixes, attributes));
       return reservationView(await store.reserveByForce(prefixes, attributes));

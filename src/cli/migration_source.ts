@@ -39,6 +39,7 @@ function readLease(view: LeaseView): Lease {
       ...(v6 === undefined ? {} : { 6: v6 }),
     },
     expiry_ms: view.expiry_ms,
+    ...(view.awaitsHost === true ? { awaitsHost: true } : {}),
   };
 }
 

@@ -165,6 +165,12 @@ function header(status: Status, now_ms: number): string {
   ]);
 }
 
+/** What this host does with a peer; `skipped` are the keys of those that it does not serve. */
+function stateText({ key, awaitsHost }: PeerStatus, skipped: ReadonlySet<string>): string {
+  if (!skipped.has(key)) return "served";
+  return awaitsHost ? "not come yet" : "SKIPPED";
+}
+
 /** The peers. Packets are counted by peer only in user space. */
 function peerTable({ peers, skippedPeers, dataPlane }: Status, now_ms: number): string {
   if (peers.length === 0) return "\nNo peers yet.\n";
@@ -178,10 +184,10 @@ function peerTable({ peers, skippedPeers, dataPlane }: Status, now_ms: number): 
     { title: "PUBLIC IP" },
     ...(hasSkipped ? [{ title: "STATE" }] : []),
   ];
-  const addressCells = ({ key, subnets, publicAddresses }: PeerStatus): Cell[] => [
-    subnets,
-    publicAddresses,
-    ...(hasSkipped ? [skipped.has(key) ? "SKIPPED" : "served"] : []),
+  const addressCells = (peer: PeerStatus): Cell[] => [
+    peer.subnets,
+    peer.publicAddresses,
+    ...(hasSkipped ? [stateText(peer, skipped)] : []),
   ];
   const traffic = [
     { title: "SENT", text: ({ sentBytes }: PeerStatus) => formatBytes(sentBytes) },

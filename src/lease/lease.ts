@@ -18,6 +18,11 @@ export interface LeaseAttributes {
    * joined.
    */
   readonly node?: NodeMark;
+  /**
+   * Given: an administrator wrote this for a reservation, and the host has not written it since.
+   * Every host, also one with flannel, removes it when it writes its own attributes.
+   */
+  readonly awaitsHost?: true;
 }
 
 /** Distinguishes two daemons that publish the same address. */
@@ -84,6 +89,19 @@ export function parseLeaseKey(text: string, what = "lease"): IpPrefix[] {
 export function knownExpiry_ms({ subnets, expiry_ms }: Lease): number | null {
   if (expiry_ms !== undefined) return expiry_ms;
   throw new SelvageError("internal", `lease ${leaseKey(subnets)}: its end is not known`);
+}
+
+/**
+ * Whether this is a reservation whose host has not come yet. One of an older Selvage, or one that
+ * was put into etcd by hand, has no such mark: only with vxlan can it be recognized, because a host
+ * always writes its VTEP. Any other counts as come.
+ */
+export function isAwaitingHost(
+  { expiry_ms, node, awaitsHost, backendType, backendData }: Lease,
+): boolean {
+  if (expiry_ms !== null || node !== undefined) return false;
+  if (awaitsHost === true) return true;
+  return backendType === "vxlan" && backendData[4] === undefined && backendData[6] === undefined;
 }
 
 /**

@@ -19,7 +19,7 @@ const MARK_LENGTH_MAX = 64;
 
 /**
  * The shape of a value. Older writers leave out PublicIPv6, udp and alloc leave out the type. Node
- * is ours: flannel passes over members that it does not know.
+ * and AwaitsHost are ours: flannel passes over members that it does not know.
  */
 export const leaseValueSchema = z.object({
   PublicIP: z.string().nullish(),
@@ -28,6 +28,7 @@ export const leaseValueSchema = z.object({
   BackendData: z.unknown().optional(),
   BackendV6Data: z.unknown().optional(),
   Node: z.unknown().optional(),
+  AwaitsHost: z.unknown().optional(),
 });
 
 /** A value after its shape was checked. */
@@ -87,7 +88,8 @@ export function readLeaseValue(value: LeaseValue, what: string): LeaseAttributes
   const backendType = (value.BackendType || "udp").toLowerCase();
   const node = readMark(value.Node);
   const attributes = { publicAddresses, backendType, backendData: readBackendData(value) };
-  return node === null ? attributes : { ...attributes, node };
+  if (node !== null) return { ...attributes, node };
+  return value.AwaitsHost === true ? { ...attributes, awaitsHost: true } : attributes;
 }
 
 /** The attributes in a value's JSON text. Throws `invalid_argument`; `what` names it. */
@@ -100,7 +102,7 @@ export function parseLeaseValue(text: string, what: string): LeaseAttributes {
  * there; here it is written, for without it the lease would read as one of udp.
  */
 export function toLeaseValue(attributes: LeaseAttributes): LeaseValue {
-  const { publicAddresses, backendType, backendData, node } = attributes;
+  const { publicAddresses, backendType, backendData, node, awaitsHost } = attributes;
   return {
     PublicIP: ofFamily(publicAddresses, 4)?.toString() ?? null,
     PublicIPv6: ofFamily(publicAddresses, 6)?.toString() ?? null,
@@ -108,6 +110,7 @@ export function toLeaseValue(attributes: LeaseAttributes): LeaseValue {
     ...(backendData[4] === undefined ? {} : { BackendData: backendData[4] }),
     ...(backendData[6] === undefined ? {} : { BackendV6Data: backendData[6] }),
     ...(node === undefined ? {} : { Node: { ID: node.id, Run: node.run } }),
+    ...(awaitsHost === true ? { AwaitsHost: true } : {}),
   };
 }
 

@@ -8,6 +8,7 @@ import { ipipBackend } from "../../src/backend/ipip.ts";
 import { udpBackend } from "../../src/backend/udp.ts";
 import { vxlanBackend } from "../../src/backend/vxlan.ts";
 import { userspaceVxlanBackend } from "../../src/backend/vxlan_userspace.ts";
+import { type Lease, parseLeaseKey } from "../../src/lease/lease.ts";
 import { IpAddress } from "../../src/net/ip.ts";
 import { configOf, inputOf, leaseOf, LINK } from "./sample.ts";
 
@@ -67,6 +68,34 @@ for (const [name, backend] of BACKENDS) {
 
     test("and served by another", () => {
       assert.deepEqual(skippedOf("192.0.2.66"), []);
+    });
+  });
+
+  describe(`a reservation for a host of ${name} whose host has not come yet`, () => {
+    const reserved: Lease = {
+      ...leaseOf("10.210.66.0-24", ["192.0.2.66"], backend.type),
+      awaitsHost: true,
+    };
+    const planOf = (peer: Lease) => backend.plan(inputOf(configOf({ Type: backend.type }), [peer]));
+
+    test("is left out as what it is, also if it was made for another backend", () => {
+      const reason = "it is reserved, and its host has not come yet";
+      for (const peer of [reserved, { ...reserved, backendType: "alloc" }]) {
+        assert.deepEqual(planOf(peer).skipped, [{ key: "10.210.66.0-24", reason }]);
+      }
+    });
+
+    test("is left out for a fault that does not go when the host comes", () => {
+      const outside = parseLeaseKey("10.66.0.0-24");
+      const { skipped } = planOf({ ...reserved, subnets: outside });
+      assert.deepEqual(skipped, [{ key: "10.66.0.0-24", reason: "it lies outside the network" }]);
+    });
+
+    test("is served once its host has written it, with Selvage or with flannel", () => {
+      const data = name.startsWith("vxlan") ? { VNI: 1, VtepMAC: "02:00:00:00:00:66" } : "";
+      const { awaitsHost: _gone, ...come } = { ...reserved, backendData: { 4: data } };
+      const node = { id: "0123456789abcdef", run: "" };
+      for (const peer of [come, { ...come, node }]) assert.deepEqual(planOf(peer).skipped, []);
     });
   });
 }

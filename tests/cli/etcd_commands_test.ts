@@ -183,6 +183,10 @@ describe("selvage leases, straight from etcd", () => {
     assert.equal(await done(reserve), "reserved 10.5.9.0-24 for 192.0.2.9\n");
     const entry = server.entry(key("10.5.9.0-24"));
     assert.deepEqual([entry?.leaseId, JSON.parse(entry!.value).BackendType], [0n, "vxlan"]);
+    assert.match(
+      await done(["leases", "list", ...AT]),
+      /10\.5\.9\.0\/24 +192\.0\.2\.9 +vxlan +never \(reserved\), host has not come yet/,
+    );
     const taken = await run(["leases", "reserve", "10.5.1.0/24", "-public-ip=192.0.2.9", ...AT]);
     assert.equal(taken.code, 1);
     assert.match(taken.stderr, /10\.5\.1\.0-24 is taken: it is leased to 192\.0\.2\.1/);

@@ -11,6 +11,7 @@ import { int32Option } from "../../ffi/socket_address.ts";
 import { type Netns, withNetns } from "../../ffi/netns.ts";
 import type { IpAddress } from "../../src/net/ip.ts";
 import type { Lab } from "./lab.ts";
+import { takeLeases } from "./simulated_peers.ts";
 
 /** Where all hosts of the udp backend listen. */
 export const UDP_PORT = 8285;
@@ -91,6 +92,9 @@ export async function startWithBarePeer(
   const address = lab.network(2).outerAddress;
   const reserved = lab.run(1, ["leases", "reserve", "10.210.77.0/24", `--public-ip=${address}`]);
   assert.equal(reserved.status, 0, reserved.stderr);
+  // Other hosts do not send to a reservation until its host has written the lease.
+  const [subnet] = await takeLeases(lab, [JSON.stringify({ PublicIP: `${address}` })]);
+  assert.equal(`${subnet}`, "10.210.77.0/24");
   await lab.untilPeers(1, 1);
   const container = await lab.attach(1);
   return { peer: new BarePeer(lab.network(2).host, address, UDP_PORT), container };

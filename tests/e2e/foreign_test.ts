@@ -216,10 +216,12 @@ describe("leases that cannot be served; the others are", () => {
       await lab.startJoined(2);
       reserve(lab, "10.210.200.0/24", "203.0.113.9");
       reserve(lab, "10.210.201.0/24", "198.18.0.1");
-      // Nobody is there, but it is on the link: the kernel takes the route.
       reserve(lab, "10.210.202.0/24", "198.18.0.99");
+      // Nobody is there, but it is on the link: the kernel takes the route.
+      await takeLeases(lab, [JSON.stringify({ PublicIP: "198.18.0.98", BackendType: "host-gw" })]);
       await assertSkipped(lab, [
         ["10.210.200.0/24", /its address 203\.0\.113\.9 is not on the link of eth0/],
+        ["10.210.202.0/24", /it is reserved, and its host has not come yet/],
       ]);
       await assertOwnReservation(lab, "10.210.201.0/24");
       await lab.untilPeers(2, 1);

@@ -34,6 +34,20 @@ test("a running host's subnet is reserved for another by force, and it moves", (
     assert.equal(replaced.status, 0, replaced.stderr);
     assert.match(replaced.stdout, new RegExp(`${key} is no longer reserved for it`));
 
+    // Its host has never come: it is shown as that, and no packets are carried to it.
+    const notCome = "it is reserved, and its host has not come yet";
+    const { backend, ready } = await lab.until(1, "it is not left out", ({ skippedPeers }) => {
+      return skippedPeers.some(({ key, reason }) => key === "10.210.99.0-24" && reason === notCome);
+    });
+    assert.deepEqual([backend!.peerCount, ready], [1, true]);
+    const shown = lab.run(1, ["status"]).stdout;
+    assert.match(shown, /10\.210\.99\.0\/24 +198\.18\.0\.77 +not come yet/);
+    assert.ok(shown.includes(`Skipped 10.210.99.0-24: ${notCome}`), shown);
+    assert.match(
+      lab.run(1, ["leases"]).stdout,
+      /10\.210\.99\.0\/24 +198\.18\.0\.77 +udp +never \(reserved\), host has not come yet/,
+    );
+
     // What a reservation does to a host that holds another subnet is said.
     const moved = reserve("10.210.98.0/24", "198.18.0.2");
     assert.equal(moved.status, 0, moved.stderr);
@@ -49,6 +63,12 @@ test("a running host's subnet is reserved for another by force, and it moves", (
     const why = `10.210.98.0-24 is reserved for this host (public address 198.18.0.2), so it ` +
       `moves from ${held} to 10.210.98.0-24`;
     assert.ok(lab.log(2).includes(why), lab.log(2));
+    // The host has come: it is served.
+    const { peers } = await lab.until(1, "it is not served", ({ skippedPeers }) => {
+      return skippedPeers.every(({ key }) => key !== "10.210.98.0-24");
+    });
+    const come = peers.find(({ key }) => key === "10.210.98.0-24")!;
+    assert.equal(come.awaitsHost, undefined);
 
     // Its reader has enough, and nothing changes any more that it could fail to write.
     const socket = join(lab.hostDirectory(1), "api.sock");

@@ -49,6 +49,16 @@ describe("the lease value", () => {
     assert.deepEqual(parseLeaseValue(formatLeaseValue(alloc), "v"), alloc);
   });
 
+  test("says that a reservation awaits its host, until a host has written it", () => {
+    const awaiting = { ...node("192.0.2.1"), awaitsHost: true as const };
+    const text = formatLeaseValue(awaiting);
+    assert.deepEqual(JSON.parse(text).AwaitsHost, true);
+    assert.deepEqual(parseLeaseValue(text, "v"), awaiting);
+    const written = `{"PublicIP":"192.0.2.1","AwaitsHost":true,"Node":{"ID":"a","Run":"b"}}`;
+    assert.equal(parseLeaseValue(written, "v").awaitsHost, undefined);
+    assert.equal(parseLeaseValue(`{"PublicIP":"192.0.2.1"}`, "v").awaitsHost, undefined);
+  });
+
   test("that is damaged is refused, and the place is named", () => {
     const rows: [string, RegExp][] = [
       ["", /^v: not JSON/],

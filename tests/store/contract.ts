@@ -233,6 +233,19 @@ function holdTests(harness: () => StoreHarness, limits: Limits): void {
     assert.equal((await store.list()).length, 1);
   });
 
+  test("a reservation awaits its host until that host takes it", async () => {
+    const { store } = harness();
+    const subnets = parseLeaseKey("10.5.200.0-24");
+    const attributes = { ...nodeNumber(1), awaitsHost: true as const };
+    assert.equal((await store.reserve(subnets, attributes)).awaitsHost, true);
+    assert.equal((await store.list())[0]!.awaitsHost, true);
+    await acquire(store, 1);
+    assert.deepEqual((await store.list()).map(({ awaitsHost }) => awaitsHost), [undefined]);
+    // Its host has come, so to reserve it again changes nothing.
+    await store.reserve(subnets, attributes);
+    assert.equal((await store.list())[0]!.awaitsHost, undefined);
+  });
+
   test("a reservation may have another size and lie outside of min and max", async () => {
     const { store } = harness();
     await store.reserve(parseLeaseKey("10.5.0.0-23"), nodeNumber(1));

@@ -28,7 +28,9 @@ const jsonFlag = () => boolFlag({ term: "json", description: "as JSON" });
 /** When the lease ends, and in how long, as one text each. */
 function expiryParts(lease: LeaseView, now_ms: number): string[] {
   if (lease.expiry_ms === undefined) return ["unknown"];
-  if (lease.expiry_ms === null) return ["never (reserved)"];
+  if (lease.expiry_ms === null) {
+    return lease.awaitsHost ? ["never (reserved),", "host has not come yet"] : ["never (reserved)"];
+  }
   const left_ms = lease.expiry_ms - now_ms;
   const left = left_ms <= 0 ? "ended" : `${formatDuration(left_ms)} left`;
   return [formatTime(lease.expiry_ms), `(${left})`];

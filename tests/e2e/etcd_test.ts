@@ -48,18 +48,24 @@ test("flannel's bytes, its entries served, foreign keys left out, and etcd may g
       BackendData: { VtepMAC: "aa:f3:68:3c:a3:48" },
     });
     etcd.putLease("no subnet", { PublicIP: "198.18.0.79" });
+    etcd.putLease("10.210.251.0-24", { ...flannels, PublicIP: "0.0.0.0", BackendData: data });
     await lab.untilPeers(3, 1, 2);
     const told = await lab.until(
       2,
       "no key is unreadable",
-      ({ store }) => store!.unreadableCount === 1,
+      ({ store }) => store!.unreadableCount === 2,
     );
     assert.equal(told.store!.kind, "etcd");
+    const unreadable = "10.210.251.0-24: value: no host's address: PublicIP is 0.0.0.0\n";
+    assert.ok(lab.run(2, ["status"]).stdout.includes(unreadable));
+    assert.ok(lab.run(2, ["leases"]).stderr.includes(unreadable));
+    assert.equal(lab.log(2).split("PublicIP is 0.0.0.0").length, 2, "the log names it once");
     const fdb = lab.exec(lab.network(2).host, "bridge", "fdb", "show", "dev", "selvage.1").stdout;
     assert.match(fdb, /ea:18:5c:b2:85:27 dst 198\.18\.0\.77 self permanent/);
     assert.match(fdb, /aa:f3:68:3c:a3:48 dst 198\.18\.0\.78 self permanent/);
     etcd.deleteLease("10.210.252.0-24");
     etcd.deleteLease("no subnet");
+    etcd.deleteLease("10.210.251.0-24");
     await lab.untilPeers(2, 1, 2);
 
     await etcd.kill();

@@ -109,7 +109,22 @@ describe("backend extension", () => {
       ]);
       assert.equal(failing.backend!.peerCount, 1);
       assert.equal(failing.phase, "ready");
+      assert.deepEqual([failing.ready, failing.problems], [true, []]);
+      // Host 3 has no peer that its command has succeeded for.
+      const all = "SubnetAddCommand failed for all 2 peers";
+      const none = await lab.until(
+        3,
+        "serves",
+        ({ problems }) => problems[0]?.startsWith(all) === true,
+      );
+      assert.equal(none.ready, false);
+      assert.equal((await lab.host(3).client.readyz.$get()).status, 503);
       rmSync(refusal);
+      await lab.until(
+        3,
+        "is not ready again",
+        ({ ready, problems }) => ready && problems.length === 0,
+      );
       await lab.untilPeers(2, 1, 2, 3);
       for (const host of [1, 2, 3]) await lab.attach(host);
       lab.assertPings([1, 3], [2, 3]);

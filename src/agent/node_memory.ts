@@ -5,7 +5,7 @@ import { timeOfDay_ms } from "../clock.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import { errorText, SelvageError } from "../errors.ts";
 import { writeFileAtomic } from "../files.ts";
-import { type Lease, leaseKey, sameNode } from "../lease/lease.ts";
+import { isAwaitingHost, type Lease, leaseKey, sameNode } from "../lease/lease.ts";
 import { logger } from "../log.ts";
 import type { IpAddress, IpPrefix } from "../net/ip.ts";
 import type { KnownLeases } from "./known_leases.ts";
@@ -52,8 +52,11 @@ export interface NodeMemoryOptions {
 }
 
 /** What to say while a node serves with a lease that its store has not confirmed yet. */
-export function startNotice(keeper: LeaseKeeper, leases: KnownLeases): string {
-  const count = leases.peers(keeper).length;
+export function startNotice(
+  keeper: Pick<LeaseKeeper, "lease" | "lostSince_ms" | "isOwn">,
+  leases: KnownLeases,
+): string {
+  const count = leases.peers(keeper).filter((peer) => !isAwaitingHost(peer)).length;
   return "this host started while the store was away, and uses what it remembers: " +
     `its lease ${leaseKey(keeper.lease!.subnets)} and ${
       count === 1 ? "1 peer" : `${count} peers`

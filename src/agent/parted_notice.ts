@@ -2,7 +2,7 @@
 import type { Backend } from "../backend/backend.ts";
 import { findPartedPeers } from "../backend/parted_peers.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
-import { type Lease, leaseKey } from "../lease/lease.ts";
+import { isAwaitingHost, type Lease, leaseKey } from "../lease/lease.ts";
 import { logger } from "../log.ts";
 import { printable } from "../printable.ts";
 
@@ -33,6 +33,7 @@ export function partedProblem(input: PartedInput): string | null {
   const groups = findPartedPeers(config, peers, outdated !== null, input.isOwn);
   const parted = groups.flatMap((group) => group.peers);
   if (parted.length === 0) return null;
+  const peerCount = peers.filter((peer) => !isAwaitingHost(peer) || parted.includes(peer)).length;
   const groupTexts = groups.map(({ what, peers }) =>
     `${named(peers)} ${peers.length === 1 ? "has" : "have"} ${what}`
   );
@@ -44,7 +45,7 @@ export function partedProblem(input: PartedInput): string | null {
     : `Restart Selvage on this host: the network's configuration has ${outdated}`;
   return printable(
     `packets do not pass between this host (backend ${config.backend.type}) and ` +
-      `${parted.length} of its ${peers.length} peers: ${groupTexts.join("; ")}. ${remedy}`,
+      `${parted.length} of its ${peerCount} peers: ${groupTexts.join("; ")}. ${remedy}`,
   );
 }
 

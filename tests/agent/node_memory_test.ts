@@ -3,8 +3,9 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { KnownLeases } from "../../src/agent/known_leases.ts";
 import type { Network } from "../../src/agent/network.ts";
-import { NodeMemory } from "../../src/agent/node_memory.ts";
+import { NodeMemory, startNotice } from "../../src/agent/node_memory.ts";
 import {
   age_ms,
   bootId,
@@ -39,6 +40,19 @@ const moment = (boot: string, hours: number, steadyHours: number) => ({
   boot,
   now_ms: hours * HOUR_MS,
   steady_ms: steadyHours * HOUR_MS,
+});
+
+test("a start without the store counts no reservation whose host has not come", () => {
+  const reserved = { publicAddresses: [IpAddress.parse("192.0.2.3")], expiry_ms: null };
+  const peers = [
+    lease("10.1.6.0-24", { publicAddresses: [IpAddress.parse("192.0.2.2")] }),
+    lease("10.1.7.0-24", { ...reserved, backendData: {}, awaitsHost: true }),
+  ];
+  const leases = new KnownLeases();
+  // As they are read from the file.
+  leases.remember(parsePeersFile(formatPeersFile("s", peers), "test", "s"));
+  const keeper = { lease: lease("10.1.5.0-24"), lostSince_ms: null, isOwn: () => false };
+  assert.match(startNotice(keeper, leases), /its lease 10\.1\.5\.0-24 and 1 peer\b/);
 });
 
 describe("the age of a remembered lease", () => {

@@ -43,6 +43,10 @@ describe("peers with another configuration", () => {
     const here = problem(UDP, [peer(2, vtep(2))], "the backend vxlan in place of udp")!;
     assert.match(here, /Restart Selvage on this host: .* vxlan in place of udp/);
   });
+  test("a reservation whose host has not come is not counted as a peer", () => {
+    const reserved = peer(3, { expiry_ms: null, awaitsHost: true });
+    assert.match(problem(UDP, [peer(1), peer(2, vtep(2)), reserved])!, /1 of its 2 peers/);
+  });
   test("another VNI, and a subnet of another network", () => {
     assert.match(problem(VXLAN, [peer(2, vtep(2, 7))])!, /192\.0\.2\.2 has VNI 7/);
     const outside = peer(2, { subnets: parseLeaseKey("10.9.0.0-24") });

@@ -90,6 +90,18 @@ test("a network that would cut a host off is refused there, unless a flag says o
     await lab.untilPeers(1, 1, 2);
   }));
 
+test("an outer address in the network is refused with the flag, too, which no hint advises", () =>
+  withLab(1, async (lab) => {
+    const file = join(lab.directory, "around_host.json");
+    writeFileSync(file, JSON.stringify({ Network: "198.18.0.0/15", Backend: { Type: "udp" } }));
+    const { process: child } = lab.launch(1, [`--net-config=${file}`, "--allow-network-overlap"]);
+    await once(child, "exit");
+    assert.notEqual(child.exitCode, 0);
+    assert.match(lab.log(1), /the outer address 198\.18\.0\.1 lies in the overlay's network/);
+    assert.match(lab.log(1), /--allow-network-overlap does not allow this/);
+    assert.doesNotMatch(lab.log(1), /use --allow-network-overlap/);
+  }));
+
 test("a peer whose subnet is the network of another interface is left out by name", () =>
   withLab(2, async (lab) => {
     all(lab, lab.network(2).host, [

@@ -105,11 +105,21 @@ export class KernelKeeper {
   begin(kernel: KernelState, planGuard = NO_GUARD): void {
     this.#isActive = true;
     this.#setDesired(kernel, planGuard);
+    this.#findLinks();
     this.#reconcileFirewall();
     this.#reconcileTables();
     if (this.#isGuardOutdated) this.#reconcileFirewall();
     this.#reconcileForwarding();
     this.#settle();
+  }
+
+  /** Devices of an earlier run have rules already, which are to stay as they are. */
+  #findLinks(): void {
+    try {
+      this.#options.reconciler.findLinks(this.#desired.links.map(({ name }) => name));
+    } catch {
+      // The reconciler is about to ask the kernel the same, and reports what fails.
+    }
   }
 
   /** Leaves the kernel as it is until the next `begin`. */

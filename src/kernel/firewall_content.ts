@@ -21,6 +21,7 @@ import {
   NFT_FIB_RESULT_ADDRTYPE,
   NFT_FIB_RESULT_OIF,
   NFT_META_IIF,
+  NFT_META_IIFKIND,
   NFT_META_IIFNAME,
   NFT_META_L4PROTO,
   NFT_META_MARK,
@@ -199,6 +200,8 @@ export function matchExpressions(match: FirewallMatch): KnownExpression[] {
       const key = match.direction === "in" ? NFT_META_IIF : NFT_META_OIF;
       return [loadMeta(key), compared(hostUint32(match.index), match.isEqual)];
     }
+    case "link_kind":
+      return [loadMeta(NFT_META_IIFKIND), compared(linkName(match.kind), match.isEqual)];
     case "user":
       return [loadMeta(NFT_META_SKUID), compared(hostUint32(match.uid), match.isEqual)];
     case "unicast":

@@ -50,6 +50,8 @@ export type FirewallMatch =
     readonly index: number;
     readonly isEqual: boolean;
   }
+  /** Kind of the interface that it came in by, such as "bridge"; hardware has none. */
+  | { readonly type: "link_kind"; readonly kind: string; readonly isEqual: boolean }
   /** Whether this user's local socket sent it. No match for what no local socket sent. */
   | { readonly type: "user"; readonly uid: number; readonly isEqual: boolean }
   /** Whether the link layer brought it to this host alone: neither broadcast nor multicast. */

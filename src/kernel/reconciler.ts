@@ -69,6 +69,18 @@ export class Reconciler {
     return this.#linkIndexes;
   }
 
+  /**
+   * Makes the indexes of these links known as far as they are there, before anything is reconciled.
+   * Throws as a dump does.
+   */
+  findLinks(names: readonly string[]): void {
+    const unknown = names.filter((name) => !this.#linkIndexes.has(name));
+    const found = unknown.flatMap((name) => getLink(this.#connection, name) ?? []);
+    if (found.length === 0) return;
+    const indexes = found.map(({ name, index }) => [name, index] as const);
+    this.#linkIndexes = new Map([...this.#linkIndexes, ...indexes]);
+  }
+
   /** How many packets the kernel dropped that it was to send through a device; 0 without it. */
   txDropped(linkName: string): number {
     return getTxDropped(this.#connection, linkName) ?? 0;

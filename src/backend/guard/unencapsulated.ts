@@ -55,6 +55,9 @@ export function subnetChain(input: FamilyInput): DesiredChain {
     },
     // What the host sends to itself has no way back on some kernels.
     link("in", LOOPBACK_LINK, false),
+    // Packets of peers may cross a bridge of this host on their way to its outer interface. The
+    // kernel shows them here too (br_netfilter).
+    ...(isDirect ? [{ type: "link_kind", kind: "bridge", isEqual: false } as const] : []),
     { type: "reverse_path", isSame: false },
   );
   // With routes beside the tunnel other rules follow that concern its packets too.

@@ -31,6 +31,7 @@ export const NFT_META_SKUID = 10;
 export const NFT_META_NFPROTO = 15;
 export const NFT_META_L4PROTO = 16;
 export const NFT_META_PKTTYPE = 19;
+export const NFT_META_IIFKIND = 26;
 // enum nft_payload_bases: where offsets count from
 export const NFT_PAYLOAD_NETWORK_HEADER = 1;
 export const NFT_PAYLOAD_TRANSPORT_HEADER = 2;

@@ -78,7 +78,7 @@ class Attacker {
       host,
       "echo 8 > /proc/sys/net/ipv4/conf/all/arp_ignore; " +
         "echo 2 > /proc/sys/net/ipv4/conf/all/arp_announce; " +
-        `ip addr add ${forged}/${family === 4 ? 32 : 128} dev lo`,
+        `ip addr add ${forged}/${family === 4 ? "32 dev lo" : "128 dev lo nodad"}`,
     );
     this.#fd = withNetns(host, () => openUdpSocket(forged.toBytes(), 40_000));
   }

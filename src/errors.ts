@@ -8,6 +8,7 @@ export type ErrorCode =
   | "forbidden" // a Host, Origin or right that does not allow it
   | "not_found" // no such lease, token or path
   | "method_not_allowed" // a path of the API that does not have this method
+  | "unsupported_media" // a body of another type, encoding or charset than is read
   | "conflict" // taken by someone else, or overlapping
   | "lease_lost" // the lease is gone, or another node holds the subnet
   | "config_missing" // the store holds no network configuration yet

@@ -105,4 +105,12 @@ export class HostTokens implements TokenAdmin {
   verify(bearer: string) {
     return this.#tokens.verify(bearer);
   }
+
+  onRevoked(bearer: string, listener: () => void): () => void {
+    const token = this.#tokens.identify(bearer);
+    if (token === null) listener();
+    return this.#tokens.onRevoke((id) => {
+      if (id === token?.id) listener();
+    });
+  }
 }

@@ -9,7 +9,7 @@ import { jsonBody } from "../net/json_body.ts";
 import { problemResponse } from "../net/problem.ts";
 import { configQuery, configSchema, forceQuery, reservationSchema, tokenSchema } from "./body.ts";
 import type { AgentControl } from "./control.ts";
-import { guard, type GuardOptions, READING } from "./guard.ts";
+import { guard, type GuardedEnvironment, type GuardOptions, READING } from "./guard.ts";
 import { kept } from "./kept.ts";
 import {
   configView,
@@ -166,10 +166,19 @@ async function leasesView(control: AgentControl, read: () => Promise<Lease[]>) {
   }
 }
 
+/** A signal that is aborted when the token is revoked; `stop` ends the waiting for that. */
+function untilRevoked(bearer: string | undefined, guard: GuardOptions | null) {
+  const revoked = new AbortController();
+  const stop = bearer === undefined || guard === null
+    ? () => {}
+    : guard.onRevoked(bearer, () => revoked.abort());
+  return { signal: revoked.signal, stop };
+}
+
 /** Reading: health, status, configuration, leases and their watch. */
 function readingRoutes(control: AgentControl, reads: SharedReads, options: ApiOptions) {
   const timeout_ms = options.storeTimeout_ms ?? STORE_TIMEOUT_MS;
-  return new Hono()
+  return new Hono<GuardedEnvironment>()
     .get("/healthz", (context) => context.json({ running: true }))
     .get("/readyz", (context) => {
       const readiness = control.readiness();
@@ -190,9 +199,14 @@ function readingRoutes(control: AgentControl, reads: SharedReads, options: ApiOp
       context.header("content-type", WATCH_MEDIA_TYPE);
       if (context.req.method === "HEAD") return context.body(null);
       const { store } = control;
+      const giveBack = options.watchers.take();
+      const revoked = untilRevoked(context.get("bearer"), options.guard);
       const stream = watchStream((signal) => watchLines(store, signal), {
-        signals: [options.shutdown, context.req.raw.signal],
-        onEnd: options.watchers.take(),
+        signals: [options.shutdown, context.req.raw.signal, revoked.signal],
+        onEnd() {
+          revoked.stop();
+          giveBack();
+        },
         ...(options.stall_ms === undefined ? {} : { stall_ms: options.stall_ms }),
       });
       return context.body(stream);

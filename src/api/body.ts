@@ -1,5 +1,6 @@
 /** What the bodies and queries of the API's requests must be. */
 import { z } from "zod";
+import { BACKEND_NAMES } from "../config/backend_names.ts";
 import { SelvageError } from "../errors.ts";
 import { IpAddress, IpPrefix } from "../net/ip.ts";
 
@@ -37,7 +38,7 @@ export const reservationSchema = z.strictObject({
   subnets: onePerFamily(readText(exactPrefix)),
   publicAddresses: onePerFamily(readText((text) => IpAddress.parse(text, "public address"))),
   /** The network's backend, if left out. */
-  backendType: z.string().regex(/^[a-z0-9-]{1,32}$/).optional(),
+  backendType: z.enum(BACKEND_NAMES).optional(),
 });
 
 /** The body of PUT /v1/config: flannel's `net-conf.json`, whose rules its own parser knows. */

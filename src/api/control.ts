@@ -44,6 +44,11 @@ export interface TokenAdmin {
   revoke(id: string): Promise<void>;
   /** The scope of a bearer token, in constant time; null if it is none of ours. Never throws. */
   verify(bearer: string): TokenScope | null;
+  /**
+   * Calls `listener` when this token is revoked; at once, if it is none of ours. Gives the function
+   * that ends this.
+   */
+  onRevoked(bearer: string, listener: () => void): () => void;
 }
 
 export interface Readiness {

@@ -1,8 +1,9 @@
 /** Who may ask what over TCP. The Unix socket needs none of this: its file mode is its guard. */
 import type { MiddlewareHandler } from "hono";
 import { SelvageError } from "../errors.ts";
+import { bearerToken } from "../net/bearer_token.ts";
 import { IpAddress } from "../net/ip.ts";
-import type { TokenScope } from "./control.ts";
+import type { TokenAdmin, TokenScope } from "./control.ts";
 
 export interface GuardOptions {
   readonly scheme: "http" | "https";
@@ -14,6 +15,14 @@ export interface GuardOptions {
   /** What needs a token: all that changes something, or reading as well. */
   readonly tokenFor: "changes" | "everything";
   readonly verify: (bearer: string) => TokenScope | null;
+  /** As `TokenAdmin.onRevoked`. */
+  readonly onRevoked: TokenAdmin["onRevoked"];
+}
+
+/** What the guard learns of a request. */
+export interface GuardedEnvironment {
+  /** The token that let the request pass; undefined: it needed none. */
+  Variables: { bearer?: string };
 }
 
 /** The methods that change nothing. */
@@ -43,9 +52,10 @@ function checkOrigin(origin: string | undefined, scheme: string, host: string): 
   });
 }
 
-function checkToken(header: string | undefined, verify: GuardOptions["verify"]): void {
-  const bearer = /^Bearer +([A-Za-z0-9._~+/=-]{1,512})$/i.exec(header ?? "")?.[1];
-  if (bearer === undefined) {
+/** The API token of a request. Throws `unauthorized`, or `forbidden` for a join token. */
+function requireApiToken(header: string | undefined, verify: GuardOptions["verify"]): string {
+  const bearer = bearerToken(header);
+  if (bearer === null) {
     throw new SelvageError("unauthorized", "this needs an API token", {
       hint: "Make one on the host itself with: selvage token create --scope api",
     });
@@ -61,6 +71,7 @@ function checkToken(header: string | undefined, verify: GuardOptions["verify"]):
       hint: "Make an API token with: selvage token create --scope api",
     });
   }
+  return bearer;
 }
 
 /** Refuses what no token allows: who would make one for it would be refused all the same. */
@@ -82,7 +93,7 @@ function checkTcp(method: string, path: string): void {
  * Checks Host, Origin, what may be asked over TCP at all, and the token, in this order, before
  * anything is done or told.
  */
-export function guard(options: GuardOptions): MiddlewareHandler {
+export function guard(options: GuardOptions): MiddlewareHandler<GuardedEnvironment> {
   return async (context, next) => {
     const host = context.req.header("host") ?? "";
     if (options.isOurHost !== null && !options.isOurHost(host)) {
@@ -93,7 +104,8 @@ export function guard(options: GuardOptions): MiddlewareHandler {
     checkOrigin(context.req.header("origin"), options.scheme, host);
     checkTcp(context.req.method, context.req.path);
     if (options.tokenFor === "everything" || !READING.has(context.req.method)) {
-      checkToken(context.req.header("authorization"), options.verify);
+      const header = context.req.header("authorization");
+      context.set("bearer", requireApiToken(header, options.verify));
     }
     await next();
   };

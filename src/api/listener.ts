@@ -195,6 +195,7 @@ export async function listenTcp(
     isOurHost: loopback ? (authority) => isLoopbackAuthority(authority, port) : null,
     tokenFor: loopback ? "changes" : "everything",
     verify: (bearer) => control.tokens.verify(bearer),
+    onRevoked: (bearer, listener) => control.tokens.onRevoked(bearer, listener),
   };
   const { watchers } = options;
   const api = createApi(control, { guard: rules, shutdown: shutdown.signal, watchers });

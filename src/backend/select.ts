@@ -30,7 +30,7 @@ const WARNING_COUNT_MAX = 20;
 /** For whoever only wants to know whether a configuration can be obeyed somewhere. */
 export const ANY_HOST: HostFeatures = { hasKernelVxlan: () => true, allowsCommands: true };
 
-const BACKENDS: readonly Backend[] = [
+export const BACKENDS: readonly Backend[] = [
   udpBackend,
   vxlanBackend,
   hostGwBackend,

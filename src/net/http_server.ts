@@ -16,6 +16,7 @@ import {
 } from "./connection_table.ts";
 import { problemResponse, toProblem } from "./problem.ts";
 import { Refusals } from "./refusals.ts";
+import { requireSameAuthority } from "./request_target.ts";
 
 /** What clients may take of a listener. */
 export interface HttpLimits extends ConnectionLimits {
@@ -74,6 +75,16 @@ export interface ListenerLoad {
   readonly unauthorizedCount: number;
 }
 
+/**
+ * How many requests of one connection may wait for their answers. A client may send requests
+ * without waiting (pipelining), and the parser makes a request of each that it has read: some
+ * megabytes of them would take gigabytes, and hold everything else up for seconds.
+ */
+const PENDING_COUNT_MAX = 8;
+
+/** How much of a connection's data is parsed at once: at most some 30 requests. */
+const PIECE_BYTES = 512;
+
 const TICK_MAX_MS = 1_000;
 const CLOSE_POLL_MS = 5;
 const KEEP_ALIVE_PROBE_MS = 60_000;
@@ -114,6 +125,8 @@ interface Held {
   tls: TLSSocket | null;
   /** The request that is being answered; null: none. */
   running: RequestContext | null;
+  /** Requests that are not answered yet. */
+  pendingCount: number;
   /** Whether a request has been answered on it. */
   isAnswered: boolean;
   /** How much had been written when we last looked, and since when it has been so much. */
@@ -159,7 +172,9 @@ export class HttpServer {
       keepAliveTimeout: 0,
       headersTimeout: 0,
       requestTimeout: 0,
-    }, listener);
+    }, (incoming, outgoing) => {
+      if (this.#admit(incoming, outgoing)) void listener(incoming, outgoing);
+    });
     this.#http.on("clientError", onClientError);
     this.#net = createNetServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
     // A server of Node's that does not listen ends each connection after its first answer.
@@ -257,6 +272,7 @@ export class HttpServer {
       raw,
       tls: null,
       running: null,
+      pendingCount: 0,
       isAnswered: false,
       writtenBytes: 0,
       written_ms: 0,
@@ -288,6 +304,32 @@ export class HttpServer {
     this.#bySocket.set(socket, held);
     this.#table.setActivity(held.connection, "idle", performance.now());
     this.#http.emit("connection", socket);
+    this.#parseInPieces(held, socket);
+  }
+
+  /** The parser cannot be stopped within a piece; a connection that was ended gets no other. */
+  #parseInPieces(held: Held, socket: Socket): void {
+    const parsers = socket.listeners("data");
+    socket.removeAllListeners("data");
+    socket.on("data", (data: Buffer<ArrayBuffer>) => {
+      for (let at = 0; at < data.length && this.#held.has(held.connection); at += PIECE_BYTES) {
+        const piece = data.subarray(at, at + PIECE_BYTES);
+        for (const parse of parsers) parse.call(socket, piece);
+      }
+    });
+  }
+
+  /** Counts a request; false: its connection has sent too many, or is closed already. */
+  #admit({ socket }: IncomingMessage, outgoing: ServerResponse): boolean {
+    const held = this.#bySocket.get(socket);
+    if (held === undefined || !this.#held.has(held.connection)) return false;
+    if (held.pendingCount >= PENDING_COUNT_MAX) {
+      this.#end(held);
+      return false;
+    }
+    held.pendingCount++;
+    outgoing.once("close", () => held.pendingCount--);
+    return true;
   }
 
   async #serve(request: Request, context: RequestContext): Promise<Response> {
@@ -306,10 +348,20 @@ export class HttpServer {
       held.running = null;
       this.#table.setActivity(held.connection, "idle", performance.now());
     });
-    const response = await this.#options.fetch(request, context);
+    const response = await this.#answer(request, context);
     if (this.#options.provesClient(response)) this.#table.prove(held.connection);
     if (response.status === 401) await this.#refusals.refuse(held.address);
     return response;
+  }
+
+  async #answer(request: Request, context: RequestContext): Promise<Response> {
+    const { url = "", headers } = context.incoming;
+    try {
+      requireSameAuthority(url, headers.host ?? "");
+    } catch (error) {
+      return problemResponse(error);
+    }
+    return await this.#options.fetch(request, context);
   }
 
   /** Whether the client has left what we sent it unread for too long. */

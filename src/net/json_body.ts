@@ -72,9 +72,43 @@ function refuseLossy(value: unknown, place: string): void {
   }
 }
 
+const PARAMETER = /\s*;\s*(?:([\w!#$%&'*+.^`|~-]+)=([\w!#$%&'*+.^`|~-]+|"[^"\\]*"))?/y;
+
+/** The value of a media type's `charset` (RFC 9110 section 8.3.1); null: none, "": malformed. */
+function charsetOf(parameters: string): string | null {
+  let charset: string | null = null;
+  PARAMETER.lastIndex = 0;
+  while (PARAMETER.lastIndex < parameters.trimEnd().length) {
+    const match = PARAMETER.exec(parameters);
+    if (match === null) return "";
+    const [, name, value] = match;
+    if (name?.toLowerCase() === "charset") charset ??= value!.replace(/^"|"$/g, "");
+  }
+  return charset;
+}
+
+/** Throws `unsupported_media` unless the body is JSON in UTF-8, not compressed. */
+function requirePlainJson(type: string, encoding: string): void {
+  // Another type is what a form in a web page can send without asking first (CORS).
+  const parameters = /^application\/json(\s*;.*|\s*)$/i.exec(type)?.[1];
+  const charset = charsetOf(parameters ?? "") ?? "utf-8";
+  if (parameters === undefined || charset.toLowerCase() !== "utf-8") {
+    throw new SelvageError("unsupported_media", `body: content type ${JSON.stringify(type)}`, {
+      hint: "Send UTF-8 with Content-Type: application/json.",
+    });
+  }
+  if (!/^(identity)?$/i.test(encoding.trim())) {
+    const text = `body: content encoding ${JSON.stringify(encoding)}`;
+    throw new SelvageError("unsupported_media", text, {
+      hint: "Send the body as it is, without Content-Encoding.",
+    });
+  }
+}
+
 /**
  * Middleware that reads a JSON body and puts the value that `schema` makes of it where
- * `context.req.valid("json")` finds it. Throws `invalid_argument` and `too_large`.
+ * `context.req.valid("json")` finds it. Throws `unsupported_media`,
+ * `invalid_argument` and `too_large`.
  */
 export function jsonBody<S extends z.ZodType>(
   schema: S,
@@ -84,13 +118,8 @@ export function jsonBody<S extends z.ZodType>(
   { in: { json: z.input<S> }; out: { json: z.output<S> } }
 > {
   return async (context, next) => {
-    // Another type is what a form in a web page can send without asking first (CORS).
-    const type = context.req.header("content-type") ?? "";
-    if (!/^application\/json(\s*;|$)/i.test(type)) {
-      throw new SelvageError("invalid_argument", `body: content type ${JSON.stringify(type)}`, {
-        hint: "Send Content-Type: application/json.",
-      });
-    }
+    const { req } = context;
+    requirePlainJson(req.header("content-type") ?? "", req.header("content-encoding") ?? "");
     const text = decode(await readBounded(context.req.raw));
     const value = parseJson(text, "body");
     refuseRepeated(text);

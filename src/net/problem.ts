@@ -19,6 +19,7 @@ const KINDS: Readonly<Record<ErrorCode, readonly [status: number, title: string]
   conflict: [409, "Conflict"],
   lease_lost: [409, "Lease lost"],
   too_large: [413, "Too large"],
+  unsupported_media: [415, "Unsupported media type"],
   internal: [500, "Internal error"],
   unsupported: [501, "Not supported"],
   permission: [500, "Permission missing"],
@@ -81,6 +82,7 @@ function codeOfStatus(status: number): ErrorCode {
     405: "method_not_allowed",
     409: "conflict",
     413: "too_large",
+    415: "unsupported_media",
     501: "unsupported",
     507: "out_of_subnets",
   };

@@ -1,5 +1,6 @@
 /** The registry's endpoints: a lease store over HTTP, for the hosts that hold a join token. */
 import { Hono } from "hono";
+import { bearerToken } from "../net/bearer_token.ts";
 import { jsonBody } from "../net/json_body.ts";
 import { formatNetworkConfig } from "../config/parse_network_config.ts";
 import { SelvageError } from "../errors.ts";
@@ -8,7 +9,7 @@ import { readLeaseValue } from "../lease/lease_value.ts";
 import { IpAddress, IpPrefix } from "../net/ip.ts";
 import { problemResponse } from "../net/problem.ts";
 import type { EmbeddedStore } from "../store/embedded_store.ts";
-import { bearerToken, type TokenStore } from "./tokens.ts";
+import type { TokenStore } from "./tokens.ts";
 import type { WatchStreams } from "./watch_streams.ts";
 import {
   acquireBody,

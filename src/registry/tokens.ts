@@ -57,11 +57,6 @@ export function tokensPath(stateDir: string): string {
   return join(stateDir, "tokens.db");
 }
 
-/** The token of an `Authorization: Bearer …` header (RFC 6750 section 2.1); null if none. */
-export function bearerToken(header: string | null | undefined): string | null {
-  return /^Bearer +([A-Za-z0-9._~+/-]{1,256}=*) *$/i.exec(header ?? "")?.[1] ?? null;
-}
-
 function hashOf(secret: string): Uint8Array {
   return createHash("sha256").update(secret).digest();
 }

@@ -243,6 +243,7 @@ describe("changing", () => {
       ["a number", { ...good, publicAddresses: [5] }, /publicAddresses.0/],
       ["an unknown key", { ...good, colour: "red" }, /colour/],
       ["an impossible backend", { ...good, backendType: "UDP/../" }, /backendType/],
+      ["a backend that none has", { ...good, backendType: "constructor" }, /backendType.*"vxlan"/],
       ["a long text", { ...good, subnets: ["1".repeat(100)] }, /subnets.0/],
     ] as const
   ) {
@@ -259,10 +260,41 @@ describe("changing", () => {
     const { api } = setUp();
     const init = { ...json(good), headers: { "content-type": "text/plain" } };
     assert.match(
-      (await problemOf(await api.request("/v1/leases", init), 400)).detail,
+      (await problemOf(await api.request("/v1/leases", init), 415)).detail,
       /text\/plain/,
     );
   });
+
+  for (const backendType of ["vxlan", "host-gw", "wireguard"]) {
+    test(`a reservation for the backend ${backendType} is made`, async () => {
+      const { api, control } = setUp();
+      await api.request("/v1/leases", json({ ...good, backendType }));
+      assert.equal(control.store.leases.get("10.5.9.0-24")?.backendType, backendType);
+    });
+  }
+
+  const media: readonly [status: number, headers: Record<string, string>][] = [
+    [201, { "content-type": "application/json; charset=utf-8" }],
+    [201, { "content-type": 'Application/JSON ; a="b;c" ; Charset="UTF-8"' }],
+    [201, { "content-type": "application/json;" }],
+    [201, { "content-type": "application/json", "content-encoding": "identity" }],
+    [415, { "content-type": "application/json; charset=utf-16" }],
+    [415, { "content-type": "application/json; charset=latin1; charset=utf-8" }],
+    [415, { "content-type": "application/json; charset=" }],
+    [415, { "content-type": "application/json; nonsense" }],
+    [415, { "content-type": "application/json5" }],
+    [415, { "content-type": "application/json", "content-encoding": "gzip" }],
+    [415, { "content-type": "application/json", "content-encoding": "identity, br" }],
+  ];
+  for (const [status, headers] of media) {
+    test(`a body with ${JSON.stringify(headers)}: ${status}`, async () => {
+      const { api, control } = setUp();
+      const response = await api.request("/v1/leases", { ...json(good), headers });
+      assert.equal(response.status, status, await response.clone().text());
+      if (status === 415) assert.equal((await response.json()).code, "unsupported_media");
+      assert.equal(control.store.leases.size, status === 201 ? 3 : 2);
+    });
+  }
 
   test("a body too large is refused, with and without a stated length", async () => {
     const { api } = setUp();
@@ -322,6 +354,7 @@ describe("beyond loopback", () => {
     isOurHost: null,
     tokenFor: "everything",
     verify: (bearer) => bearer === API_TOKEN ? "api" : bearer === JOIN_TOKEN ? "join" : null,
+    onRevoked: () => () => {},
   };
   const asked = async (path: string, headers: Record<string, string>) =>
     (await setUp({ guard: rules }).api.request(path, { headers: { host: "h:1", ...headers } }))
@@ -351,6 +384,7 @@ describe("whoever asks often", () => {
     isOurHost: null,
     tokenFor: "changes",
     verify: () => "api",
+    onRevoked: () => () => {},
   };
   const PATHS = ["/v1/config", "/v1/leases", "/v1/status"];
 

@@ -197,6 +197,11 @@ export class FakeTokens {
   verify(bearer: string) {
     return bearer === API_TOKEN ? "api" : bearer === JOIN_TOKEN ? "join" : null;
   }
+  readonly revocations = new Set<() => void>();
+  onRevoked(_bearer: string, listener: () => void) {
+    this.revocations.add(listener);
+    return () => this.revocations.delete(listener);
+  }
 }
 
 export class FakeControl implements AgentControl {

@@ -351,6 +351,40 @@ describe("TCP: bounds", () => {
     assert.equal((await ask({ host: "127.0.0.1", port, ...allowed })).status, 204);
   });
 
+  test("a target that names another server than the Host header: 403", async () => {
+    const { port } = await tcp();
+    const own = `127.0.0.1:${port}`;
+    const rows: [target: string, host: string, status: number][] = [
+      [`http://${own}/healthz`, own, 200],
+      [`http://LOCALHOST:${port}/healthz`, `localhost:${port}`, 200],
+      ["http://evil.example/healthz", own, 403],
+      [`http://evil.example:${port}/healthz`, own, 403],
+      [`http://user@${own}/healthz`, own, 403],
+      [`https://evil.example?/healthz`, own, 403],
+      [`http://${own}/healthz`, "evil.example", 403],
+      ["http://evil.example/healthz", "evil.example", 403],
+    ];
+    for (const [target, host, status] of rows) {
+      const head = `GET ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`;
+      const answer = await raw(port, head);
+      assert.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `), `${target}, ${host}: ${answer}`);
+    }
+  });
+
+  test("a few requests may be sent at once; with many the connection is closed", async () => {
+    const { port, control } = await tcp();
+    let readCount = 0;
+    const { readiness } = control;
+    control.readiness = () => (readCount++, readiness.call(control));
+    const request = `GET /readyz HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n`;
+    const few = await raw(port, `${request}\r\n`.repeat(7) + `${request}Connection: close\r\n\r\n`);
+    assert.equal(few.match(/HTTP\/1\.1 200 /g)?.length, 8);
+    assert.equal(readCount, 8);
+    await raw(port, `${request}\r\n`.repeat(1_000));
+    assert.ok(readCount < 100, `${readCount} requests were answered`);
+    assert.match(await raw(port, `${request}Connection: close\r\n\r\n`), /^HTTP\/1\.1 200 /);
+  });
+
   test("what is no HTTP, and headers too large, are refused; the server lives on", async () => {
     const { port } = await tcp({ headerSizeMax_bytes: 4096 });
     assert.match(await raw(port, "\x16\x03\x01 hello\r\n\r\n"), /^(HTTP\/1.1 400|$)/);

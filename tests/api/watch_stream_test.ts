@@ -1,8 +1,14 @@
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { HostTokens } from "../../src/agent/host_tokens.ts";
 import { createApi } from "../../src/api/app.ts";
+import type { GuardOptions } from "../../src/api/guard.ts";
 import { watchLines } from "../../src/api/watch_lines.ts";
 import { WatcherPool, watchStream } from "../../src/api/watch_stream.ts";
+import { tokensPath, TokenStore } from "../../src/registry/tokens.ts";
 import { FakeControl, FakeStore, lease } from "./fake_control.ts";
 
 /** Reads one JSON line after the other; null at the end. */
@@ -25,11 +31,11 @@ function lineReader(body: ReadableStream<Uint8Array>) {
   };
 }
 
-function setUp(count_max?: number) {
+function setUp(guard: GuardOptions | null = null, count_max?: number) {
   const control = new FakeControl(new FakeStore([lease("10.5.7.0/24", "192.0.2.2")]));
   const shutdown = new AbortController();
   const watchers = new WatcherPool(count_max);
-  const api = createApi(control, { guard: null, shutdown: shutdown.signal, watchers });
+  const api = createApi(control, { guard, shutdown: shutdown.signal, watchers });
   return { api, control, shutdown, watchers };
 }
 
@@ -67,7 +73,7 @@ describe("the watch", () => {
   });
 
   test("a client that goes frees its place; one too many is refused", async () => {
-    const { api, watchers } = setUp(2);
+    const { api, watchers } = setUp(null, 2);
     const first = lineReader((await api.request("/v1/leases/watch")).body!);
     const second = lineReader((await api.request("/v1/leases/watch")).body!);
     await first.next();
@@ -81,6 +87,36 @@ describe("the watch", () => {
     await second.cancel();
     await third.cancel();
     assert.equal(watchers.count, 0);
+  });
+
+  test("ends when its token is revoked, and no other one with it", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "selvage-revoked-"));
+    const store = new TokenStore(tokensPath(directory));
+    const tokens = new HostTokens(store, null, { elsewhere: "", keepsRegistry: true });
+    const { api, watchers } = setUp({
+      scheme: "https",
+      isOurHost: null,
+      tokenFor: "everything",
+      verify: (bearer) => tokens.verify(bearer),
+      onRevoked: (bearer, listener) => tokens.onRevoked(bearer, listener),
+    });
+    try {
+      const [first, second] = [store.create("api"), store.create("api")];
+      const [revoked, other] = await Promise.all([first, second].map(async ({ token }) => {
+        const headers = { authorization: `Bearer ${token}` };
+        return lineReader((await api.request("/v1/leases/watch", { headers })).body!);
+      }));
+      await Promise.all([revoked!.next(), other!.next()]);
+      const end = revoked!.next();
+      await tokens.revoke(first.info.id);
+      assert.equal(await end, null);
+      assert.equal(watchers.count, 1);
+      await other!.cancel();
+      assert.equal(watchers.count, 0);
+    } finally {
+      store.close();
+      rmSync(directory, { recursive: true });
+    }
   });
 
   test("a HEAD takes no place", async () => {

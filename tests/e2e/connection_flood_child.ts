@@ -1,10 +1,11 @@
 /**
  * Holds as many connections to ADDRESS:PORT as it is told, and makes each that is closed anew.
  *
- *     connection_flood_child.ts ADDRESS PORT COUNT silent|tls|error
+ *     connection_flood_child.ts ADDRESS PORT COUNT silent|tls|error|pipeline
  *
  * `silent` sends nothing at all; `tls` ends the handshake and then sends nothing; `error` sends
- * requests without a token, one after the other. Prints a line once each has been made once.
+ * requests without a token, one after the other; `pipeline` sends them without waiting for answers.
+ * Prints a line once each has been made once.
  */
 import { connect as connectTcp, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
@@ -15,10 +16,21 @@ const REQUEST = "GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n";
 let madeCount = 0;
 let connectedCount = 0;
 
+/** Sends requests as fast as they are taken. */
+function sendAll(socket: Socket): void {
+  const many = REQUEST.repeat(1_000);
+  const send = () => {
+    while (socket.writable && socket.write(many));
+  };
+  socket.on("drain", send);
+  send();
+}
+
 function open(): void {
   const onConnect = () => {
     connectedCount++;
     if (mode === "error") socket.write(REQUEST);
+    if (mode === "pipeline") sendAll(socket);
   };
   const where = { host, port: Number(port) };
   const socket: Socket = mode === "silent"

@@ -87,6 +87,10 @@ test("thousands of connections of strangers keep nobody out who has a token or t
     try {
       floods.push(await flood(lab, 8286, 3_000, "silent"));
       assertServes(lab, token, before_bytes);
+      const pipeline = await flood(lab, 8286, 5, "pipeline");
+      floods.push(pipeline);
+      assertServes(lab, token, before_bytes);
+      pipeline.kill("SIGKILL");
       floods.push(await flood(lab, API_PORT, 300, "tls"));
       floods.push(await flood(lab, API_PORT, 100, "error"));
       assertServes(lab, token, before_bytes);

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { bearerToken, TOKEN_COUNT_MAX, tokensPath, TokenStore } from "../../src/registry/tokens.ts";
+import { bearerToken } from "../../src/net/bearer_token.ts";
+import { TOKEN_COUNT_MAX, tokensPath, TokenStore } from "../../src/registry/tokens.ts";
 
 describe("tokens", () => {
   let parent: string;

@@ -4,6 +4,7 @@ import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { withLab } from "./lab.ts";
+import { takeLeases } from "./simulated_peers.ts";
 
 describe("a cluster", () => {
   test("a host joins while traffic flows, and not a packet of it is lost", () =>
@@ -168,6 +169,8 @@ describe("a cluster", () => {
       assert.match(route, /dev selvage0/);
       const address = lab.exec(host, "ip", "-o", "-4", "addr", "show", "selvage0").stdout;
       assert.ok(address.includes(`${subnet.replace("/24", "")}/32`), address);
+      // The others serve the reservation once its host has taken it.
+      await takeLeases(lab, ['{"PublicIP":"198.18.0.77"}']);
       await lab.untilPeers(3, 1, 3);
     }));
 

@@ -4,6 +4,7 @@ import { rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { withLab } from "./lab.ts";
+import { takeLeases } from "./simulated_peers.ts";
 
 const PHANTOM = "10.210.100.0-24";
 
@@ -33,6 +34,8 @@ test("a registry is backed up and restored: hosts converge, and peers that it lo
       ...["leases", "reserve", PHANTOM.replace("-", "/"), "--public-ip=198.18.0.77"],
     ]);
     assert.equal(reserved.status, 0, reserved.stderr);
+    // The others serve it once its host has taken it.
+    await takeLeases(lab, ['{"PublicIP":"198.18.0.77"}']);
     await lab.untilPeers(3, 1, 2, 3);
     const state = lab.hostDirectory(1);
     const restore = (...flags: string[]) =>

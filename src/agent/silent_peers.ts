@@ -8,6 +8,7 @@ const SENT_PACKETS_MIN = 20;
 
 export interface SilentPeer {
   readonly key: string;
+  /** Its outer address; of a peer of two families both, since its counters are those of both. */
   readonly address: string;
   /** Packets sent to it since something last came. */
   readonly sentPackets: number;
@@ -76,13 +77,17 @@ export class SilentPeers {
   get silent(): readonly SilentPeer[] {
     const now = this.#now_ms();
     if (this.#seen.size === 0) return [];
-    return this.#options.peers().flatMap(({ key, address }) => {
+    const addresses = new Map<string, string[]>();
+    for (const { key, address } of this.#options.peers()) {
+      addresses.set(key, [...addresses.get(key) ?? [], String(address)]);
+    }
+    return [...addresses].flatMap(([key, own]) => {
       const seen = this.#seen.get(key);
       if (seen === undefined || now - seen.sent_ms > SILENT_AFTER_MS) return [];
       const silentFor_ms = now - seen.heard_ms;
       const sentPackets = seen.sentPackets - seen.sentBefore;
       if (silentFor_ms < SILENT_AFTER_MS || sentPackets < SENT_PACKETS_MIN) return [];
-      return [{ key, address: String(address), sentPackets, silentFor_ms }];
+      return [{ key, address: own.join(" and "), sentPackets, silentFor_ms }];
     });
   }
 }

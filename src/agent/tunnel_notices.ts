@@ -1,5 +1,6 @@
 /** What an operator should know of a userspace tunnel's peers, one sentence or two each. */
 import type { PeerEntry, Tunnel } from "../backend/backend.ts";
+import { IpAddress } from "../net/ip.ts";
 import type { SilentPeer } from "./silent_peers.ts";
 import type { DataPlaneStatus } from "./status.ts";
 
@@ -32,10 +33,13 @@ function bounded(notices: readonly TunnelNotice[], what: string): readonly Tunne
 /** Peers whose packets come from another address than the published one; `now_ms` since 1970. */
 function refusedNotices({ status, peers }: TunnelFacts, now_ms: number): readonly TunnelNotice[] {
   if (status.refusedSources.length === 0) return [];
-  const published = new Map(peers.map(({ key, address }) => [key, String(address)]));
+  // A peer of two families publishes an address of each, and its datagrams use both.
+  const published = new Map(
+    peers.map(({ key, address }) => [`${key} ${address.family}`, String(address)]),
+  );
   const bySource = new Map<string, string>();
   for (const { address, datagrams, last_ms, peerKey } of status.refusedSources) {
-    const own = peerKey === null ? undefined : published.get(peerKey);
+    const own = published.get(`${peerKey} ${IpAddress.parse(address).family}`);
     const isNews = now_ms - last_ms < REFUSED_RECENTLY_MS && datagrams >= REFUSED_DATAGRAMS_MIN;
     if (own === undefined || !isNews) continue;
     bySource.set(

@@ -24,6 +24,12 @@ function notices(parts: Partial<Parameters<typeof tunnelNotices>[0]>): readonly 
     .map(({ text }) => text);
 }
 
+const PEER_IPV6 = {
+  key: PEER.key,
+  subnet: IpPrefix.parse("fd05:7::/64"),
+  address: IpAddress.parse("2001:db8::7"),
+};
+
 const refusal = { address: "192.0.2.99", datagrams: 12, last_ms: NOW_MS - 1000, peerKey: PEER.key };
 
 test("a peer that sends from another address is named with both, and what to do", () => {
@@ -90,4 +96,32 @@ test("a peer that packets are sent to and that never answers is noticed after a 
   counts.sentPackets = counts.receivedPackets = 0;
   pass(0, 0);
   assert.deepEqual(silent.silent, [], "the data plane was started anew");
+});
+
+test("a peer of two families: the notice names its address of the family that was refused", () => {
+  const peers = [PEER, PEER_IPV6];
+  const [text] = notices({ peers, status: { refusedSources: [refusal] } });
+  assert.match(text!, /published address is 192\.0\.2\.7\./);
+  const ipv6 = { ...refusal, address: "2001:db8::99" };
+  const [other] = notices({ peers, status: { refusedSources: [ipv6] } });
+  assert.match(other!, /published address is 2001:db8::7\./);
+});
+
+test("a silent peer of two families is one notice", () => {
+  let now_ms = 0;
+  let sentPackets = 0;
+  const rest = { sentBytes: 0, receivedBytes: 0, lastHeard_ms: null, pathMtu_bytes: null };
+  const silent = new SilentPeers({
+    peers: () => [PEER, PEER_IPV6],
+    counters: () => ({ sentPackets, receivedPackets: 1, ...rest }),
+    now_ms: () => now_ms,
+  });
+  for (let i = 0; i < 8; i++) {
+    now_ms += 10_000;
+    sentPackets += 50;
+    silent.look();
+  }
+  assert.deepEqual(silent.silent.map(({ key, address }) => [key, address]), [
+    [PEER.key, "192.0.2.7 and 2001:db8::7"],
+  ]);
 });

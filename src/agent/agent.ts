@@ -435,7 +435,6 @@ export class Agent {
   async #openPath(lease: Lease): Promise<void> {
     const network = this.#network!;
     const link = this.#link;
-    this.#subnetFile = null;
     this.#isPathAwaited = false;
     // What it put into the kernel goes when the path's own stands.
     this.#barrier?.stop();
@@ -501,8 +500,9 @@ export class Agent {
       this.#announcePath();
     } catch (error) {
       this.#isPathAwaited = true;
-      this.#wait(errorText(error));
-      this.#log.error`${this.#progress.waitingFor}`;
+      const reason = errorText(error);
+      if (reason !== this.#progress.waitingFor) this.#log.error`${reason}`;
+      this.#wait(reason);
     }
   }
 
@@ -520,6 +520,7 @@ export class Agent {
   async #closePath(isCleared = false, isForGood = false): Promise<void> {
     const path = this.#path;
     this.#path = null;
+    this.#subnetFile = null;
     this.#isPathAwaited = false;
     await path?.close({ isCleared, isForGood });
   }

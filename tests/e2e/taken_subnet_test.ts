@@ -1,8 +1,10 @@
 /** A host whose subnet went to another: it yields where no other is free, else it moves. */
 import assert from "node:assert/strict";
+import { existsSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import type { Status } from "../../src/agent/status.ts";
-import { withLab } from "./lab.ts";
+import { type Lab, withLab } from "./lab.ts";
 import { LabEtcd } from "./lab_etcd.ts";
 
 /** Three subnets: the first of the four is the network's own. */
@@ -16,6 +18,15 @@ const other = (type: string, n: number) => ({
 });
 
 const keyOf = ({ lease }: Status): string => lease!.subnets[0]!.replace("/", "-");
+
+/** Nobody is told again of the subnet that is another's; other files are written again. */
+async function assertNotRewritten(lab: Lab): Promise<void> {
+  const file = (name: string) => join(lab.hostDirectory(2), name);
+  rmSync(file("subnet.env"));
+  rmSync(file("node_id"));
+  await lab.until(2, "node_id is not written", () => existsSync(file("node_id")));
+  assert.ok(!existsSync(file("subnet.env")), "subnet.env names the subnet of another host");
+}
 
 const run = (type: string) =>
   withLab(2, async (lab) => {
@@ -58,6 +69,7 @@ const run = (type: string) =>
       const own = `${lab.containers[1]}`;
       assert.match(wayTo(own).stdout, /dev cni0/);
       assert.match(lab.exec(lab.network(2).host, "nft", "list", "tables").stdout, /ip selvage/);
+      await assertNotRewritten(lab);
 
       etcd.deleteLease(taken);
       const back = await lab.until(2, "it is not back", ({ phase }) => phase === "ready");

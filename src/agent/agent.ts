@@ -17,7 +17,7 @@ import { readPreviousSubnets, type SubnetFile, writeSubnetFile } from "../lease/
 import { logger } from "../log.ts";
 import type { Family, IpPrefix } from "../net/ip.ts";
 import { listAddresses, listLinks } from "../netlink/rtnetlink.ts";
-import { Backoff, pause } from "../retry.ts";
+import { Backoff, pause, Retry } from "../retry.ts";
 import { VERSION } from "../version.ts";
 import { DataPath } from "./data_path.ts";
 import { raiseBarrier } from "./barrier.ts";
@@ -97,6 +97,12 @@ export class Agent {
   #keptLink: OuterLink | null = null;
   /** The path was opened, but something that serves all peers is still missing. */
   #isPathAwaited = false;
+  /** The kernel may report nothing that leads to another try. */
+  readonly #announceRetry = new Retry(
+    () => this.#onPathChecked(),
+    MOVE_RETRY_FIRST_MS,
+    MOVE_RETRY_MAX_MS,
+  );
   /** While there is no lease to be had. */
   #barrier: KernelKeeper | null = null;
   /** What the network's PreStartupCommand printed. */
@@ -496,14 +502,16 @@ export class Agent {
 
   #onPathChecked(): void {
     if (this.#path === null || !this.#isPathAwaited) return;
+    let reason = "";
     try {
       this.#announcePath();
     } catch (error) {
       this.#isPathAwaited = true;
-      const reason = errorText(error);
+      reason = errorText(error);
       if (reason !== this.#progress.waitingFor) this.#log.error`${reason}`;
       this.#wait(reason);
     }
+    this.#announceRetry.settle(reason);
   }
 
   /** Lets the next start keep this link. A failure does no harm. */
@@ -522,6 +530,7 @@ export class Agent {
     this.#path = null;
     this.#subnetFile = null;
     this.#isPathAwaited = false;
+    this.#announceRetry.stop();
     await path?.close({ isCleared, isForGood });
   }
 

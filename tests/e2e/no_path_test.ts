@@ -3,9 +3,10 @@
  * leave by the host's default route.
  */
 import assert from "node:assert/strict";
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import type { Status } from "../../src/agent/status.ts";
 import { ip } from "./dual_stack.ts";
 import { type Lab, withLab } from "./lab.ts";
 
@@ -71,6 +72,37 @@ describe("without a path", () => {
       await lab.ready(1);
       assert.ok(existsSync(subnetFile(lab)));
       assert.equal(wayTo(lab, NOBODYS), "selvage0");
+    }));
+
+  test("of udp, as subnet.env cannot be written: logged once, and ready when it can", () =>
+    withLab(2, async (lab) => {
+      const { host } = lab.network(1);
+      await lab.startRegistry({ Network: NETWORK }, ["--release-on-exit"]);
+      await lab.stop(1);
+      rmSync(subnetFile(lab));
+      const way = `${NETWORK} via ${lab.network(2).outerAddress}`;
+      ip(lab, host, `route add ${way}`);
+      lab.launch(1, []);
+      const isHeld = ({ waitingFor }: Status) => waitingFor?.includes("no packets") === true;
+      await lab.until(1, "does not wait", isHeld);
+      // Nothing can be renamed over a directory that is not empty.
+      mkdirSync(join(subnetFile(lab), "in-the-way"), { recursive: true });
+      ip(lab, host, `route delete ${way}`);
+      const isRefused = ({ waitingFor }: Status) => waitingFor?.includes("subnet.env") === true;
+      await lab.until(1, "says nothing", isRefused);
+      // Each repair is a check.
+      for (let i = 0; i < 3; i++) {
+        ip(lab, host, `route delete ${NETWORK} dev selvage0`);
+        await lab.until(1, "no repair", () => wayTo(lab, NOBODYS) === "selvage0");
+      }
+      assert.equal(lab.log(1).match(/ERROR +agent: cannot write/g)?.length, 1, lab.log(1));
+      // The daemon looks after its files when the kernel has long reported nothing.
+      const nodeId = join(lab.hostDirectory(1), "node_id");
+      rmSync(nodeId);
+      await lab.until(1, "node_id is not written", () => existsSync(nodeId));
+      rmSync(subnetFile(lab), { recursive: true });
+      await lab.ready(1);
+      assert.ok(existsSync(subnetFile(lab)));
     }));
 
   test("of ipip: as the kernel has it or not", () =>

@@ -72,6 +72,13 @@ function removeIfThere(path: string): void {
   }
 }
 
+/** Throws if a rename to this path would replace a device, a FIFO or a socket, as /dev/null is. */
+function requireReplaceable(path: string): void {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat === undefined || stat.isFile() || stat.isDirectory()) return;
+  throw new Error("not a regular file");
+}
+
 /**
  * Throws as `writeFileAtomic` would, if it could not put a file at this path; a parent directory
  * that is missing is made. Without `content` a full file system is not noticed, because an empty
@@ -81,6 +88,7 @@ export function probeWritable(path: string, content: Uint8Array = new Uint8Array
   const probe = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString("hex")}`);
   try {
     if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw new Error("a directory");
+    requireReplaceable(path);
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
     const file = openSync(probe, "wx", 0o600);
     try {
@@ -101,8 +109,9 @@ export function probeWritable(path: string, content: Uint8Array = new Uint8Array
 
 /**
  * Writes a whole file by way of a temporary one in the same directory: written, synced, renamed.
- * `mode` holds whatever the umask is. A parent directory that is missing is made, with
- * `directoryMode`. Throws `permission`, `not_found` or `unavailable`; the old file then stands.
+ * A device, a FIFO or a socket at this path is never replaced. `mode` holds whatever the umask is.
+ * A parent directory that is missing is made, with `directoryMode`. Throws `permission`,
+ * `not_found` or `unavailable`; the old file then stands.
  */
 export function writeFileAtomic(
   path: string,
@@ -112,6 +121,7 @@ export function writeFileAtomic(
   const directory = dirname(path);
   const temporary = join(directory, `.${basename(path)}.${randomBytes(6).toString("hex")}`);
   try {
+    requireReplaceable(path);
     mkdirSync(directory, { recursive: true, mode: options.directoryMode ?? 0o755 });
     // "wx": a file or link that someone put there in advance is not followed.
     const file = openSync(temporary, "wx", 0o600);

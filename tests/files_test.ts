@@ -1,13 +1,14 @@
 /** How errors of files read, and what they keep to themselves. */
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { lstatSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { placeSocket } from "../src/api/socket_path.ts";
 import { fileReason } from "../src/errors.ts";
 import { readPasswordFile } from "../src/etcd/password_file.ts";
-import { readFileBounded, writeFileAtomic } from "../src/files.ts";
+import { probeWritable, readFileBounded, writeFileAtomic } from "../src/files.ts";
 
 async function inDirectory(run: (directory: string) => Promise<void> | void): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), "selvage-files-"));
@@ -75,4 +76,18 @@ test("a password file that holds another secret is refused, and not quoted", () 
         return true;
       });
     }
+  }));
+
+test("a FIFO, or a link to one, is not replaced by a file", () =>
+  inDirectory((directory) => {
+    const [fifo, link] = [join(directory, "fifo"), join(directory, "link")];
+    assert.equal(spawnSync("mkfifo", [fifo]).status, 0);
+    symlinkSync(fifo, link);
+    for (const path of [fifo, link]) {
+      const message = `cannot write ${path}: not a regular file`;
+      assert.throws(() => writeFileAtomic(path, "x", { mode: 0o600 }), { message });
+      assert.throws(() => probeWritable(path), { message });
+    }
+    assert.deepEqual(readdirSync(directory).sort(), ["fifo", "link"]);
+    assert.ok(lstatSync(fifo).isFIFO() && lstatSync(link).isSymbolicLink());
   }));

@@ -3,9 +3,9 @@
  * JSON file. Log and revisions are left out: hosts that watch list anew after a restore, because a
  * registry has another incarnation each time that it is opened.
  */
-import { existsSync, renameSync, rmSync } from "node:fs";
+import { existsSync, renameSync, rmSync, statSync } from "node:fs";
 import { z } from "zod";
-import { hasCode, SelvageError } from "../errors.ts";
+import { fileReason, hasCode, SelvageError } from "../errors.ts";
 import { parseNetworkConfig } from "../config/parse_network_config.ts";
 import { readFileBounded, syncDirectory } from "../files.ts";
 import { checked, isObject, parseJson } from "../net/checked.ts";
@@ -116,6 +116,20 @@ export function readBackup(path: string): RegistryBackup {
   return parseBackup(readFileBounded(path, SIZE_MAX_BYTES), path);
 }
 
+/** Throws `invalid_argument` if there is something else than a directory. */
+function requireDirectory(stateDir: string): void {
+  let reason = "not a directory";
+  try {
+    const stat = statSync(stateDir, { throwIfNoEntry: false });
+    if (stat === undefined || stat.isDirectory()) return;
+  } catch (error) {
+    reason = fileReason(error);
+  }
+  throw new SelvageError("invalid_argument", `state directory ${stateDir}: ${reason}`, {
+    hint: "Name the directory with --state-dir.",
+  });
+}
+
 /** As `exportRegistry`; `hint` says what to do if a process has the registry open. */
 function exportStopped(path: string, hint: string): RegistryRows {
   try {
@@ -128,9 +142,11 @@ function exportStopped(path: string, hint: string): RegistryRows {
 
 /**
  * The text of a backup from the files of a registry that no process has open. Throws `not_found` if
- * there is none, `conflict` while a process has it open.
+ * there is none, `invalid_argument` if `stateDir` is no directory, `conflict` while a process has
+ * it open.
  */
 export function backUpFiles(stateDir: string, now_ms: number): string {
+  requireDirectory(stateDir);
   const hint = "Ask the running selvage for the backup: leave --state-dir out.";
   const registry = exportStopped(registryPath(stateDir), hint);
   const tokensFile = tokensPath(stateDir);
@@ -207,6 +223,7 @@ export function restoreBackup(
   options: { readonly isForced: boolean; readonly now_ms: number },
 ): void {
   requireUsable(backup);
+  requireDirectory(stateDir);
   requireStopped(stateDir);
   const paths = [
     registryPath(stateDir),

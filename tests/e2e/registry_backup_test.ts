@@ -1,6 +1,6 @@
 /** A registry is backed up while hosts join, lost, and restored: no host is restarted for it. */
 import assert from "node:assert/strict";
-import { rmSync, statSync } from "node:fs";
+import { rmSync, statSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { withLab } from "./lab.ts";
@@ -24,6 +24,9 @@ test("a registry is backed up and restored: hosts converge, and peers that it lo
     assert.equal(statSync(file).mode & 0o777, 0o600);
     const again = lab.run(1, ["registry", "backup", file]);
     assert.match(again.stderr, /already exists\n.*--force/);
+    const dangling = join(lab.directory, "dangling");
+    symlinkSync("nowhere", dangling);
+    assert.match(lab.run(1, ["registry", "backup", dangling]).stderr, /already exists\n.*--force/);
     const third = await lab.ready(3);
     // It is restarted after the backup: its lease then names another run of its daemon.
     await lab.stop(2);

@@ -1,7 +1,15 @@
 import { describe, test } from "node:test";
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -25,8 +33,9 @@ async function withRegistry(
     const store = new EmbeddedStore({ path: registryPath(stateDir) });
     store.setConfig('{"Network": "10.5.0.0/16"}', "test", { isFile: true });
     const attributes = { ...nodeNumber(1), node: { id: "one", run: "first" } };
-    await store.acquire({ attributes, previousSubnets: [] });
+    // First: the subnet that is acquired is a random one.
     await store.reserve(parseLeaseKey("10.5.9.0-24"), nodeNumber(2));
+    await store.acquire({ attributes, previousSubnets: [] });
     await store.close();
     const tokens = new TokenStore(tokensPath(stateDir));
     const { token } = tokens.create("join", "first");
@@ -124,6 +133,21 @@ describe("a backup of a registry", () => {
         assert.throws(() => parseBackup(broken, "f"), { code, message });
       }
       assert.equal(existsSync(other), false);
+    }));
+
+  test("of or into something else than a directory is refused by name", () =>
+    withRegistry((stateDir, other) => {
+      const backup = parseBackup(backUpFiles(stateDir, NOW_MS), "test");
+      const options = { isForced: true, now_ms: NOW_MS };
+      writeFileSync(other, "a file");
+      const reason = /^state directory .*other: not a directory$/;
+      assert.throws(() => restoreBackup(backup, other, options), { message: reason });
+      assert.throws(() => backUpFiles(other, NOW_MS), { message: reason });
+      const long = join(stateDir, "x".repeat(300));
+      assert.throws(() => restoreBackup(backup, long, options), {
+        message: /^state directory .*x: .*\(ENAMETOOLONG\)$/,
+      });
+      assert.equal(readFileSync(other, "utf8"), "a file");
     }));
 
   test("is refused if no registry could start with it; the registry there stays", () =>

@@ -1,5 +1,5 @@
 /** `selvage registry`: backup and restore of the registry on this host. */
-import { existsSync } from "node:fs";
+import { lstatSync } from "node:fs";
 import type { Command } from "commander";
 import { DEFAULTS } from "../../agent/options.ts";
 import { hasCode, SelvageError } from "../../errors.ts";
@@ -84,7 +84,7 @@ function addBackup(registry: Command, context: CommandContext): void {
     if (flags.api !== undefined && flags.stateDir !== undefined) {
       throw new UsageError("--state-dir and --api cannot be used together");
     }
-    if (existsSync(file) && flags.force !== true) {
+    if (lstatSync(file, { throwIfNoEntry: false }) !== undefined && flags.force !== true) {
       throw new SelvageError("conflict", `${file} already exists`, {
         hint: "Choose another name, or replace it with --force.",
       });

@@ -38,6 +38,13 @@ const LOOPBACK_LIMITS: HttpLimits = {
   shedPerSecondMax: 10_000,
 };
 
+/** Only the owner can open the Unix socket, so no client of it is a stranger. */
+const SOCKET_LIMITS: HttpLimits = {
+  ...LISTENER_LIMITS,
+  unprovenCountMax: LISTENER_LIMITS.countMax,
+  unprovenPerSourceMax: LISTENER_LIMITS.countMax,
+};
+
 export interface ListenOptions {
   readonly watchers: WatcherPool;
   readonly limits?: Partial<HttpLimits>;
@@ -84,7 +91,7 @@ export async function listenUnix(
   const server = new HttpServer({
     fetch: (request) => api.fetch(request),
     certificate: null,
-    limits: { ...LISTENER_LIMITS, ...options.limits },
+    limits: { ...SOCKET_LIMITS, ...options.limits },
     // A client that may open the socket may do everything.
     provesClient: () => true,
     onError,

@@ -103,6 +103,15 @@ describe("the Unix socket", () => {
     assert.equal(made.status, 201, made.text);
   });
 
+  test("as many clients as the bound allows are answered at the same time", async () => {
+    const path = join(dir, "many.sock");
+    const { load } = await unix(path);
+    const asked = Array.from({ length: load.connectionCountMax }, () => {
+      return ask({ socketPath: path, path: "/healthz" });
+    });
+    for (const { status } of await Promise.all(asked)) assert.equal(status, 200);
+  });
+
   test("a stale socket is replaced, a live one is not", async () => {
     const path = join(dir, "stale.sock");
     await unix(path);

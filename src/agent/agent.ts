@@ -324,7 +324,12 @@ export class Agent {
   }
 
   async #isStoreAway(signal: AbortSignal): Promise<boolean> {
-    const reason = await findStoreAway(this.control.store, signal, STORE_ANSWER_MAX_MS);
+    const onSilent = (reason: string) => {
+      this.#log.warning`waiting: ${reason}`;
+      this.#progress.enter("waiting_for_store", reason);
+    };
+    const { store } = this.control;
+    const reason = await findStoreAway(store, signal, STORE_ANSWER_MAX_MS, onSilent);
     if (reason !== null) this.#log.warning`the store is away: ${reason}`;
     return reason !== null;
   }

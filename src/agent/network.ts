@@ -22,6 +22,8 @@ import type { Phase } from "./status.ts";
 
 /** flannel's: a configuration that is missing or invalid is asked for each second, for ever. */
 const RETRY_MS = 1_000;
+/** How long a store may be silent before the log and the status say so. */
+const SILENCE_MS = 1_000;
 
 /** What still works without a configuration on a host that an earlier run had set up. */
 const UNTIL_READ = "until it answers, the devices and routes that an earlier run left in the " +
@@ -121,20 +123,43 @@ export function isFinal(store: LeaseStore, error: unknown): boolean {
   return hasCode(error, "unauthorized") && store.state().kind !== "etcd";
 }
 
+/** Reads the configuration; `onSilent` gets a sentence if the store has not answered soon. */
+async function readConfigReporting(
+  store: LeaseStore,
+  signal: AbortSignal,
+  onSilent: (reason: string) => void,
+): ReturnType<LeaseStore["readConfig"]> {
+  const timer = setTimeout(() => {
+    const { kind, location } = store.state();
+    const name = kind === "etcd" ? kind : "the registry";
+    onSilent(
+      `${name} at ${location} has not answered yet; check that it runs, and that no firewall ` +
+        "drops the packets to it",
+    );
+  }, SILENCE_MS);
+  try {
+    return await store.readConfig(signal);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /**
  * Asks the store for the configuration, once and for no longer than `limit_ms`. Returns why it is
- * away; null: it has answered, with whatever. Rejects with the signal's reason.
+ * away; null: it has answered, with whatever. `onSilent` gets a sentence if it has not answered
+ * soon. Rejects with the signal's reason.
  */
 export async function findStoreAway(
   store: LeaseStore,
   signal: AbortSignal,
   limit_ms: number,
+  onSilent: (reason: string) => void,
 ): Promise<string | null> {
   const link = new LinkedSignal([signal]);
   const late = new SelvageError("unavailable", `no answer within ${limit_ms / 1000} s`);
   link.setDeadline(limit_ms, late);
   try {
-    await store.readConfig(link.signal);
+    await readConfigReporting(store, link.signal, onSilent);
     return null;
   } catch (error) {
     signal.throwIfAborted();
@@ -167,10 +192,15 @@ export async function awaitNetwork(
     told = reason;
     onWaiting(phase, reason);
   };
+  const onSilent = (reason: string) => {
+    // A retry must not replace the reason of the failure before it.
+    if (told === "") wait("waiting_for_store", reason);
+  };
   while (true) {
     signal.throwIfAborted();
     try {
-      const network = judgeNetwork(await store.readConfig(signal), link(), host);
+      const config = await readConfigReporting(store, signal, onSilent);
+      const network = judgeNetwork(config, link(), host);
       const obstacle = whyNotMade(network);
       if (obstacle === null) {
         logConfigWarnings(network);

@@ -75,6 +75,27 @@ test("a wrong password of etcd is waited for, a join string that is refused is n
   assert.equal(isFinal(etcd, wrong), false);
 });
 
+for (const [kind, name] of [["remote", "the registry"], ["etcd", "etcd"]] as const) {
+  test(`a start says that ${name} is silent, before the call fails`, async () => {
+    const store = new StoreOfKind(kind);
+    const answer = Promise.withResolvers<void>();
+    const read = store.readConfig.bind(store);
+    store.readConfig = async () => {
+      await answer.promise;
+      return await read();
+    };
+    const told: string[] = [];
+    await wait(store, (phase, reason) => {
+      told.push(`${phase}: ${reason}`);
+      answer.resolve();
+    });
+    const { location } = store.state();
+    assert.equal(told.length, 1);
+    const start = `waiting_for_store: ${name} at ${location} has not answered yet; `;
+    assert.ok(told[0]!.startsWith(start));
+  });
+}
+
 const GATEWAY: Surrounding = {
   what: "the default gateway 10.0.0.1",
   prefix: IpPrefix.parse("10.0.0.1/32"),

@@ -152,23 +152,24 @@ export class OuterLinkWatch {
       return this.#setProblem(`outer interface ${this.#link.name}: ${adviceText(error)}`);
     }
     const wasAway = this.#problem !== null;
-    this.#setProblem(link.fault ?? null);
     const before = this.#link;
     this.#link = link;
-    if (!this.hasMovedFrom(before)) {
-      this.#options.onSame(link);
-      if (wasAway && this.#problem === null) this.#options.onBack();
-      return;
+    const hasMoved = this.hasMovedFrom(before);
+    if (hasMoved) {
+      const changes = outerLinkChanges(before, link, this.#comparedFamilies);
+      this.#log.info`outer interface ${link.name} has changed: ${changes}`;
     }
-    const changes = outerLinkChanges(before, link, this.#comparedFamilies);
-    this.#log.info`outer interface ${link.name} has changed: ${changes}`;
-    this.#options.onMoved(link);
+    this.#setProblem(link.fault ?? null);
+    if (hasMoved) return this.#options.onMoved(link);
+    this.#options.onSame(link);
+    if (!wasAway || this.#problem !== null) return;
+    this.#log.info`outer interface ${link.name} can be used again`;
+    this.#options.onBack();
   }
 
-  /** Told when it begins and ends: while it lasts its words change with what the host has. */
+  /** Logged when it begins: while it lasts, its words change with what the host has. */
   #setProblem(problem: string | null): void {
     if (problem !== null && this.#problem === null) this.#log.warning`${problem}`;
-    if (problem === null && this.#problem !== null) this.#log.info`no longer: ${this.#problem}`;
     this.#problem = problem;
     this.#retry.settle(problem ?? "");
   }

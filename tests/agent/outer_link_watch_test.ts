@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
+import { configure, type LogRecord, reset } from "@logtape/logtape";
 import { OuterLinkWatch } from "../../src/agent/outer_link_watch.ts";
 import type { HeldLink, OuterLink } from "../../src/kernel/outer_link.ts";
 import { type Family, IpAddress } from "../../src/net/ip.ts";
@@ -39,7 +40,10 @@ function setUp() {
     families: () => state.families,
     onMoved: tell("moved to"),
     onSame: tell("same"),
-    onBack: () => void told.push("back"),
+    onBack: () => {
+      told.push("back");
+      wake();
+    },
   };
   return { state, make: () => new OuterLinkWatch(options, 10, GRACE_MS) };
 }
@@ -190,4 +194,39 @@ describe("the watch on the outer link", () => {
     assert.deepEqual(state.told, []);
     watch.stop();
   });
+});
+
+test("an outer link that cannot be used is logged once, and so is its end", async () => {
+  const lines: string[] = [];
+  const sink = ({ message }: LogRecord) => lines.push(message.map(String).join(""));
+  await configure({
+    sinks: { lines: sink },
+    loggers: [{ category: "selvage", sinks: ["lines"] }, { category: ["logtape", "meta"] }],
+  });
+  const { state, make } = setUp();
+  const watch = make();
+  try {
+    state.families = [4];
+    state.choice = () => ({ ...linkOf("eth0"), fault: "eth0 has no carrier" });
+    watch.check();
+    await state.untilTold(1);
+    state.choice = () => linkOf("eth0");
+    watch.check();
+    await state.untilTold(3);
+    state.choice = () => linkOf("eth1", 3, "192.0.2.9");
+    watch.check();
+    await state.untilTold(4);
+    assert.deepEqual(lines, [
+      "eth0 has no carrier",
+      "outer interface eth0 can be used again",
+      "outer interface eth0: it is down, or its address is gone. If that lasts for a second, " +
+      "this host goes on with interface eth1 instead of eth0, address 192.0.2.9 instead of " +
+      "192.0.2.1",
+      "outer interface eth1 has changed: interface eth1 instead of eth0, " +
+      "address 192.0.2.9 instead of 192.0.2.1",
+    ]);
+  } finally {
+    watch.stop();
+    await reset();
+  }
 });

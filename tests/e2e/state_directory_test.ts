@@ -38,6 +38,9 @@ function untilWell(lab: Lab) {
   return lab.until(1, "still broken", ({ ready, problems }) => ready && problems.length === 0);
 }
 
+/** Hosts draw their subnets from above those that the test reserves. */
+const CONFIG = { Network: "10.210.0.0/16", SubnetMin: "10.210.200.0" };
+
 let reservedCount = 0;
 
 /** Reserves one more subnet on host 1. */
@@ -132,7 +135,7 @@ test("a registry's disk is full, its directory deleted, moved, hidden, read-only
     sh(`mount -t tmpfs -o size=8m,mode=700 none ${disk}`);
     try {
       const state = join(disk, "state");
-      await lab.startRegistry(undefined, [`--state-dir=${state}`]);
+      await lab.startRegistry(CONFIG, [`--state-dir=${state}`]);
       const { pid } = lab.host(1);
       await lab.joinFile();
       await fillUp(lab, disk);
@@ -160,7 +163,7 @@ test("a registry's disk is full, its directory deleted, moved, hidden, read-only
       assert.match(leases, new RegExp(`10\\.210\\.${last}\\.0`));
 
       await lab.kill(1);
-      await lab.startRegistry(undefined, [`--state-dir=${state}`]);
+      await lab.startRegistry(CONFIG, [`--state-dir=${state}`]);
       await lab.until(2, "registry not found again", ({ store }) => store?.connected === true);
       const keys = (text: string) => (JSON.parse(text) as { key: string }[]).map(({ key }) => key);
       assert.deepEqual(keys(lab.run(1, ["leases", "--json"]).stdout), keys(leases));

@@ -72,7 +72,9 @@ function removeIfThere(path: string): void {
   }
 }
 
-/** Throws if a rename to this path would replace a device, a FIFO or a socket, as /dev/null is. */
+/**
+ * Throws if a rename to this path would replace a device (such as /dev/null), a FIFO or a socket.
+ */
 function requireReplaceable(path: string): void {
   const stat = statSync(path, { throwIfNoEntry: false });
   if (stat === undefined || stat.isFile() || stat.isDirectory()) return;
@@ -92,7 +94,7 @@ export function probeWritable(path: string, content: Uint8Array = new Uint8Array
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
     const file = openSync(probe, "wx", 0o600);
     try {
-      // A disk may say only here that it has no room.
+      // Some file systems report only here that the disk is full.
       if (content.length > 0) {
         for (let at = 0; at < content.length;) at += writeSync(file, content, at);
         fsyncSync(file);
@@ -108,10 +110,10 @@ export function probeWritable(path: string, content: Uint8Array = new Uint8Array
 }
 
 /**
- * Writes a whole file by way of a temporary one in the same directory: written, synced, renamed.
- * A device, a FIFO or a socket at this path is never replaced. `mode` holds whatever the umask is.
- * A parent directory that is missing is made, with `directoryMode`. Throws `permission`,
- * `not_found` or `unavailable`; the old file then stands.
+ * Writes a whole file by way of a temporary one in the same directory: written, synced, renamed. A
+ * device, a FIFO or a socket at this path is never replaced. The file gets `mode`, whatever the
+ * umask is. A parent directory that is missing is made, with `directoryMode`. Throws `permission`,
+ * `not_found` or `unavailable`; the old file then stays as it was.
  */
 export function writeFileAtomic(
   path: string,

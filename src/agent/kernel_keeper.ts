@@ -72,7 +72,7 @@ export class KernelKeeper {
   readonly #unreportedTimer = setInterval(() => this.#checkUnreported(), UNREPORTED_CHECK_MS);
   #desired: KernelState = NO_KERNEL_STATE;
   #planGuard = NO_GUARD;
-  /** As it was planned last, and for which indexes; null: it is to be planned anew. */
+  /** The last plan, and the indexes that it was made for; null: it must be planned again. */
   #guard: readonly DesiredTable[] = [];
   #guardIndexes: ReadonlyMap<string, number> | null = null;
   /** Made from the plan when notifications are to be judged. */
@@ -118,7 +118,7 @@ export class KernelKeeper {
     try {
       this.#options.reconciler.findLinks(this.#desired.links.map(({ name }) => name));
     } catch {
-      // The reconciler is about to ask the kernel the same, and reports what fails.
+      // The reconciler asks the kernel the same next, and reports a failure.
     }
   }
 

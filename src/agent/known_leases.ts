@@ -80,7 +80,10 @@ export class KnownLeases {
     return peers;
   }
 
-  /** What becomes of each reservation for this host that it does not use, in a few sentences. */
+  /**
+   * A few sentences on each reservation for this host that it does not use: when it will use it, or
+   * why it cannot.
+   */
   reservationNotices(keeper: Pick<LeaseKeeper, "lease">, config: NetworkConfig): string[] {
     const own = keeper.lease ? this.#table.getBySubnets(keeper.lease.subnets) : undefined;
     if (own === undefined) return [];

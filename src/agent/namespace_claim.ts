@@ -1,4 +1,4 @@
-/** That one selvage alone keeps the kernel of a network namespace. */
+/** Ensures that only one selvage changes the kernel of a network namespace. */
 import { holderOf, type NameHolder, NamespaceName } from "../../ffi/namespace_name.ts";
 import { SelvageError } from "../errors.ts";
 import { logger } from "../log.ts";
@@ -30,7 +30,8 @@ export function claimNamespace(name = NAMESPACE_NAME, ask = findHolder): Namespa
   }
   const whose = holder === null ? "a process" : `process ${holder.pid} of user ${holder.uid}`;
   logger("agent")
-    .warning`${whose} holds the name @${name} (an abstract Unix socket) that a running \
-selvage holds, so this one cannot see whether another selvage runs in this network namespace`;
+    .warning`${whose} holds the name @${name} (an abstract Unix socket), which only \
+a running selvage should hold. So this one cannot see whether another selvage runs in this network \
+namespace`;
   return null;
 }

@@ -146,8 +146,8 @@ async function readConfigReporting(
 
 /**
  * Asks the store for the configuration, once and for no longer than `limit_ms`. Returns why it is
- * away; null: it has answered, with whatever. `onSilent` gets a sentence if it has not answered
- * soon. Rejects with the signal's reason.
+ * away; null: it has answered, whatever the answer is. `onSilent` gets a sentence if it has not
+ * answered soon. Rejects with the signal's reason.
  */
 export async function findStoreAway(
   store: LeaseStore,
@@ -173,9 +173,8 @@ export async function findStoreAway(
  * Waits until the store has a configuration that this host can obey; `link` says which outer link
  * it has now. `whyNotMade` says why the kernel cannot make the network's devices now (null: it
  * can): until it can, no lease must say that this host has them. `hasLeftovers` says whether the
- * kernel has devices or routes of an earlier run. `onWaiting` is told the phase and
- * the reason each time they change. Rejects with what waiting does not mend, and with the signal's
- * reason.
+ * kernel has devices or routes of an earlier run. `onWaiting` gets the phase and the reason each
+ * time they change. Rejects with errors that waiting does not mend, and with the signal's reason.
  */
 export async function awaitNetwork(
   store: LeaseStore,

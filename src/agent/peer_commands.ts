@@ -212,7 +212,7 @@ export class PeerCommands {
 
   /**
    * A sentence if commands have failed and not one peer is set up; else null. A peer whose first
-   * command has not ended yet counts neither way.
+   * command has not ended yet counts as neither failed nor set up.
    */
   get totalFailure(): string | null {
     const wanted = [...this.#places.values()].filter((place) => place.wanted !== null);
@@ -225,13 +225,16 @@ export class PeerCommands {
     const count = wanted.length === 1 ? "the only peer" : `all ${wanted.length} peers`;
     const whom = failed.length === wanted.length
       ? count
-      : `${failed.length} of ${wanted.length} peers and has not ended well for any`;
+      : `${failed.length} of ${wanted.length} peers and has not yet succeeded for any`;
     return `SubnetAddCommand failed for ${whom}, so this host may reach no peer; for ${subnet}: ` +
       `${failure}. Selvage tries again. Correct the command in the network's configuration, or ` +
       "install on this host what the command needs";
   }
 
-  /** What makes this host not ready: no peer is set up, or one that has gone cannot be removed. */
+  /**
+   * The reason why this host is not ready: no peer is set up, or a peer that has gone cannot be
+   * removed.
+   */
   get problems(): string[] {
     const { totalFailure } = this;
     const left = [...this.#places.values()].flatMap(({ subnet, wanted, failure }) =>

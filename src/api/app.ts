@@ -166,7 +166,7 @@ async function leasesView(control: AgentControl, read: () => Promise<Lease[]>) {
   }
 }
 
-/** A signal that is aborted when the token is revoked; `stop` ends the waiting for that. */
+/** A signal that is aborted when the token is revoked; `stop` stops the watching of the token. */
 function untilRevoked(bearer: string | undefined, guard: GuardOptions | null) {
   const revoked = new AbortController();
   const stop = bearer === undefined || guard === null

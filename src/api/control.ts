@@ -45,8 +45,8 @@ export interface TokenAdmin {
   /** The scope of a bearer token, in constant time; null if it is none of ours. Never throws. */
   verify(bearer: string): TokenScope | null;
   /**
-   * Calls `listener` when this token is revoked; at once, if it is none of ours. Gives the function
-   * that ends this.
+   * Calls `listener` when this token is revoked, or at once if the token is not one of ours.
+   * Returns a function that stops this.
    */
   onRevoked(bearer: string, listener: () => void): () => void;
 }

@@ -43,7 +43,7 @@ function judgeClock({ clock }: HostFacts): Judged {
     return { name, result: "warning", seen: behind, advice };
   }
   if (isSynchronised === false) {
-    const loose = `${seen}, not kept right by a time service`;
+    const loose = `${seen}, not synchronised by a time service`;
     return { name, result: "warning", seen: loose, advice: "Run a time service (NTP)." };
   }
   return { name, result: "ok", seen, advice: "" };

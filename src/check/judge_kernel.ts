@@ -118,7 +118,7 @@ function judgeIoUring({ ioUring }: HostFacts): Judged {
   return { name: "io_uring", result: "ok", seen: `${seen}; nothing needs it`, advice: "" };
 }
 
-/** For information, but on old kernels, where each peer of the kernel's VXLAN takes a place. */
+/** Only information, except on old kernels: there each peer of the kernel's VXLAN uses an entry. */
 function judgeNeighbours({ gcThresh3, kernelRelease }: HostFacts): Judged {
   const name = "neighbour table";
   if (gcThresh3 === null) {
@@ -126,11 +126,11 @@ function judgeNeighbours({ gcThresh3, kernelRelease }: HostFacts): Judged {
   }
   const seen = `gc_thresh3 ${gcThresh3}`;
   if (isAtLeast(kernelRelease, UNBOUNDED_NEIGHBOURS)) {
-    return { name, result: "ok", seen: `${seen}; peers take no entries of it`, advice: "" };
+    return { name, result: "ok", seen: `${seen}; peers do not use its entries`, advice: "" };
   }
   const advice =
     "For more peers in the kernel's VXLAN: sysctl -w net.ipv4.neigh.default.gc_thresh3=N";
-  return { name, result: "warning", seen: `${seen}; each peer of vxlan takes an entry`, advice };
+  return { name, result: "warning", seen: `${seen}; each peer of vxlan uses one entry`, advice };
 }
 
 export function judgeKernel(facts: HostFacts): Judged[] {

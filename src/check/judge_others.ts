@@ -47,8 +47,8 @@ function judgeForwardDrops({ forwardDrops, legacyDrops, config }: HostFacts): Ju
       : acceptCommands(chain, acceptsFor(chain, config.networks))
   ).join("; ");
   const advice =
-    "Nothing. Only with --iptables-forward-rules=own or =false selvage run inserts no " +
-    "rules there, and packets between containers of different hosts are dropped until you run: " +
+    "Nothing to do. But with --iptables-forward-rules=own or =false selvage run inserts no rules " +
+    "there, and packets between containers of different hosts are dropped until you run: " +
     commands;
   return [{ name, result: "ok", seen, advice }];
 }

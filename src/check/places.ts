@@ -9,7 +9,7 @@ import type { ClockFacts, PlaceFacts, Trial } from "./facts.ts";
 import type { CheckOptions } from "./options.ts";
 import { attempt, codeOf, valueOr } from "./trial.ts";
 
-/** As much as one page, which a full file system has no room for. */
+/** One page of data: a full file system has no room for it. */
 const PROBE_CONTENT = new Uint8Array(4096);
 
 /** The nearest directory above a path, itself included, that is there. */
@@ -30,7 +30,7 @@ function requireWritable(directory: string, probe: () => void): void {
   try {
     probe();
   } catch (thrown) {
-    // An error of `probeWritable` names its probe file, which the user does not know.
+    // The error of `probeWritable` names its probe file, which means nothing to the user.
     const error = thrown instanceof SelvageError ? thrown.cause : thrown;
     const hint = fileHint(codeOf(error), directory);
     const text = `cannot write into ${directory}: ${fileReason(error)}`;

@@ -198,7 +198,7 @@ function addOwnFlags(command: Command, apiListen: string): void {
     valueFlag({
       term: "api-socket <path>",
       description:
-        "Unix socket of the HTTP API, without limits; only the user who runs selvage can use it",
+        "Unix socket of the HTTP API, with all rights; only the user who runs selvage can use it",
       parse: nonEmpty,
       default: DEFAULTS.apiSocket,
       env,

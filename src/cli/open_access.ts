@@ -26,7 +26,7 @@ function checkOnePlace(command: Command): void {
   );
 }
 
-/** Advice that names one of our commands asks etcd too: there may be no daemon to ask. */
+/** If advice names one of our commands, the command must ask etcd too: there may be no daemon. */
 function namingEtcd(error: unknown, endpoints: readonly string[]): unknown {
   if (!(error instanceof SelvageError)) return error;
   const flag = `--etcd-endpoints ${endpoints.join(",")}`;

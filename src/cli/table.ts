@@ -1,11 +1,11 @@
 /** Aligned text for terminals. */
 import { printable } from "../printable.ts";
 
-/** What a terminal has unless somebody widened it. */
+/** The columns of a terminal that nobody widened. */
 const WIDTH_MAX = 80;
 
 export interface Column {
-  /** More than one line: of what the lines of the cells below say. */
+  /** With several lines, each names the same line of the cells below. */
   readonly title: Cell;
   /** Numbers stand right. */
   readonly align?: "left" | "right";

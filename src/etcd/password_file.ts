@@ -5,7 +5,7 @@ import { readFileBounded } from "../files.ts";
 /** A password is short; of another file nothing is to be sent anywhere. */
 const SIZE_MAX_BYTES = 4096;
 
-/** How files begin that hold another secret, which must not be sent to etcd as a password. */
+/** How files with other secrets begin: such a secret must not be sent to etcd as a password. */
 const OTHER_SECRETS: readonly (readonly [start: RegExp, name: string])[] = [
   [/^selvage[1-9][0-9]*\./, "a join string"],
   [/^-----BEGIN /, "a certificate or key (PEM)"],

@@ -82,7 +82,7 @@ export function readLeaseValue(value: LeaseValue, what: string): LeaseAttributes
       .filter(([, text]) => text).map(([name, text]) => `${name} is ${text}`);
     const text = given.length === 0
       ? "neither PublicIP nor PublicIPv6"
-      : `no host's address: ${given.join(", ")}`;
+      : `not an address of a host: ${given.join(", ")}`;
     throw new SelvageError("invalid_argument", `${what}: ${text}`);
   }
   const backendType = (value.BackendType || "udp").toLowerCase();

@@ -6,9 +6,9 @@ import { logger } from "../log.ts";
 const NAMED_COUNT_MAX = 20;
 const NAMED_WITHIN_MS = 60_000;
 
-/** So many are shown in the status. */
+/** How many of them the status shows. */
 const SHOWN_COUNT_MAX = 5;
-/** The longest part of a key, which a foreign program may have chosen, that is shown. */
+/** How much of a key is shown: another program may have chosen a long one. */
 const KEY_LENGTH_MAX = 200;
 
 /** The longest reason: it may hold a part of the value. */

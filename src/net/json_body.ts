@@ -55,7 +55,7 @@ function refuseRepeated(text: string): void {
 }
 
 /**
- * Throws for what would be lost when the value is written as JSON again: a number beyond a
+ * Throws if a part of the value would be lost when it is written as JSON again: a number beyond a
  * double's range becomes null, and zod leaves out a key named `__proto__`. `parseJson` has
  * bounded the depth.
  */
@@ -66,7 +66,7 @@ function refuseLossy(value: unknown, place: string): void {
   if (typeof value !== "object" || value === null) return;
   for (const [key, item] of Object.entries(value)) {
     if (key === "__proto__") {
-      throw new SelvageError("invalid_argument", `${place}: "__proto__" is not a key`);
+      throw new SelvageError("invalid_argument", `${place}: "__proto__" is not allowed as a key`);
     }
     refuseLossy(item, `${place}: ${key.slice(0, SHOWN_KEY_CHARACTERS)}`);
   }
@@ -89,7 +89,7 @@ function charsetOf(parameters: string): string | null {
 
 /** Throws `unsupported_media` unless the body is JSON in UTF-8, not compressed. */
 function requirePlainJson(type: string, encoding: string): void {
-  // Another type is what a form in a web page can send without asking first (CORS).
+  // A form in a web page can send other types without asking first (CORS).
   const parameters = /^application\/json(\s*;.*|\s*)$/i.exec(type)?.[1];
   const charset = charsetOf(parameters ?? "") ?? "utf-8";
   if (parameters === undefined || charset.toLowerCase() !== "utf-8") {

@@ -16,13 +16,13 @@ const ABSENT: readonly (readonly [start: RegExp, name: string])[] = [
   [/^[*+?}]\+/, "possessive repetition"],
 ];
 
-/** What is wrong, as the library says it, and the name of the construct that RE2 does not have. */
+/** The library's reason, with the name of the construct that RE2 does not have. */
 function faultText(error: unknown): string {
   const why = errorText(error).replace(/^error parsing regexp: /, "");
   const [, quoted = ""] = /`(.*)`$/s.exec(why) ?? [];
   const [, absent] = ABSENT.find(([start]) => start.test(quoted)) ?? [];
   if (absent === undefined) return why;
-  // The library takes look-behind for the name of a group.
+  // The library mistakes look-behind for the name of a group.
   if (absent === "look-behind") return `RE2 has no look-behind: \`${quoted.slice(0, 4)}\``;
   return `${why} (RE2 has no ${absent})`;
 }

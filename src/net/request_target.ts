@@ -11,7 +11,8 @@ export function requireSameAuthority(target: string, host: string): void {
   const authority = ABSOLUTE_FORM.exec(target)?.[1];
   if (authority === undefined || authority.toLowerCase() === host.toLowerCase()) return;
   const named = JSON.stringify(authority);
-  throw new SelvageError("forbidden", `the request is for ${named}, its Host header is not`, {
+  const text = `the request is for ${named}, but its Host header names another server`;
+  throw new SelvageError("forbidden", text, {
     hint: "Send a path as the target, such as /v1/status, or the same name in both.",
   });
 }

@@ -116,7 +116,7 @@ export function readBackup(path: string): RegistryBackup {
   return parseBackup(readFileBounded(path, SIZE_MAX_BYTES), path);
 }
 
-/** Throws `invalid_argument` if there is something else than a directory. */
+/** Throws `invalid_argument` if the path exists and is not a directory. */
 function requireDirectory(stateDir: string): void {
   let reason = "not a directory";
   try {

@@ -252,7 +252,7 @@ test("a reservation, a lease that has ended, a public address behind NAT", () =>
 test("unreadable entries of the store are named with the reason, and the rest is counted", () => {
   const status = sampleStatus();
   const unreadable = [
-    { key: "/coreos.com/network/subnets/10.5.9.0-24", reason: "value: no host's address" },
+    { key: "/coreos.com/network/subnets/10.5.9.0-24", reason: "value: not an address of a host" },
     { key: "10.5.8.0-24\n\x1b[2J", reason: "value: not JSON" },
   ];
   const textOf = (store: NonNullable<typeof status.store>) =>
@@ -261,7 +261,7 @@ test("unreadable entries of the store are named with the reason, and the rest is
   assert.match(text, /, 7 unreadable entries left out$/m);
   assert.match(
     text,
-    /^Unreadable \/coreos\.com\/\S+\/10\.5\.9\.0-24: value: no host's address$/m,
+    /^Unreadable \/coreos\.com\/\S+\/10\.5\.9\.0-24: value: not an address of a host$/m,
   );
   assert.match(text, /^Unreadable 10\.5\.8\.0-24\?\?\[2J: value: not JSON$/m);
   assert.match(text, /^Unreadable: 5 more, which the log names$/m);

@@ -56,7 +56,7 @@ test("flannel's bytes, its entries served, foreign keys left out, and etcd may g
       ({ store }) => store!.unreadableCount === 2,
     );
     assert.equal(told.store!.kind, "etcd");
-    const unreadable = "10.210.251.0-24: value: no host's address: PublicIP is 0.0.0.0\n";
+    const unreadable = "10.210.251.0-24: value: not an address of a host: PublicIP is 0.0.0.0\n";
     assert.ok(lab.run(2, ["status"]).stdout.includes(unreadable));
     assert.ok(lab.run(2, ["leases"]).stderr.includes(unreadable));
     assert.equal(lab.log(2).split("PublicIP is 0.0.0.0").length, 2, "the log names it once");

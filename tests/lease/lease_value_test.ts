@@ -66,9 +66,9 @@ describe("the lease value", () => {
       ["{}", /^v: neither PublicIP nor PublicIPv6/],
       [
         '{"PublicIP":"0.0.0.0","PublicIPv6":null}',
-        /^v: no host's address: PublicIP is 0\.0\.0\.0$/,
+        /^v: not an address of a host: PublicIP is 0\.0\.0\.0$/,
       ],
-      ['{"PublicIPv6":"::"}', /^v: no host's address: PublicIPv6 is ::$/],
+      ['{"PublicIPv6":"::"}', /^v: not an address of a host: PublicIPv6 is ::$/],
       ['{"PublicIP":5}', /^v: PublicIP/],
       ['{"PublicIP":"1.2.3"}', /^v: PublicIP "1\.2\.3"/],
       ['{"PublicIP":"2001:db8::1"}', /^v: PublicIP "2001:db8::1": not an IPv4/],

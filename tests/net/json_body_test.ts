@@ -20,8 +20,8 @@ describe("a body with a value that would be lost is refused", () => {
   const cases: readonly [body: string, detail: string][] = [
     ['{"SubnetLen":1e999}', "body: SubnetLen: the number is out of range"],
     ['{"Backend":{"Port":-1e999}}', "body: Backend: Port: the number is out of range"],
-    ['{"__proto__":{"Network":"10.0.0.0/8"}}', 'body: "__proto__" is not a key'],
-    ['{"a":[{"__proto__":1}]}', 'body: a: 0: "__proto__" is not a key'],
+    ['{"__proto__":{"Network":"10.0.0.0/8"}}', 'body: "__proto__" is not allowed as a key'],
+    ['{"a":[{"__proto__":1}]}', 'body: a: 0: "__proto__" is not allowed as a key'],
   ];
   for (const [body, detail] of cases) {
     test(body, async () => assert.deepEqual(await put(body), [400, detail]));

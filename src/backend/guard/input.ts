@@ -27,7 +27,7 @@ export interface GuardInput {
   readonly lease: Pick<Lease, "subnets">;
   /** Every lease of the network except for our own. */
   readonly peers: readonly Lease[];
-  /** Those of them that packets are carried to. */
+  /** The ones to which packets are carried. */
   readonly served: readonly PeerEntry[];
   /** In user space. */
   readonly tunnels: readonly Tunnel[];

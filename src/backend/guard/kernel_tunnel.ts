@@ -107,8 +107,8 @@ export function usualRule(input: FamilyInput, carrier: KernelCarrier): DesiredRu
 }
 
 /**
- * The rules for packets to the kernel's tunnel that are not usual ones. `foreign` accepts packets
- * that are not for our tunnel; all packets after that are dropped.
+ * The rules for unusual packets to the kernel's tunnel. `foreign` accepts packets that are not for
+ * our tunnel; all packets after that are dropped.
  */
 function kernelRules(
   input: FamilyInput,
@@ -132,7 +132,8 @@ function kernelRules(
     accept(...isForUs(input, carrier), inPrefix(source, network, false)),
   ];
   return [
-    // Before the VNI is looked at, which is only that of the first of many datagrams (UDP GSO).
+    // This comes before the VNI is compared: a rule sees the VNI of only the first of many
+    // datagrams (UDP GSO).
     drop(GUARD_REASONS.wrongInterface, link("in", LOOPBACK_LINK), isHost(family, "source")),
     wrongInterfaceRule(input, isHost(family, "source")),
     ...foreign,
@@ -145,8 +146,8 @@ function kernelRules(
 }
 
 /**
- * Drops packets from an address that is not reached by the interface they came in by: a container
- * of this host, or a local user, that sends as a peer, and a datagram inside the tunnel.
+ * Drops packets that came in by an interface which does not lead to their source address: from a
+ * container of this host or a local user that poses as a peer, or a datagram inside the tunnel.
  */
 function wrongInterfaceRule(
   { link: outer, hasFib }: FamilyInput,
@@ -171,7 +172,8 @@ export function tunnelChain(input: FamilyInput, carrier: KernelCarrier): Desired
       case "ipip": {
         const destination = innerField(family, "destination", carrier);
         return [
-          // Other tunnels of the host; what the kernel gives to ours is dropped after it.
+          // Other tunnels of the host. Packets that the kernel gives to our tunnel are dropped
+          // behind it.
           ...kernelRules(input, carrier, [leave(inPrefix(destination, subnet, false))]),
           drop(destinationNotOurs, equals(destination, subnet.last.toBytes())),
           drop(sourceOutsideSubnet),
@@ -198,10 +200,10 @@ export function tunnelChain(input: FamilyInput, carrier: KernelCarrier): Desired
 
 /**
  * Checks destinations behind the tunnel, where that costs the usual packet nothing, and again those
- * that must never be reached: many datagrams may come as one packet (UDP GSO on a virtual link), of
- * which the tunnel's rules see only the first one's inner addresses. Other destinations cannot be
- * checked here: rules of others may have translated them by then (DNAT, such as Docker's published
- * ports and the node ports of Kubernetes).
+ * that must never be reached: many datagrams may come as one packet (UDP GSO on a virtual link),
+ * and the tunnel's rules see the inner addresses of only the first one. Other destinations cannot
+ * be checked here: rules of others may have translated them by then (DNAT, such as Docker's
+ * published ports and the node ports of Kubernetes).
  */
 export function innerDestinationRules(input: FamilyInput, { device }: Carrier): DesiredRule[] {
   const { family, subnet } = input;

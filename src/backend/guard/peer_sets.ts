@@ -18,7 +18,7 @@ const KEY_TYPES = { 4: "ipv4_addr", 6: "ipv6_addr" } as const;
 /** The public addresses of all nodes except for our own. */
 const HOSTS = "hosts";
 
-/** The same, for comparison with what an ICMP message quotes. */
+/** The same, for comparison with the packet that an ICMP message quotes. */
 export const QUOTED_HOSTS = "quoted_hosts";
 
 export function isHost(
@@ -31,7 +31,10 @@ export function isHost(
 
 const addressElements = new WeakMap<IpAddress, string>();
 
-/** The element of a set that is this address. Made once for each: peers come by thousands. */
+/**
+ * The element of a set for this address. Made once for each address, because there may be thousands
+ * of peers.
+ */
 function addressElement(address: IpAddress): string {
   let element = addressElements.get(address);
   if (element === undefined) {
@@ -45,8 +48,8 @@ function addressElement(address: IpAddress): string {
 const sourceElements = new Map<string, WeakMap<PeerEntry, string>>();
 
 /**
- * The element of a peer in a set of this layout, which `make` returns the key of. Made once for
- * each peer and layout.
+ * The element of a peer in a set of this layout. `make` returns its key; it is called once for each
+ * peer and layout.
  */
 function sourceElement(peer: PeerEntry, layout: string, make: () => Uint8Array): string {
   let known = sourceElements.get(layout);
@@ -76,7 +79,7 @@ export function lengthsOf({ family, config, served }: FamilyInput): number[] {
   return [...new Set([usual, ...lengths.sort((a, b) => b - a)])];
 }
 
-/** What a set is to hold of the peers whose subnets have this length. */
+/** The elements that a set must have for the peers whose subnets have this length. */
 function peersOf({ family, served }: FamilyInput, length: number): readonly PeerEntry[] {
   return served.filter(({ subnet }) => subnet.family === family && subnet.length === length);
 }
@@ -87,7 +90,7 @@ function peersOf({ family, served }: FamilyInput, length: number): readonly Peer
  * is not masqueraded everywhere.
  */
 export function sourceLengthsOf(input: FamilyInput): number[] {
-  // With `trustsUnderlay` it is not known which host that would be.
+  // With `trustsUnderlay` packets may come from any address, so the host is not known.
   if (input.trustsUnderlay) return lengthsOf(input);
   return [...new Set([...lengthsOf(input), bitsOf(input.family)])];
 }

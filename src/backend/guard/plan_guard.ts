@@ -1,11 +1,11 @@
 /**
- * The guard: firewall rules that let into a tunnel only what its peers send, and let nobody on this
- * host but the tunnel send to the peers' tunnels. Pure.
+ * The guard: firewall rules that let only packets of peers into a tunnel. On this host they let
+ * only the tunnel send to the peers' tunnels. Pure.
  *
  * The kernel's tunnels trust every sender and every inner packet, so both are checked before the
- * kernel takes the packet out. Packet loops in user space check both themselves, and report
- * senders that are no peers by address. They do not see the interface, so the guard keeps from
- * their sockets only what this host's containers and users send there.
+ * kernel takes the packet out. Packet loops in user space check both themselves, and report senders
+ * that are no peers by address. They do not see the interface, so the guard keeps from their
+ * sockets only the packets that this host's containers and users send there.
  */
 import { type DesiredChain, type DesiredTable, GUARD_TABLE } from "../../kernel/firewall_state.ts";
 import { type Family, IpPrefix, ofFamily } from "../../net/ip.ts";
@@ -95,7 +95,8 @@ function forwardChain(input: FamilyInput): DesiredChain {
       outerLink("in", outer, false),
       ...(carrier === null ? [] : [link("in", carrier.device, false)]),
     );
-  // The usual packet meets only these rules, which decide nothing else than the rules after them.
+  // The usual packet meets only these rules. They decide the same as the rules after them, but
+  // sooner.
   const index = carrier === null ? undefined : input.linkIndexes.get(carrier.device);
   const usual = isDirect || index === undefined
     ? []
@@ -104,8 +105,8 @@ function forwardChain(input: FamilyInput): DesiredChain {
     ...asHostRules(input),
     ...usual,
     subnetRule(input),
-    // Containers that send from an address of another node's. What leaves by a tunnel its far end
-    // checks, which costs nothing more there.
+    // Containers that send from an address of another node. Packets that leave by a tunnel are
+    // checked at its far end, where that costs nothing more.
     ...(isDirect ? [forged()] : []),
     ...(carrier === null ? [] : [
       // A tunnel inside the overlay may have the same port: its packets leave by ours.
@@ -178,8 +179,8 @@ export function planGuard(input: GuardInput): DesiredTable[] {
 }
 
 /**
- * All firewall tables of a host, with the rules of the tables' forward chains behind those of the
- * guard's: each chain at the hook costs every forwarded packet as much as several rules do.
+ * All firewall tables of a host. The rules of their forward chains are put into the guard's forward
+ * chain, behind its own: each chain at the hook costs a forwarded packet as much as several rules.
  */
 export function joinForwardChains(
   tables: readonly DesiredTable[],

@@ -25,8 +25,8 @@ import {
 export const GUARD_MARK = 0x1000;
 
 /**
- * Keeps from the socket of our tunnel in user space what containers and local users of this host
- * send to it with a peer's address: the packet loops do not see the interface. (IPv6 lets every
+ * Drops packets that containers and local users of this host send with a peer's address to the
+ * socket of our tunnel in user space: the packet loops do not see the interface. (IPv6 lets every
  * user send from any address.)
  */
 export function ownTunnelRules(input: FamilyInput, carrier: Carrier): DesiredRule[] {
@@ -73,8 +73,9 @@ export function forwardedChain(input: FamilyInput): DesiredChain {
 }
 
 /**
- * Drops what containers send as this host: no far end could tell, and IPv6 forwards it. (IPv4 does
- * not: a source that is an address of the host's own is refused as martian.)
+ * Drops packets that containers send as this host: no far end could recognise them, and IPv6
+ * forwards them. (IPv4 does not: a source that is an address of the host's own is refused as
+ * martian.)
  */
 export function asHostRules(
   { family, carrier, isDirect, link: outer }: FamilyInput,
@@ -140,7 +141,7 @@ function userSourceRules(input: FamilyInput): DesiredRule[] {
   );
 }
 
-/** What holds for packets of local users who are not root, and not the user of this process. */
+/** The rules for packets of local users, except for root and the user of this process. */
 export function usersChains(input: FamilyInput): DesiredChain[] {
   const { carrier, uid } = input;
   const rules = [
@@ -152,7 +153,7 @@ export function usersChains(input: FamilyInput): DesiredChain[] {
   return [{ name: USERS_CHAIN, hook: null, rules: [...others, ...rules] }, outputChain()];
 }
 
-/** Packets that no local socket sent are no match for a user, and pass at the first look. */
+/** Packets that no local socket sent match no user, and pass at the first rule. */
 function outputChain(): DesiredChain {
   const rules = [jump(USERS_CHAIN, { type: "user", uid: 0, isEqual: false })];
   return { name: "output", hook: "filter output", rules };

@@ -53,7 +53,7 @@ export function subnetChain(input: FamilyInput): DesiredChain {
       first: range.subnetMin.toBytes(),
       last: IpPrefix.of(range.subnetMax, range.subnetLength).last.toBytes(),
     },
-    // What the host sends to itself has no way back on some kernels.
+    // On some kernels, packets that the host sends to itself have no reverse path.
     link("in", LOOPBACK_LINK, false),
     // Packets of peers may cross a bridge of this host on their way to its outer interface. The
     // kernel shows them here too (br_netfilter).

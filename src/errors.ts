@@ -65,7 +65,7 @@ export function hintOf(error: unknown): string {
   return error instanceof SelvageError ? error.hint : "";
 }
 
-/** What is wrong and what to do about it, where that is told as one text. */
+/** What is wrong and what to do about it, as one text. */
 export function adviceText(error: unknown): string {
   const hint = hintOf(error);
   return hint === "" ? errorText(error) : `${errorText(error)}. ${hint}`;

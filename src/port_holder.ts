@@ -27,7 +27,8 @@ function rowAddress(hex: string): IpAddress {
 /** Whether sockets at both addresses get in each other's way, as far as their rows show it. */
 function doClash(wanted: IpAddress, held: IpAddress): boolean {
   if (wanted.isUnspecified() || held.isUnspecified()) {
-    // An IPv6 wildcard holds the port of IPv4 as well, unless it was told not to.
+    // An IPv6 wildcard holds the port of IPv4 as well, unless the socket is for IPv6 only
+    // (IPV6_V6ONLY).
     return wanted.family === held.family || held.family === 6 || wanted.family === 6;
   }
   return wanted.equals(held) || held.toString() === `::ffff:${wanted}`;

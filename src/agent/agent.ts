@@ -287,7 +287,7 @@ export class Agent {
       if (!keeper.isConfirmed) this.#startFromMemory(remembered!);
       this.#warnOfLeftSubnets(this.#leftSubnets.hold(lease.subnets), lease);
       await this.#openFirstPath(lease, signal);
-      // What changed there while there was no path has been told to nobody.
+      // No notification reported changes of the interface while there was no path.
       this.#outerLink!.check();
       this.#settling.begin();
       await Promise.race([
@@ -609,7 +609,7 @@ export class Agent {
         keeper.publish(this.#attributes(this.#network));
         await this.#openPath(lease);
         if (this.#outerLink!.hasMovedFrom(link)) continue;
-        // What else changed there while there was no path has been told to nobody.
+        // No notification reported other changes of the interface while there was no path.
         return this.#outerLink!.check();
       } catch (error) {
         if (signal.aborted) return;

@@ -154,7 +154,7 @@ export class DataPath {
     });
   }
 
-  /** Those of the user's commands are told where the commands are run. */
+  /** Peers that the user's commands leave out are logged where the commands run. */
   #logSkipped(): void {
     this.#skippedLog.tell(this.#left);
   }

@@ -1,7 +1,7 @@
 /**
- * Backend `extension` at work: which of the user's commands is run when, and what it is told. As
- * flannel has it, but that what fails is tried again, and that a peer whose lease is only renewed
- * is left alone.
+ * Backend `extension` at work: which of the user's commands runs when, and with which data. The
+ * same as in flannel, with two exceptions: a failed command is tried again, and no command runs for
+ * a peer whose lease is only renewed.
  */
 import type { CommandPeer, ExtensionCommands, SkippedPeer } from "../backend/backend.ts";
 import { checkCommandData } from "../backend/extension.ts";

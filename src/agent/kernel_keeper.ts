@@ -32,7 +32,7 @@ import { RepeatLog } from "./repeat_log.ts";
 
 const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 30_000;
-/** How often the kernel is held against the plan though it told of no change. */
+/** How often the kernel is compared with the plan even if it reported no change. */
 const CHECK_MS = 300_000;
 /** How often sysctls and iptables-legacy are read, whose changes the kernel does not report. */
 const UNREPORTED_CHECK_MS = 10_000;

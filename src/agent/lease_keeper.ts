@@ -160,7 +160,7 @@ export class LeaseKeeper {
     return this.#lostSince_ms === null ? null : timeOfDay_ms(this.#lostSince_ms, this.#clock);
   }
 
-  /** Whether `onNone` was told, and there is no lease yet. */
+  /** Whether `onNone` was called, and there is still no lease. */
   get isNone(): boolean {
     return this.#isNone;
   }

@@ -254,7 +254,7 @@ export async function openStore(options: RunOptions, thisHost: ThisHost): Promis
   makeStateDir(options.stateDir);
   const tokens = new TokenStore(tokensPath(options.stateDir));
   try {
-    // A damaged file is told of now, and not to the first host that wants to join.
+    // This reports a damaged file now, and not only when the first host wants to join.
     tokens.list();
     const opened = await openChosen(options, thisHost, tokens);
     return {

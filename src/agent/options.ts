@@ -28,7 +28,7 @@ export interface RunOptions {
   readonly forwardRules: boolean | "own";
   /** Keep others out of the tunnel, and local users from sending to the peers' tunnels. */
   readonly isGuarded: boolean;
-  /** Switch the forwarding of IP packets on where it is off; else it is only told. */
+  /** Switch the forwarding of IP packets on if it is off; if false, only report that it is off. */
   readonly setsSysctls: boolean;
   /** The network configuration to put into the embedded registry, or null to use what it has. */
   readonly netConfigFile: string | null;

@@ -15,9 +15,14 @@ import type { Family } from "../net/ip.ts";
 import { Retry } from "../retry.ts";
 import { Pace } from "./pace.ts";
 
-/** What comes of a change is to be seen within a second, also if the look takes a part of it. */
+/**
+ * The effect of a change must show within a second, also if the check takes a part of that second.
+ */
 const WAIT_MAX_MS = 250;
-/** While there is none to choose; not all that may bring one is told. */
+/**
+ * How often to look while no interface can be chosen: the kernel does not report every change that
+ * may make one usable.
+ */
 const RETRY_MS = 1_000;
 /**
  * How long an address must be gone before another takes its place. Programs that set interfaces up

@@ -1,16 +1,16 @@
 /** Tells what may happen again and again: at once when it begins, and then in sums. */
 
 const WINDOW_MS = 10_000;
-/** How many different texts are told at once before the rest is only counted. */
+/** How many different texts are logged at once; further ones are only counted. */
 const TEXTS_MAX = 5;
 
 export class RepeatLog {
   readonly #write: (text: string) => void;
   readonly #window_ms: number;
-  /** What was told in words since it began. */
+  /** The texts that were logged since it began. */
   readonly #told = new Set<string>();
   #timer: ReturnType<typeof setTimeout> | null = null;
-  /** How much was not told since the last sum, and the last of it. */
+  /** How many texts were not logged since the last summary, and the last of these. */
   #count = 0;
   #last = "";
 

@@ -23,7 +23,7 @@ export async function prepareHost(
 
 /**
  * Starts the commands that go with a lease, and resolves after the first try of PostStartupCommand;
- * `onRun` is told when that begins. null: the backend has none.
+ * `onRun` is called when that try begins. Returns null if the backend has no commands.
  */
 export async function startExtension(
   { backend, config }: Network,

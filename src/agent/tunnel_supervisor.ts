@@ -63,7 +63,10 @@ export class TunnelSupervisor {
     if (missing.length > 0) this.#log.warning`this kernel does not have ${missing.join(", ")}`;
   }
 
-  /** Supervises what is open until `close`. `onFatal` is told what only a new process can mend. */
+  /**
+   * Supervises the open tunnels until `close`. `onFatal` gets an error that only a new process can
+   * mend.
+   */
   begin(onFatal: (error: unknown) => void): void {
     this.#supervision = this.#supervise().catch(onFatal);
   }

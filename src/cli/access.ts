@@ -14,12 +14,12 @@ export interface LeasesView {
 }
 
 export interface NetworkAccess {
-  /** Such as `the registry at 192.0.2.1:8286`, for what is told. */
+  /** Such as `the registry at 192.0.2.1:8286`, for messages. */
   readonly place: string;
-  /** Whether the configuration is kept as its text, with what means nothing in it. */
+  /** Whether the configuration is kept as its text, with the keys in it that have no meaning. */
   readonly keepsText: boolean;
   leases(): Promise<LeasesView>;
-  /** Subnets and addresses as texts. `isForced`: what is in the way is deleted. */
+  /** Subnets and addresses as texts. `isForced`: leases in the way are deleted. */
   reserve(
     subnets: readonly string[],
     publicAddresses: readonly string[],

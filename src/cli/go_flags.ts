@@ -73,7 +73,7 @@ function subcommand(command: Command, arg: string): Command {
 
 /** The subcommand that a group stands for when none is named; undefined: it has none. */
 function defaultOf(group: Command): Command | undefined {
-  // Commander is told it by `isDefault` and tells it nobody.
+  // Commander gets it as `isDefault`, and has no public way to read it.
   const { _defaultCommandName: name } = group as unknown as { _defaultCommandName: string | null };
   return group.commands.find((one) => one.name() === name);
 }

@@ -138,8 +138,8 @@ export class DemoHost {
   }
 
   /**
-   * As `until`, for as long as the daemon gets on: it rejects when nothing of it has changed for
-   * `timeout_ms`. `onLate` is told what the daemon says that it waits for.
+   * As `until`, as long as the daemon makes progress: it rejects when the daemon's status has not
+   * changed for `timeout_ms`. `onLate` gets the text that says what the daemon waits for.
    */
   async untilStuck(
     what: string,

@@ -23,9 +23,9 @@ export class Health {
   #isWatching = false;
   /** Why the watch died. */
   #watchFault: Fault | null = null;
-  /** Why the node cannot have its lease, of which it tries again until it has it. */
+  /** Why the node cannot have its lease; the node tries again until it has one. */
   #ownFault: Fault | null = null;
-  /** What became of the last call, whoever made it. */
+  /** The fault that the last call found in the store, whoever made it; null: it found none. */
   #callFault: Fault | null = null;
   #told: string | null = null;
 
@@ -36,7 +36,9 @@ export class Health {
     this.#since_ms = now_ms();
   }
 
-  /** What counts of what fails: beside a watch, who else asks for what is told by the answer. */
+  /**
+   * The fault to report: the watch's; else the lease's; else, if no watch runs, the last call's.
+   */
   get #fault(): Fault | null {
     return this.#watchFault ?? this.#ownFault ?? (this.#isWatching ? null : this.#callFault);
   }
@@ -50,7 +52,10 @@ export class Health {
     };
   }
 
-  /** The fault that it is, which may be the one that is told already, in other words. */
+  /**
+   * The fault of an error. If it is the fault that is reported already, it keeps the time when that
+   * began.
+   */
   #faultOf(error: unknown): Fault {
     const code = error instanceof SelvageError ? error.code : "internal";
     const told = this.#fault;

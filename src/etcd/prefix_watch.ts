@@ -142,8 +142,8 @@ export class PrefixWatch {
     if (this.#emptied !== null) return;
     const wasRead = this.#isRead;
     this.#isRead = true;
-    // Who has been told nothing is told all. To the others the leases that stayed as they were are
-    // what they have already, not equal ones.
+    // A reader that has got nothing yet gets all leases. The other readers keep their own objects
+    // for leases that did not change, and get no equal copies.
     if (wasRead) return this.#publish(diffTables(this.#table, contents.table));
     this.#table = contents.table;
     this.#publish([]);

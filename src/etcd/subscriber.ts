@@ -8,7 +8,7 @@ const WAITING_COUNT_MAX = 10_000;
 
 export class Subscriber {
   readonly bell = new Bell();
-  /** What the reader has been told, as a whole; null: nothing yet. */
+  /** All leases as the reader knows them; null: it has got nothing yet. */
   #told: LeaseTable | null = null;
   #waiting: (readonly LeaseChange[])[] = [];
   #waitingCount = 0;
@@ -39,7 +39,7 @@ export class Subscriber {
     this.bell.ring();
   }
 
-  /** What the reader is to be told next; `now` are all leases. Null: nothing. */
+  /** The changes that the reader gets next; `now` are all leases. Null: there are none. */
   next(now: LeaseTable): readonly LeaseChange[] | null {
     if (this.#told === null) {
       this.#told = now;

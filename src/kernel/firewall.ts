@@ -112,7 +112,7 @@ function isUnsupported(error: unknown): boolean {
   return error instanceof SystemError ? names.includes(error.code) : hasErrno(error, ...names);
 }
 
-/** How the lack of a family, or of a chain's or an expression's type, is told. */
+/** Whether the error means that the kernel lacks a family, or a type of chain or expression. */
 function isLacking(error: unknown): boolean {
   return hasErrno(error, "ENOENT", "EOPNOTSUPP", "EAFNOSUPPORT");
 }

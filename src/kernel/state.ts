@@ -109,8 +109,8 @@ export interface MissPeer {
 }
 
 /**
- * What the kernel is told when it asks: the peers behind a VXLAN device whose neighbours, and with
- * `isFdbOnMiss` whose FDB entries too, are made on demand and age.
+ * The answers to the kernel's questions: the peers behind a VXLAN device whose neighbour entries
+ * are made on demand and age. With `isFdbOnMiss` this is also true of their FDB entries.
  */
 export interface MissTable {
   readonly linkName: string;

@@ -181,7 +181,7 @@ export class HttpServer {
     Object.defineProperty(this.#http, "listening", { get: () => this.#net.listening });
   }
 
-  /** Listens, or rejects with the system's error. Later errors of the server are only told. */
+  /** Listens, or rejects with the system's error. Later errors of the server are only logged. */
   listen(where: { path: string } | { host: string; port: number }): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#net.once("error", reject);

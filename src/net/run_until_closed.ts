@@ -1,10 +1,10 @@
-/** Calls that end with their caller's signal, and when what they are made on is closed. */
+/** Calls that end with their caller's signal, or when the object that they use is closed. */
 import { LinkedSignal } from "./linked_signal.ts";
 
 /**
  * Runs `work` with a signal that is aborted with either. Throws the reason of the one that was
- * aborted, the caller's first, else what `work` threw. `onSettled` is told how it went, null or the
- * error, unless one of the two ended it.
+ * aborted, the caller's first, else what `work` threw. `onSettled` gets the error of `work`, or
+ * null if there was none; it is not called if one of the two signals ended the work.
  */
 export async function runUntilClosed<T>(
   signal: AbortSignal | undefined,

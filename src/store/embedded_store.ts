@@ -1,8 +1,8 @@
 /**
- * The lease store of the host that keeps the registry: SQLite on its own disk. It stands alone
- * for a cluster of one, and the registry server shares it with the hosts that joined.
+ * The lease store of the host that keeps the registry: SQLite on its own disk. A
+ * cluster of one host needs nothing else; the registry server shares it with hosts that joined.
  *
- * Every change is on the disk before it is told to anyone. SQLite's calls block for a fraction of
+ * Every change is on the disk before anyone gets to know it. SQLite's calls block for a fraction of
  * a millisecond, so one call is one transaction and calls never interleave.
  */
 import { randomBytes } from "node:crypto";

@@ -22,9 +22,9 @@ interface MigrateFlags extends ClientFlags, EtcdFlags {
   readonly json?: boolean;
 }
 
-/** How often progress is told. */
+/** After how many keys progress is shown. */
 const PROGRESS_KEYS = 100;
-/** Of conflicts and of leases left out: how many are named one by one. */
+/** How many conflicts, and how many leases that are left out, are named one by one. */
 const NAMED_MAX = 20;
 
 const NEXT =

@@ -60,8 +60,8 @@ export class Authenticator {
   }
 
   /**
-   * The token, from this endpoint if there is none that is good. `onCall` is told of each call.
-   * Throws `StatusError` and `ConnectError`.
+   * The token in use. If there is no good one, requests a token from this endpoint; `onCall` is
+   * called for each request. Throws `StatusError` and `ConnectError`.
    */
   async token(
     connection: Connection,

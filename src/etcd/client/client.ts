@@ -211,8 +211,8 @@ export class EtcdClient implements Etcd {
   }
 
   /**
-   * A member may lag behind what another has told us. Where the cluster as a whole is behind, it
-   * was set up anew, and would be silent until it comes to the revision.
+   * A member may lag behind an answer of another member. If the whole cluster is behind, it was set
+   * up anew, and the watch would be silent until the cluster reaches the revision.
    */
   async #checkHistory(prefix: string, fromRevision: bigint, signal: AbortSignal): Promise<void> {
     const { revision } = await this.get(prefix === "" ? "\0" : prefix, signal);

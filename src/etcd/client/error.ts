@@ -15,8 +15,8 @@ export class CompactedError extends SelvageError {
   override name = "CompactedError";
 
   /**
-   * @param compactRevision The oldest revision there still is; 0n: not told, or the history is
-   * another one, as after etcd was set up anew.
+   * @param compactRevision The oldest revision that still exists; 0n: the server did not say, or
+   * the history is another one, as after etcd was set up anew.
    */
   constructor(readonly compactRevision: bigint) {
     super(

@@ -204,7 +204,7 @@ describe("selvage demo", () => {
 
 /** A daemon that a shell script starts. */
 const started = (script: string): SelfCommand => ({ command: "sh", args: ["-c", script, "sh"] });
-const STUCK_MS = 1_000;
+const STUCK_MS = 2_000;
 const isReady = (status: Status) => status.phase === "ready";
 
 describe("a daemon that takes long to start", () => {
@@ -218,7 +218,7 @@ describe("a daemon that takes long to start", () => {
       const network = join(lab.directory, "net-conf.json");
       writeFileSync(network, '{"Network":"10.210.0.0/16"}');
       // Three times as long as it may stand still, with work all the while.
-      const busy = "end=$(($(date +%s) + 4)); while [ $(date +%s) -lt $end ]; do :; done";
+      const busy = "end=$(($(date +%s) + 7)); while [ $(date +%s) -lt $end ]; do :; done";
       const script = `${busy}; exec ${EXECUTABLE.command} "$@"`;
       const host = lab.launch(1, [`--net-config=${network}`], started(script));
       const said: string[] = [];
@@ -229,7 +229,7 @@ describe("a daemon that takes long to start", () => {
   test("is given up when it stands still, or has ended", () =>
     withLab(1, async (lab) => {
       const stuck = lab.launch(1, [], started("exec sleep 60"));
-      await assert.rejects(wait(stuck, []), /not ready: not within 1 s/);
+      await assert.rejects(wait(stuck, []), /not ready: not within 2 s/);
       await stuck.stop();
       const ended = lab.launch(1, [], started("exit 3"));
       await assert.rejects(wait(ended, []), /selvage run ended/);
